@@ -1,0 +1,331 @@
+"""The configuration: every key with its meaning, unit and range, validated before any job runs.
+
+Unknown keys are errors. After validation every default is written out, so rules can look up any key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from scangan.errors import ConfigError
+
+KNOWN_ROOTS = ("head_ct", "covid_ct", "brain_mr", "lidc", "nlst")
+ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real")
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+
+class Section(BaseModel):
+    """A block of the configuration; keys it does not know are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Phantom(Section):
+    """The embedded stand-in for the real data, rendered when the data root is null."""
+
+    renderer: Literal["head_ct"] = Field("head_ct", description="which phantom is rendered")
+    images: Positive = Field(200, description="images in all, half of each class")
+    image_size: Annotated[int, Field(ge=64)] = Field(128, description="edge of a rendered slice, pixels")
+    seed: int = Field(0, description="seed of the rendering")
+
+
+class Data(Section):
+    """Where the images come from and how they are read."""
+
+    reader: Literal["labelled_images", "image_folder"] = Field(
+        "image_folder",
+        description="`labelled_images`: a CSV of id and label beside a folder of images (Kaggle head CT); "
+        "`image_folder`: one folder a class",
+    )
+    root: Name = Field(description="key of `data_roots` that holds the folder")
+    labels: str = Field("labels.csv", description="`labelled_images`: the CSV, relative to the root")
+    id_column: str = Field("id", description="`labelled_images`: column that names the image file (without its ending)")
+    label_column: str = Field("label", description="`labelled_images`: column of the label")
+    patient_column: str | None = Field(
+        None, description="`labelled_images`: column of the patient; null: every image is a patient of its own"
+    )
+    classes: dict[Name, str | int] = Field(
+        description="class name: its value in the label column, or its folder's name; two classes"
+    )
+    positive: Name = Field(description="the class that counts as positive (sensitivity)")
+    image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
+    channels: Literal[1, 3] = Field(1, description="1: grey, 3: colour")
+    max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
+    phantom: Phantom | None = Field(None, description="stand-in when the root is null; null: a root is required")
+
+    @model_validator(mode="after")
+    def _two_classes(self) -> Data:
+        if len(self.classes) != 2:
+            raise ValueError(f"classes: found {len(self.classes)}, allowed: exactly 2")
+        if len({str(value) for value in self.classes.values()}) != 2:
+            raise ValueError("classes: both classes have the same value")
+        if self.positive not in self.classes:
+            raise ValueError(f"positive: found '{self.positive}', allowed: {' | '.join(self.classes)}")
+        return self
+
+
+class Split(Section):
+    """Training, validation and test patients; all three counts or all three fractions."""
+
+    train: Annotated[int | float, Field(gt=0)] = Field(description="images (whole number) or share (0 to 1)")
+    validation: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
+    test: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
+    seed: int = Field(0, description="seed of the shuffle")
+    file: str | None = Field(None, description="your own split: a CSV of image_id, split; replaces the shuffle")
+
+    @property
+    def is_counts(self) -> bool:
+        return all(isinstance(value, int) for value in (self.train, self.validation, self.test))
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Split:
+        parts = (self.train, self.validation, self.test)
+        if not self.is_counts and (any(part >= 1 for part in parts) or abs(sum(parts) - 1) > 1e-6):
+            raise ValueError(
+                f"train, validation, test: found {parts[0]}, {parts[1]}, {parts[2]}, "
+                "allowed: three whole numbers, or three fractions that add up to 1"
+            )
+        return self
+
+
+class GradientPenalty(Section):
+    """A penalty on the discriminator's gradient with respect to its image input."""
+
+    kind: Literal["none", "wgan-gp", "dragan", "r1"] = Field(
+        "none", description="WGAN-GP (Gulrajani 2017), DRAGAN (Kodali 2017), R1 (Mescheder 2018)"
+    )
+    weight: Annotated[float, Field(ge=0)] = Field(10.0, description="its weight (lambda; gamma for R1)")
+
+
+class Gan(Section):
+    """One generative network and its training; one such network is trained for each class."""
+
+    model: Literal["dcgan32"] = Field(description="the network, named after its file in `scangan.models`")
+    base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+    loss: Literal["bce", "wasserstein"] = Field("bce", description="adversarial loss")
+    gradient_penalty: GradientPenalty = Field(GradientPenalty(), description="penalty on the discriminator")
+    discriminator_steps: Positive = Field(1, description="discriminator updates for each generator update")
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimiser of both networks")
+    learning_rate_generator: Rate = Field(2e-4, description="learning rate of G")
+    learning_rate_discriminator: Rate = Field(2e-4, description="learning rate of D")
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first moment")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second moment; RMSProp's smoothing")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty on both networks' weights")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images a step, over all GPUs")
+    epochs: Positive = Field(description="passes over the training images of the class")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
+    )
+    label_inversion: bool = Field(False, description="train D with real = 0 and generated = 1")
+    noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="number format of training")
+    sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
+    seed: int = Field(0, description="seed of weights, order and noise")
+
+
+class Synthesis(Section):
+    """How many images are drawn from which network."""
+
+    gan: Name = Field(description="the network of this study (a key of `gan`) that the classifier's images come from")
+    images_per_class: Positive = Field(description="synthetic images for each class")
+    shard_size: Positive = Field(1024, description="images in one file, made by one job")
+    batch_size: Positive = Field(64, description="images generated at once")
+    seed: int = Field(0, description="image i of a class is drawn from seed + i")
+
+
+class Classical(Section):
+    """Classical augmentation, drawn anew for every image at every step (arm `real+classical`)."""
+
+    horizontal_flip: bool = Field(True, description="mirror half of the images left to right")
+    vertical_flip: bool = Field(False, description="mirror half of the images top to bottom")
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="rotation up to this, degrees")
+    shift: Fraction = Field(0.08, description="shift up to this share of the edge")
+    shear: Fraction = Field(0.08, description="shear up to this slope")
+    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(0.08, description="zoom up to this share, in or out")
+
+
+class Classifier(Section):
+    """The experiment: the same network trained on each arm, for several seeds, with the same number of steps."""
+
+    backbone: Literal["resnet50", "efficientnet-lite0"] = Field("resnet50", description="the network")
+    pretrained: str = Field(
+        "none",
+        description="`imagenet` (torchvision's weights: downloaded, or a file), `efficientnet-lite0` (ImageNet weights "
+        "carried by a package; the network is then EfficientNet-Lite0), `none`, or the path of a weights file",
+    )
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet",
+        description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 pixels "
+        "(sixteen times the work)",
+    )
+    arms: list[Literal[ARMS]] = Field(list(ARMS), min_length=1, description="training sets that are compared")
+    seeds: Positive = Field(3, description="independent trainings of each arm")
+    steps: Positive = Field(description="optimisation steps, the same for every arm")
+    pretrain_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of the steps spent on synthetic images in `synthetic-then-real`"
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images a step")
+    learning_rate: Rate = Field(1e-3, description="Adam's learning rate")
+    fine_tune_rate: Rate = Field(1e-4, description="learning rate of the second half of `synthetic-then-real`")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the last layer")
+    validate_every: Positive = Field(20, description="steps between two validations")
+    patience: Positive = Field(10, description="validations without a better loss after which training stops")
+    classical: Classical = Field(Classical(), description="classical augmentation")
+
+
+class Fidelity(Section):
+    """How close synthetic images are to real ones, and whether they are copies."""
+
+    extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(
+        "efficientnet-lite0", description="features; scores of different extractors cannot be compared"
+    )
+    weights: str | None = Field(None, description="`inception-v3-compat`: its weights file; null: downloaded")
+    resamples: Positive = Field(20, description="random sets of images behind each interval")
+    copy_quantile: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.01,
+        description="a synthetic image nearer to a training image than this quantile of held-out real images "
+        "counts as a suspected copy",
+    )
+    seed: int = Field(0, description="seed of the random sets")
+
+
+class Evaluation(Section):
+    """Intervals and tests of the classifiers."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
+    permutations: Annotated[int, Field(ge=100)] = Field(
+        5000, description="permutations of the paired test against `real`"
+    )
+    seed: int = Field(0, description="seed of both")
+
+
+class Study(Section):
+    """One study: data, split, networks, synthesis, classifier, evaluation."""
+
+    data: Data
+    split: Split
+    gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
+    synthesis: Synthesis
+    classifier: Classifier
+    fidelity: Fidelity = Fidelity()
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _known_gan(self) -> Study:
+        if self.synthesis.gan not in self.gan:
+            raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: {' | '.join(self.gan)}")
+        return self
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: str = Field("results", min_length=1, description="folder of all output")
+    data_roots: dict[Name, str | None] = Field(
+        {}, validate_default=True, description="folder of each data set; null: the embedded phantom"
+    )
+    studies: dict[Name, Study] = Field(min_length=1, description="the studies, by name")
+
+    @field_validator("data_roots")
+    @classmethod
+    def _all_roots(cls, roots: dict[str, str | None]) -> dict[str, str | None]:
+        return dict.fromkeys(KNOWN_ROOTS) | roots
+
+    @model_validator(mode="after")
+    def _roots_fit(self) -> Config:
+        used = {study.data.root for study in self.studies.values()}
+        for root, folder in self.data_roots.items():
+            if root not in used.union(KNOWN_ROOTS):
+                allowed = " | ".join(sorted(used.union(KNOWN_ROOTS)))
+                raise ValueError(f"data_roots.{root}: unknown key, allowed: {allowed}")
+            if folder is not None and root in used and not Path(folder).is_dir():
+                raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
+        for name, study in self.studies.items():
+            if self.data_roots.get(study.data.root) is None and study.data.phantom is None:
+                raise ValueError(
+                    f"data_roots.{study.data.root}: found null, but studies.{name}.data has no phantom; allowed: a folder"
+                )
+        return self
+
+
+def validate(raw: dict[str, Any]) -> dict[str, Any]:
+    """Check a configuration and write out every default.
+
+    Returns plain dicts, lists, strings and numbers.
+    Raises ConfigError with one line a problem: the key, what was found, what is allowed.
+    """
+    try:
+        return Config.model_validate(raw).model_dump(mode="json")
+    except ValidationError as error:
+        lines = dict.fromkeys(_explain(detail) for detail in error.errors())
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(detail: dict[str, Any]) -> str:
+    """One line for one of pydantic's findings."""
+    # A union's branch names (`int`, `float`) stand in pydantic's path, but are no keys of the user's.
+    path = [str(part) for part in detail["loc"] if part not in ("int", "float", "str", "[key]")]
+    key = ".".join(path)
+    found = detail["input"]
+    match detail["type"]:
+        case "extra_forbidden":
+            allowed = list(_section_at(path[:-1]).model_fields)
+            close = difflib.get_close_matches(path[-1], allowed, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            return f"config: {key}: unknown key{hint}, allowed: {' | '.join(allowed)}"
+        case "missing":
+            return f"config: {key}: missing, but required"
+        case "value_error":
+            prefix = f"{key}." if key else ""
+            return f"config: {prefix}{detail['ctx']['error']}"
+        case _:
+            message = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"config: {key}: found {found!r} ({type(found).__name__}), allowed: {message}"
+
+
+def _section_at(path: list[str]) -> type[BaseModel]:
+    """The model that stands at a path of keys."""
+    model: Any = Config
+    for part in path:
+        annotation = model.model_fields[part].annotation if _is_section(model) else get_args(model)[1]
+        if get_origin(annotation) is not dict:
+            annotation = next(option for option in (annotation, *get_args(annotation)) if _is_section(option))
+        model = annotation
+    return model
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def scale_of(study: str, config: dict[str, Any], scales: dict[str, dict[str, str]]) -> str:
+    """`demo` or `paper` if the study's settings are exactly those shipped under that name, else `custom`.
+
+    `scales` maps study -> scale -> digest (config/scales.json): what a table calls `paper` cannot be edited.
+    """
+    digest = settings_digest(config["studies"][study])
+    return next((scale for scale, known in scales.get(study, {}).items() if known == digest), "custom")
+
+
+def settings_digest(settings: Any) -> str:
+    """Digest of plain settings, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+__all__ = [name for name, value in list(globals().items()) if _is_section(value)] + [
+    "ARMS",
+    "scale_of",
+    "settings_digest",
+    "validate",
+]

@@ -1,0 +1,1 @@
+"""From raw scans to cohorts and splits; knows nothing of networks."""

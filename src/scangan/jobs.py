@@ -1,0 +1,38 @@
+"""What every job of the workflow does around its one call: logging, and errors in one line."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scangan.errors import ScanganError
+
+
+@contextmanager
+def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]:
+    """Log to the terminal and to the file `log`; end with one line where the user can mend the cause.
+
+    `threads` bounds the numerical libraries; call before importing them.
+    """
+    if threads is not None:
+        bounded = str(min(threads, os.cpu_count() or 1))
+        os.environ.update(OMP_NUM_THREADS=bounded, MKL_NUM_THREADS=bounded, OPENBLAS_NUM_THREADS=bounded)
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("scangan")
+    logger.setLevel(logging.INFO)
+    for handler in (logging.StreamHandler(sys.stderr), logging.FileHandler(log, mode="w")):
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+    try:
+        yield logger
+    except ScanganError as error:
+        for line in str(error).splitlines():
+            logger.error("error: %s", line)
+        sys.exit(1)
+    except Exception:
+        logger.exception("error: unexpected; please report it with this log")
+        sys.exit(1)

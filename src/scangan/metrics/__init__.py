@@ -1,0 +1,1 @@
+"""Pure steps from images or predictions to numbers with their uncertainty."""

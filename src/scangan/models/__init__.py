@@ -1,0 +1,1 @@
+"""One file a paper: its networks, layer by layer."""

@@ -1,0 +1,1 @@
+"""Mass synthesis from trained generators."""

@@ -1,0 +1,1 @@
+"""Training that resumes exactly where it stopped."""
