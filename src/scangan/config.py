@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from scangan.errors import ConfigError
 
 KNOWN_ROOTS = ("head_ct", "covid_ct", "brain_mr", "lidc", "nlst")
+PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
 ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real")
 
 Positive = Annotated[int, Field(ge=1)]
@@ -61,7 +62,6 @@ class Data(Section):
     image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
     channels: Literal[1, 3] = Field(1, description="1: grey, 3: colour")
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
-    phantom: Phantom | None = Field(None, description="stand-in when the root is null; null: a root is required")
 
     @model_validator(mode="after")
     def _two_classes(self) -> Data:
@@ -165,8 +165,8 @@ class Classifier(Section):
     )
     stem: Literal["imagenet", "small"] = Field(
         "imagenet",
-        description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 pixels "
-        "(sixteen times the work)",
+        description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
+        "pixels (sixteen times the work)",
     )
     arms: list[Literal[ARMS]] = Field(list(ARMS), min_length=1, description="training sets that are compared")
     seeds: Positive = Field(3, description="independent trainings of each arm")
@@ -182,6 +182,23 @@ class Classifier(Section):
     validate_every: Positive = Field(20, description="steps between two validations")
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
+
+    @property
+    def pretrained_name(self) -> str:
+        """What the tables call the weights: none | imagenet | efficientnet-lite0 | file:<name of the file>."""
+        if self.pretrained not in PRETRAINED:
+            return f"file:{Path(self.pretrained).name}"
+        carried = self.backbone == "efficientnet-lite0" and self.pretrained == "imagenet"
+        return "efficientnet-lite0" if carried else self.pretrained
+
+    def for_arm(self, arm: str) -> dict[str, Any]:
+        """Just the settings that one arm's training reads, as plain values: a change of others retrains nothing."""
+        unread = {"arms", "seeds"}
+        if arm != "real+classical":
+            unread.add("classical")
+        if arm != "synthetic-then-real":
+            unread |= {"pretrain_share", "fine_tune_rate"}
+        return self.model_dump(mode="json", exclude=unread)
 
 
 class Fidelity(Section):
@@ -214,6 +231,7 @@ class Study(Section):
     """One study: data, split, networks, synthesis, classifier, evaluation."""
 
     data: Data
+    phantom: Phantom | None = Field(None, description="stand-in when the data root is null; null: a root is required")
     split: Split
     gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
     synthesis: Synthesis
@@ -252,9 +270,9 @@ class Config(Section):
             if folder is not None and root in used and not Path(folder).is_dir():
                 raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
         for name, study in self.studies.items():
-            if self.data_roots.get(study.data.root) is None and study.data.phantom is None:
+            if self.data_roots.get(study.data.root) is None and study.phantom is None:
                 raise ValueError(
-                    f"data_roots.{study.data.root}: found null, but studies.{name}.data has no phantom; allowed: a folder"
+                    f"data_roots.{study.data.root}: found null, but studies.{name} has no phantom; allowed: a folder"
                 )
         return self
 
@@ -318,14 +336,13 @@ def scale_of(study: str, config: dict[str, Any], scales: dict[str, dict[str, str
     return next((scale for scale, known in scales.get(study, {}).items() if known == digest), "custom")
 
 
+def sort_keys(settings: Any) -> Any:
+    """The same plain settings with the keys of every block in alphabetical order."""
+    if isinstance(settings, dict):
+        return {key: sort_keys(settings[key]) for key in sorted(settings)}
+    return [sort_keys(value) for value in settings] if isinstance(settings, list) else settings
+
+
 def settings_digest(settings: Any) -> str:
     """Digest of plain settings, independent of the order of keys."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-
-
-__all__ = [name for name, value in list(globals().items()) if _is_section(value)] + [
-    "ARMS",
-    "scale_of",
-    "settings_digest",
-    "validate",
-]

@@ -1,0 +1,29 @@
+# Thin aliases; each line also stands in the README.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test lint bench docs
+
+run: .venv/installed
+	$(BIN)/snakemake --cores 8 --resources gpu=1
+
+test: .venv/installed
+	$(BIN)/pytest -n 2
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/run.py
+
+# Written from the code: the schema, the list of keys, the digests of the shipped scales.
+docs: .venv/installed
+	$(BIN)/python -m scangan.config_docs
+
+.venv/installed: pyproject.toml envs/constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	touch $@

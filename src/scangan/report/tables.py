@@ -1,0 +1,167 @@
+"""The tidy tables that other programs read (CSV), and the wide ones that people read (Markdown)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from scangan.config import ARMS
+from scangan.data.store import atomic
+
+CLASSIFICATION = ("accuracy", "sensitivity", "specificity", "auc")
+CALIBRATION = ("brier", "expected_calibration_error")
+CLASSIFICATION_COLUMNS = [
+    *(
+        "study",
+        "arm",
+        "metric",
+        "value",
+        "ci_low",
+        "ci_high",
+        "seeds",
+        "cases",
+        "p_value",
+        "data",
+        "scale",
+        "pretrained",
+    )
+]
+FIDELITY_COLUMNS = [
+    *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
+]
+COHORT_COLUMNS = ["study", "split", "label", "images", "patients", "data", "scale"]
+_DECIMALS = {"fid": 1, "kid": 4, "brier": 3, "expected_calibration_error": 3, "suspected_copies": 3}
+
+
+def classification_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
+    """`classification.csv` from what `score_arms` returns: accuracy, sensitivity, specificity, auc of each arm."""
+    return _scores(scores, CLASSIFICATION, study, data, scale, pretrained)
+
+
+def calibration_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
+    """`calibration.csv`, in the columns of `classification.csv`: Brier score and expected calibration error."""
+    return _scores(scores, CALIBRATION, study, data, scale, pretrained)
+
+
+def _scores(
+    scores: pd.DataFrame, metrics: tuple[str, ...], study: str, data: str, scale: str, pretrained: str
+) -> pd.DataFrame:
+    chosen = scores[scores["metric"].isin(metrics)].assign(study=study, data=data, scale=scale, pretrained=pretrained)
+    in_order = chosen.sort_values("arm", key=lambda arms: arms.map(ARMS.index), kind="stable", ignore_index=True)
+    return in_order[CLASSIFICATION_COLUMNS]
+
+
+def fidelity_table(scores: pd.DataFrame, study: str, data: str, scale: str, extractor: str) -> pd.DataFrame:
+    """`fidelity.csv` from the scores of `metrics.generators.evaluate_generators`, for all networks of a study."""
+    return scores.assign(study=study, data=data, scale=scale, extractor=extractor)[FIDELITY_COLUMNS]
+
+
+def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
+    """Images and patients of each split and class, then a row for each reason of rejection (split `rejected`).
+
+    split: `image_id, patient_id, label, split`; rejected: `source, reason, remedy`. Patients of a rejected image are
+    unknown (NA).
+    """
+    parts = split.groupby(["split", "label"], as_index=False).agg(
+        images=("image_id", "size"), patients=("patient_id", "nunique")
+    )
+    parts["split"] = pd.Categorical(parts["split"], ["train", "validation", "test", "rejected"])
+    reasons = rejected.groupby("reason", as_index=False).size().rename(columns={"reason": "label", "size": "images"})
+    table = pd.concat([parts.sort_values(["split", "label"]), reasons.assign(split="rejected")], ignore_index=True)
+    table = table.assign(study=study, data=data, scale=scale).astype({"images": int, "patients": "Int64"})
+    return table[COHORT_COLUMNS]
+
+
+def rejected_note(images: int, rejected: pd.DataFrame, path: str | Path) -> str:
+    """The line below a table that says how many images were left out, and where the list of them is."""
+    if rejected.empty:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
+    return f"{len(rejected)} of {images + len(rejected)} images rejected ({reasons}): see {path}"
+
+
+def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
+    """A wide table for people: a row for each value of `index` (`arm` or `variant`), a column for each metric.
+
+    A cell reads `0.82 [0.75, 0.88]`, with `p = 0.031` where there is a test, `(real 0.70)` where there is a reference.
+    Without an index the rows are printed as they are. The heading names study, data and scale, and what else the
+    rows share (cases, seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
+    """
+    if index is not None:
+        cells = tidy.assign(cell=[_cell(row) for row in tidy.to_dict("records")])
+        wide = cells.pivot(index=index, columns="metric", values="cell")
+        wide = wide.reindex(index=tidy[index].unique(), columns=tidy["metric"].unique()).fillna("")
+        if "images" in tidy:
+            wide.insert(0, "images", tidy.groupby(index)["images"].first())
+        wide = wide.reset_index()
+    else:
+        shared = [name for name in ("study", "data", "scale") if tidy[name].nunique() == 1]
+        wide = tidy.drop(columns=shared).astype(object).fillna("").map(_plain)
+    wide.columns = [name.replace("_", " ") for name in wide.columns]
+    paragraphs = [
+        f"**{_heading(tidy)}**",
+        wide.to_markdown(index=False, disable_numparse=True),
+        *_reading(tidy),
+        *note.splitlines(),
+    ]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
+
+
+def write_table(
+    tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, index: str | None, note: str = ""
+) -> None:
+    """Write a tidy table as CSV, and as Markdown by `to_markdown`; neither file is ever seen half-written."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        markdown.write_text(to_markdown(tidy, index, note), encoding="utf-8")
+
+
+def _cell(row: dict) -> str:
+    if pd.isna(row["value"]):
+        return ""
+    number = f"{{:.{_DECIMALS.get(row['metric'], 2)}f}}".format
+    cell = number(row["value"])
+    if pd.notna(row["ci_low"]):
+        cell += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+    if pd.notna(row.get("p_value")):
+        cell += f", p = {row['p_value']:.3f}" if row["p_value"] >= 0.001 else ", p < 0.001"
+    if pd.notna(row.get("reference")):
+        cell += f" (real {number(row['reference'])})"
+    return cell
+
+
+def _plain(value: object) -> object:
+    """Numbers as people write them: 4870785, 0.9006."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.0f}" if value.is_integer() else f"{value:.5g}"
+
+
+def _heading(tidy: pd.DataFrame) -> str:
+    def values(column: str) -> str:
+        return ", ".join(str(value) for value in tidy[column].unique())
+
+    parts = [values("study"), f"{values('data')} data, {values('scale')} scale"]
+    if "cases" in tidy:
+        parts += [f"{values('cases')} test images", f"{values('seeds')} seeds", f"pretrained: {values('pretrained')}"]
+    if "extractor" in tidy:
+        parts.append(f"extractor: {values('extractor')}")
+    return "; ".join(parts)
+
+
+def _reading(tidy: pd.DataFrame) -> list[str]:
+    """How the numbers of a table are to be read."""
+    if "p_value" in tidy:
+        return [
+            "Mean over seeds [95% interval: bootstrap over seeds and test patients]; "
+            "p: paired permutation test against the arm `real`, not corrected for the number of comparisons."
+        ]
+    if "reference" in tidy:
+        return [
+            "Mean [95% of random sets of so many images]; real: the same for held-out real images.",
+            "The number of images and the extractor are part of a score: these cannot be compared with published ones.",
+            "Suspected copies: share of synthetic images nearer to a training image than nearly all held-out real ones "
+            "[95% Wilson interval]; real: the share expected of real images.",
+        ]
+    return []

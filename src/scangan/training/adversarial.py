@@ -1,0 +1,376 @@
+"""The engine that trains every generative network here, and resumes exactly where it stopped.
+
+The state is complete: both networks, the averaged generator, both optimisers, the gradient scaler, the step (which
+is also the sampler's position), every random state, history and samples so far. So a run that is killed and resumed
+gives the weights of an uninterrupted one, to the bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from scangan.config import Gan
+from scangan.errors import DataError, TrainingError
+from scangan.models.catalogue import build, find_model
+from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
+from scangan.training.ema import ExponentialMovingAverage
+from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
+from scangan.training.progress import Progress
+
+log = logging.getLogger(__name__)
+
+SAMPLE_COLUMNS = 8
+HISTORY_ROWS = 200
+# A generator has collapsed when its images differ from each other by less than this share of what real ones do,
+# at as many looks in a row, after the first tenth of the training.
+COLLAPSE_SHARE = 0.01
+COLLAPSE_LOOKS = 3
+
+
+class ShuffledBatches:
+    """Indices of training images: every image once an epoch, in an order drawn from (seed, epoch).
+
+    Batches run on over the end of an epoch, so no image is left out. Stateless: batch k is a function of k,
+    and with several processes each takes its share of it.
+    """
+
+    def __init__(self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.images, self.batch_size, self.seed = images, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self._orders: dict[int, Tensor] = {}
+
+    def batch(self, k: int) -> Tensor:
+        """Indices of this process's share of batch k: [batch_size / world_size]."""
+        positions = range(k * self.batch_size + self.rank, (k + 1) * self.batch_size, self.world_size)
+        return torch.stack([self._order(p // self.images)[p % self.images] for p in positions])
+
+    def _order(self, epoch: int) -> Tensor:
+        if epoch not in self._orders:
+            # Only the newest epochs are still needed: a batch spans few of them.
+            self._orders = {e: order for e, order in self._orders.items() if e >= epoch - self.batch_size}
+            rng = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._orders[epoch] = torch.randperm(self.images, generator=rng)
+        return self._orders[epoch]
+
+
+@dataclass(frozen=True)
+class TrainedGan:
+    """What a training leaves behind.
+
+    `weights`: the averaged generator's state; `history`: one row per stretch of steps; `samples`: uint8
+    [rows, SAMPLE_COLUMNS, C, H, W], the same noise at evenly spaced moments of the training; `steps` taken.
+    """
+
+    weights: dict[str, Tensor]
+    history: pd.DataFrame
+    samples: np.ndarray
+    steps: int
+
+
+class AdversarialTraining:
+    """Two networks, their optimisers, and one step of the game between them.
+
+    images: [N, C, H, W] in `output_range`, the generator's. Networks are changed in place.
+    A study with another game overrides `discriminator_losses` and `generator_losses`.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        images: Tensor,
+        output_range: tuple[float, float],
+        settings: Gan,
+    ) -> None:
+        self.fabric, self.settings, self.output_range = fabric, settings, output_range
+        self.generator = fabric.to_device(generator)
+        self.discriminator = fabric.to_device(discriminator)
+        self.average = ExponentialMovingAverage(self.generator, settings.ema_decay)
+        self.optimizer_g = fabric.setup_optimizers(
+            _optimizer(self.generator, settings, settings.learning_rate_generator)
+        )
+        self.optimizer_d = fabric.setup_optimizers(
+            _optimizer(self.discriminator, settings, settings.learning_rate_discriminator)
+        )
+        self.images = _resident(images, fabric.device)
+        self.real_spread = images.std(0).mean().item()
+        self.batches = ShuffledBatches(
+            len(images), settings.batch_size, settings.seed, fabric.global_rank, fabric.world_size
+        )
+        self.steps_in_all = max(1, round(settings.epochs * len(images) / settings.batch_size))
+        self.fixed_noise = generator.draw_latent(SAMPLE_COLUMNS, torch.Generator().manual_seed(settings.seed))
+        self.step_count = 0
+        self.collapsed_looks = 0
+        self.window: dict[str, Tensor] = {}
+        self.window_steps = 0
+        self.history: list[dict[str, float]] = []
+        self.samples: list[Tensor] = []
+
+    def step(self) -> None:
+        """`discriminator_steps` updates of D, one of G."""
+        # Every step draws from its own seed, so with several GPUs each resumes its own stream of random numbers
+        # though only the first one's state is written.
+        torch.manual_seed(
+            (self.settings.seed * 1_000_003 + self.step_count) * self.fabric.world_size + self.fabric.global_rank
+        )
+        for repeat in range(self.settings.discriminator_steps):
+            real = self._real_batch(self.step_count * self.settings.discriminator_steps + repeat)
+            fake = self._generate(len(real))
+            losses = self.discriminator_losses(real, fake.detach())
+            self._update(self.optimizer_d, self.discriminator, losses["loss_d"] + losses["penalty"])
+        # D's weights need no gradient here, which spares a third of its backward pass.
+        self.discriminator.requires_grad_(False)
+        losses |= self.generator_losses(fake)
+        self._update(self.optimizer_g, self.generator, losses["loss_g"])
+        self.discriminator.requires_grad_(True)
+        self.average.update(self.generator)
+        self.step_count += 1
+        losses["spread"] = fake.detach().float().std(0).mean()
+        for name, value in losses.items():
+            self.window[name] = self.window.get(name, 0) + value.detach()
+        self.window_steps += 1
+
+    def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """`loss_d` and the weighted `penalty` (both minimised), and D's mean logits."""
+        with self.fabric.autocast():
+            d_real, d_fake = self.discriminator(real), self.discriminator(fake)
+        d_real, d_fake = d_real.float(), d_fake.float()
+        loss_d = discriminator_loss(
+            self.settings.loss, d_real, d_fake, self.settings.label_inversion, self.settings.noisy_labels
+        )
+        penalty = torch.zeros((), device=real.device)
+        if (wanted := self.settings.gradient_penalty).kind != "none":
+            # In full precision: second derivatives overflow half precision first.
+            penalty = wanted.weight * gradient_penalty(wanted.kind, self.discriminator, real, fake.float())
+        return {"loss_d": loss_d, "penalty": penalty, "d_real": d_real.mean(), "d_fake": d_fake.mean()}
+
+    def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
+        """`loss_g`, minimised."""
+        with self.fabric.autocast():
+            d_fake = self.discriminator(fake)
+        return {"loss_g": generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)}
+
+    @torch.no_grad()
+    def draw_samples(self) -> None:
+        """Add one row of images of the averaged generator from the fixed noise."""
+        low, high = self.output_range
+        images = self.average.average(self.fixed_noise.to(self.fabric.device)).float()
+        self.samples.append(((images - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+
+    def close_window(self, images_per_second: float) -> dict[str, float]:
+        """End a stretch of steps: its mean losses become a row of the history.
+
+        Raises TrainingError when a loss is not a number or the generator has collapsed.
+        """
+        means = {name: (total / self.window_steps).item() for name, total in self.window.items()}
+        self.window, self.window_steps = {}, 0
+        broken = [name for name, value in means.items() if not np.isfinite(value)]
+        if broken:
+            raise TrainingError(
+                f"step {self.step_count}: {', '.join(broken)} is not a number; lower the learning rates "
+                "or use precision 32-true (training resumes from the last good checkpoint)"
+            )
+        spread = means.pop("spread") / self.real_spread if self.real_spread else 1.0
+        late = self.step_count > self.steps_in_all / 10
+        self.collapsed_looks = self.collapsed_looks + 1 if late and spread < COLLAPSE_SHARE else 0
+        if self.collapsed_looks >= COLLAPSE_LOOKS:
+            raise TrainingError(
+                f"step {self.step_count}: the generator collapsed: its images differ from each other by {spread:.2%} "
+                f"of what real ones do; try another seed, a gradient penalty, or a lower learning rate"
+            )
+        epoch = self.step_count * self.settings.batch_size / self.batches.images
+        row = {"step": self.step_count, "epoch": epoch, **means, "images_per_second": images_per_second}
+        self.history.append(row)
+        return means
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.average.state_dict(),
+            "average_updates": self.average.updates,
+            "optimizer_g": self.optimizer_g.state_dict(),
+            "optimizer_d": self.optimizer_d.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "step_count": self.step_count,
+            "collapsed_looks": self.collapsed_looks,
+            "window": self.window,
+            "window_steps": self.window_steps,
+            "history": self.history,
+            "samples": self.samples,
+            "random": random_state(),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.average.load_state_dict(state["average"])
+        self.average.updates = state["average_updates"]
+        self.optimizer_g.load_state_dict(state["optimizer_g"])
+        self.optimizer_d.load_state_dict(state["optimizer_d"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
+        for name in ("step_count", "collapsed_looks", "window", "window_steps", "history", "samples"):
+            setattr(self, name, state[name])
+        restore_random_state(state["random"])
+
+    def _real_batch(self, k: int) -> Tensor:
+        indices = self.batches.batch(k)
+        return self.images[indices.to(self.images.device)].to(self.fabric.device, non_blocking=True)
+
+    def _generate(self, images: int) -> Tensor:
+        latent = self.generator.draw_latent(images, torch.default_generator)
+        latent = latent.to(self.fabric.device, non_blocking=True)
+        with self.fabric.autocast():
+            return self.generator(latent)
+
+    def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        if self.fabric.world_size > 1:
+            for parameter in network.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.fabric.all_reduce(parameter.grad, reduce_op="mean")
+        optimizer.step()
+
+
+def train_gan(
+    images: np.ndarray,
+    settings: Gan,
+    fabric: Fabric,
+    resume_folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    description: str = "train_gan",
+) -> TrainedGan:
+    """Train the model that `settings` names on images [N, C, H, W] in [0, 1].
+
+    Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
+    or when asked to stop (SIGTERM, SIGINT: the state is written first); DataError when the images do not fit.
+    """
+    if settings.batch_size % fabric.world_size:
+        raise TrainingError(
+            f"batch_size: found {settings.batch_size}, allowed: a multiple of the {fabric.world_size} GPUs"
+        )
+    model = find_model(settings.model)
+    if images.shape[2:] != (model.IMAGE_SIZE, model.IMAGE_SIZE):
+        raise DataError(
+            f"data.image_size: found {images.shape[2]}, allowed with {settings.model}: {model.IMAGE_SIZE}"
+        )
+    torch.manual_seed(settings.seed)
+    generator, discriminator = build(settings.model, settings.base_width, channels=images.shape[1])
+    low, high = model.OUTPUT_RANGE
+    scaled = torch.from_numpy(images) * (high - low) + low
+    training = AdversarialTraining(fabric, generator, discriminator, scaled, model.OUTPUT_RANGE, settings)
+    store = CheckpointStore(resume_folder) if resume_folder is not None else None
+    if store is not None and (state := store.load_latest(map_location=fabric.device)) is not None:
+        training.load_state(state)
+        log.info("%s: resumed at step %d of %d", description, training.step_count, training.steps_in_all)
+
+    total = training.steps_in_all
+    row_every = max(1, total // HISTORY_ROWS)
+    sample_at = {round(total * row / settings.sample_rows) for row in range(1, settings.sample_rows + 1)}
+
+    def save() -> None:
+        if store is not None and fabric.is_global_zero:
+            store.save(training.step_count, training.state())
+
+    saved_at = row_at = time.monotonic()
+    with (
+        Progress(total, training.step_count, description) as progress,
+        _stop_signals() as stop,
+    ):
+        while training.step_count < total:
+            training.step()
+            step = training.step_count
+            if step % row_every == 0 or step == total:
+                now = time.monotonic()
+                stretch = row_every if step % row_every == 0 else step % row_every
+                losses = training.close_window(stretch * settings.batch_size / max(now - row_at, 1e-9))
+                row_at = now
+                progress.update(stretch, stretch * settings.batch_size, **losses)
+            if step in sample_at:
+                training.draw_samples()
+            if stop.is_set():
+                if all(torch.isfinite(total).all() for total in training.window.values()):
+                    save()
+                raise TrainingError(f"stopped by a signal at step {step} of {total}; run again to resume from there")
+            if time.monotonic() - saved_at >= checkpoint_seconds and training.window_steps == 0:
+                # At the end of a stretch: its losses were just found finite, so no broken state is ever kept.
+                save()
+                saved_at = time.monotonic()
+    return TrainedGan(
+        weights=training.average.average.state_dict(),
+        history=pd.DataFrame(training.history),
+        samples=torch.stack(training.samples).numpy(),
+        steps=total,
+    )
+
+
+def make_fabric(precision: str, devices: int, accelerator: str = "auto") -> Fabric:
+    """Lightning Fabric on up to `devices` GPUs where CUDA is found, else on the CPU; launched.
+
+    Raises TrainingError where the number format is not to be had on this device.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        devices = min(devices, torch.cuda.device_count()) if accelerator == "cuda" else 1
+    if accelerator == "cpu" and precision == "16-mixed":
+        raise TrainingError("precision: found '16-mixed' without a GPU, allowed: 32-true | bf16-mixed")
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
+
+def _optimizer(network: nn.Module, settings: Gan, rate: float) -> torch.optim.Optimizer:
+    if settings.optimizer == "rmsprop":
+        return torch.optim.RMSprop(
+            network.parameters(), lr=rate, alpha=settings.beta2, weight_decay=settings.weight_decay
+        )
+    return torch.optim.Adam(
+        network.parameters(),
+        lr=rate,
+        betas=(settings.beta1, settings.beta2),
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+
+def _resident(images: Tensor, device: torch.device) -> Tensor:
+    """The images on the GPU where they take less than half of its free memory, else pinned in main memory."""
+    if device.type != "cuda":
+        return images
+    free, _ = torch.cuda.mem_get_info(device)
+    if images.nbytes < free / 2:
+        return images.to(device)
+    return images.pin_memory()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set, so that a job asked to stop saves its state first."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    handled = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in handled]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(handled, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,134 @@
+"""Checkpoints that survive a kill at any moment, a full disk, a damaged file; and the state of all random numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import random
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scangan.errors import TrainingError
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(?P<step>\d{8,})\.(?P<digest>[0-9a-f]{16})\.ckpt")
+_PARTIAL = "checkpoint.partial"
+
+
+class CheckpointStore:
+    """A folder with the newest `keep` checkpoints of one training, one file each, its digest in its name.
+
+    States hold only what `torch.load(weights_only=True)` reads: tensors, numbers, strings, None, lists, tuples, dicts.
+    """
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = Path(folder)
+        self.keep = keep
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write one checkpoint and remove those beyond `keep`; what has a final name is complete and on the disk.
+
+        Raises TrainingError if it cannot be written (full disk); the older checkpoints then stay.
+        """
+        partial = self.folder / _PARTIAL
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            path = self.folder / f"step-{step:08d}.{_digest(partial)}.ckpt"
+            os.replace(partial, path)
+            _sync_folder(self.folder)
+        except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+            with suppress(OSError):
+                partial.unlink()
+            raise TrainingError(
+                f"{partial}: the checkpoint of step {step} cannot be written: {_reason(error)}"
+            ) from error
+        older = [other for other in self._newest_first() if other != path]
+        for outdated in older[self.keep - 1 :]:
+            outdated.unlink()
+
+    def load_latest(self, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
+        """The newest sound checkpoint, or None. Damaged ones are named in the log and removed; half-written too."""
+        (self.folder / _PARTIAL).unlink(missing_ok=True)
+        for path in self._newest_first():
+            if _digest(path) == _NAME.fullmatch(path.name)["digest"]:
+                return torch.load(path, map_location=map_location, weights_only=True)
+            log.warning("%s: damaged (truncated or altered); falling back to the checkpoint before", path)
+            path.unlink()
+        return None
+
+    def remove(self) -> None:
+        """Delete the folder with all checkpoints, once the training's results are safe elsewhere."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _newest_first(self) -> list[Path]:
+        paths = [path for path in self.folder.glob("step-*.ckpt") if _NAME.fullmatch(path.name)]
+        return sorted(paths, key=lambda path: int(_NAME.fullmatch(path.name)["step"]), reverse=True)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of Python's, NumPy's global and torch's (CPU and every GPU) random numbers, fit for a checkpoint."""
+    name, key, *rest = np.random.get_state()  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(key.astype(np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Put back what `random_state` returned, to the bit."""
+    random.setstate(state["python"])
+    name, key, *rest = state["numpy"]
+    np.random.set_state((name, key.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"].cpu())
+    # A resumed training may see another number of GPUs.
+    for device, generator_state in zip(range(torch.cuda.device_count()), state["cuda"], strict=False):
+        torch.cuda.set_rng_state(generator_state.cpu(), device)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name is on the disk only once its folder is."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: BaseException) -> str:
+    """The operating system's own words (`No space left on device`) where torch has wrapped them."""
+    cause = error
+    while not isinstance(cause, OSError) and cause.__context__ is not None:
+        cause = cause.__context__
+    return str(cause if isinstance(cause, OSError) else error).splitlines()[0]
+
+
+def resume_folder(output: str | Path, settings: dict[str, Any], checksums: Iterable[str]) -> Path:
+    """Where a job that writes `output` keeps its checkpoints: `.resume/` beside it, by a digest of settings and data.
+
+    Beside and undeclared, because Snakemake deletes the outputs of a job that failed. So a resumed training is never
+    one of other settings, other code (its digest is among the settings) or other images.
+    """
+    facts = json.dumps([settings, list(checksums)], sort_keys=True)
+    return Path(output).parent / ".resume" / hashlib.sha256(facts.encode()).hexdigest()[:16]

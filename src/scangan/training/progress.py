@@ -1,0 +1,77 @@
+"""Progress of a training: steps, rates, time left and losses; one line on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from tqdm import tqdm
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Shows how far a training is; a context manager.
+
+    total: steps in all. initial: steps done before this process, by a run that was interrupted.
+    every_seconds: seconds between two lines in a log; a terminal's line is renewed twice a second.
+
+    Example:
+        with Progress(total=1000, initial=0, description="classifier real") as progress:
+            progress.update(steps=1, images=16, loss=loss)
+    """
+
+    def __init__(self, total: int, initial: int, description: str, every_seconds: float = 10.0) -> None:
+        self.total = total
+        self.initial = initial
+        self.description = description
+        self.steps = initial
+        self.images = 0
+        self._on_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", disable=not self._on_terminal)
+        self._interval = 0.5 if self._on_terminal else every_seconds
+        self._started = self._shown = time.monotonic()
+
+    def update(self, steps: int, images: int, **losses: float | torch.Tensor) -> None:
+        """Count `steps` more steps over `images` more images.
+
+        A loss may be a tensor on a GPU: it is read only when a line is due, so that no step waits for it.
+        """
+        self.steps += steps
+        self.images += images
+        now = time.monotonic()
+        if now - self._shown < self._interval:
+            return
+        self._shown = now
+        shown = {name: f"{float(value):.4g}" for name, value in losses.items()}
+        if self._on_terminal:
+            self._bar.set_postfix({"images/s": f"{self.images / (now - self._started):.0f}"} | shown, refresh=False)
+            self._bar.update(self.steps - self._bar.n)
+        else:
+            left = (self.total - self.steps) * (now - self._started) / max(self.steps - self.initial, 1)
+            ending = "".join(f", {name} {value}" for name, value in shown.items())
+            log.info("%s, %s left%s", self._rates(now), tqdm.format_interval(left), ending)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.update(self.steps - self._bar.n)
+        self._bar.close()
+        now = time.monotonic()
+        log.info("%s in %s", self._rates(now), tqdm.format_interval(now - self._started))
+
+    def _rates(self, now: float) -> str:
+        seconds = max(now - self._started, 1e-9)
+        return (
+            f"{self.description}: step {self.steps}/{self.total}, "
+            f"{(self.steps - self.initial) / seconds:.3g} steps/s, {self.images / seconds:.3g} images/s"
+        )

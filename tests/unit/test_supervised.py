@@ -1,0 +1,271 @@
+"""The classifier experiment, on a toy network unless the real one is meant."""
+
+import logging
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from scangan.config import ARMS, Classifier
+from scangan.data.store import ImageSet
+from scangan.errors import DataError, TrainingError
+from scangan.training import supervised
+from scangan.training.checkpoint import CheckpointStore
+from scangan.training.progress import Progress
+from scangan.training.supervised import class_weights, predict, train_classifier
+
+
+def image_set(positives, negatives, name, seed=0, size=16):
+    """Positive images are bright, negative ones dark, both noisy."""
+    random = np.random.default_rng(seed)
+    labels = ["haemorrhage"] * positives + ["normal"] * negatives
+    level = np.where(np.array(labels) == "haemorrhage", 0.65, 0.35)[:, None, None, None]
+    images = np.clip(level + random.normal(0, 0.1, (len(labels), 1, size, size)), 0, 1).astype(np.float32)
+    ids = [f"{name}{number}" for number in range(len(labels))]
+    return ImageSet(images, pd.DataFrame({"image_id": ids, "patient_id": ids, "label": labels}))
+
+
+REAL, VALIDATION, SYNTHETIC = image_set(13, 8, "r"), image_set(6, 6, "v", 1), image_set(20, 24, "s", 2)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """A small network with all that has a state: batch norm's statistics and dropout's random numbers."""
+
+    def build(*_):
+        layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        return nn.Sequential(*layers, nn.Dropout(0.2), nn.Linear(4, 1), nn.Flatten(0))
+
+    monkeypatch.setattr(supervised, "build_classifier", build)
+
+
+def settings(**values):
+    return Classifier(**{"steps": 24, "batch_size": 4, "learning_rate": 0.01, "validate_every": 5} | values)
+
+
+def train(arm="real", values=None, **options):
+    options = {"real_train": REAL, "validation": VALIDATION, "synthetic": SYNTHETIC, "seed": 0} | options
+    return train_classifier(arm, positive="haemorrhage", settings=settings(**(values or {})), **options)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def interrupted_at(step):
+    """A progress that ends the training like a power cut, after `step` steps and before their checkpoint."""
+
+    class Interrupting(Progress):
+        def update(self, steps, images, **losses):
+            super().update(steps, images, **losses)
+            if self.steps == step:
+                raise Interrupted
+
+    return Interrupting
+
+
+class Counting(Progress):
+    counts: list[int]
+
+    def update(self, steps, images, **losses):
+        super().update(steps, images, **losses)
+        Counting.counts.append(images)
+
+
+def assert_same(first, second):
+    assert first.state_dict.keys() == second.state_dict.keys()
+    for key, value in first.state_dict.items():
+        assert torch.equal(value, second.state_dict[key]), key
+    pd.testing.assert_frame_equal(first.history, second.history, check_exact=True)
+
+
+def test_learns_what_is_separable_and_gives_the_probability_of_the_positive_class(toy):
+    trained = train(values={"steps": 200, "learning_rate": 0.05})
+    test = image_set(10, 10, "t", 3)
+    probability = predict(trained.model, test, batch_size=7)
+    assert probability.dtype == np.float32
+    assert (probability[:10] > 0.9).all()
+    assert (probability[10:] < 0.1).all()
+    assert np.allclose(probability, predict(trained.model, test, batch_size=20), atol=1e-6)
+
+
+def test_the_weights_are_those_of_the_model(toy):
+    trained = train()
+    for key, value in trained.model.state_dict().items():
+        assert torch.equal(value.cpu(), trained.state_dict[key])
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_has_the_same_steps(toy, arm):
+    Counting.counts = []
+    history = train(arm, {"patience": 100}, progress=Counting).history
+    assert Counting.counts == [4] * 24
+    assert history["step"].iloc[-1] == 24
+    phases = ["synthetic", "real"] if arm == "synthetic-then-real" else [arm.removesuffix("+classical")]
+    assert list(history["phase"].unique()) == phases
+
+
+def test_the_arms_differ_and_the_seed_repeats_them(toy):
+    weights = {arm: train(arm).state_dict["0.weight"] for arm in ARMS}
+    for arm in ARMS:
+        assert torch.equal(train(arm).state_dict["0.weight"], weights[arm])
+    assert len({tuple(value.flatten().tolist()) for value in weights.values()}) == len(ARMS)
+    assert not torch.equal(train(seed=1).state_dict["0.weight"], weights["real"])
+
+
+def test_fine_tuning_has_its_own_rate_and_a_fresh_optimiser(toy, monkeypatch):
+    made = []
+
+    class Adam(torch.optim.Adam):
+        def __init__(self, parameters, **options):
+            super().__init__(parameters, **options)
+            made.append(self)
+
+    monkeypatch.setattr(torch.optim, "Adam", Adam)
+    train("synthetic-then-real", {"pretrain_share": 0.25, "fine_tune_rate": 1e-4})
+    assert [(adam.defaults["lr"], next(iter(adam.state.values()))["step"].item()) for adam in made] == [
+        (0.01, 6),
+        (1e-4, 18),
+    ]
+
+
+def test_early_stopping_keeps_the_best_weights(toy, monkeypatch):
+    seen = []
+    true_logits = supervised._logits
+
+    def worse_after_the_second(model, *arguments):
+        seen.append({key: value.clone() for key, value in model.state_dict().items()})
+        return true_logits(model, *arguments) * 0 + (len(seen) - 2) ** 2  # balanced: any constant but 0 is worse
+
+    monkeypatch.setattr(supervised, "_logits", worse_after_the_second)
+    trained = train(values={"steps": 1000, "patience": 3})
+    assert trained.history["step"].tolist() == [5, 10, 15, 20, 25]
+    assert trained.history["validation_loss"].idxmin() == 1
+    assert trained.history["validation_loss"].min() == pytest.approx(math.log(2))
+    for key, value in trained.state_dict.items():
+        assert torch.equal(value, seen[1][key])
+    assert not torch.equal(seen[4]["0.weight"], seen[1]["0.weight"])
+
+
+def test_history_holds_the_mean_training_loss(toy, monkeypatch):
+    losses = []
+
+    class Recording(Progress):
+        def update(self, steps, images, **shown):
+            losses.append(shown["loss"].item())
+
+    history = train(values={"steps": 12}, progress=Recording).history
+    expected = [np.mean(losses[:5]), np.mean(losses[5:10]), np.mean(losses[10:])]
+    assert history["training_loss"].tolist() == pytest.approx(expected)
+
+
+def test_class_weights_closed_form():
+    weights = class_weights(torch.tensor([1.0, 0, 0, 0]), "toy")
+    assert weights.tolist() == pytest.approx([2, 2 / 3, 2 / 3, 2 / 3])
+    assert weights.mean() == pytest.approx(1)
+
+
+def test_epochs_are_without_replacement_and_drop_the_incomplete_batch(toy):
+    phase = supervised.Phase(
+        "real", supervised.LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10) % 2.0), 9, 0.1
+    )
+    training = supervised._PhaseTraining(nn.Linear(1, 1), phase, phase.data, settings(), 0, "toy")
+    epochs = [torch.cat([training._next_batch(), training._next_batch()]).tolist() for _ in range(3)]
+    assert all(len(set(epoch)) == 8 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch(toy):
+    Counting.counts = []
+    train(values={"batch_size": 64, "steps": 3}, progress=Counting)
+    assert Counting.counts == [21] * 3
+
+
+@pytest.mark.parametrize("arm", ["real+classical", "synthetic-then-real"])
+@pytest.mark.parametrize("moment", [1, 5, 12, 13, 18, 24])
+def test_an_interrupted_training_goes_on_to_the_bit(toy, tmp_path, arm, moment):
+    """Moments: the first step, a validation, the last step of the pre-training, the first after it, the last of all."""
+    whole = train(arm)
+    with pytest.raises(Interrupted):
+        train(arm, resume_folder=tmp_path, checkpoint_seconds=0, progress=interrupted_at(moment))
+    torch.rand(100)  # another process would have other random numbers
+    assert_same(train(arm, resume_folder=tmp_path, checkpoint_seconds=0), whole)
+    assert_same(train(arm, resume_folder=tmp_path, checkpoint_seconds=0), whole)  # nothing left to do
+
+
+def test_a_damaged_checkpoint_goes_on_from_the_one_before(toy, tmp_path):
+    whole = train()
+    with pytest.raises(Interrupted):
+        train(resume_folder=tmp_path, checkpoint_seconds=0, progress=interrupted_at(17))
+    newest = max(tmp_path.glob("*.ckpt"))
+    newest.write_bytes(newest.read_bytes()[:-100])
+    assert_same(train(resume_folder=tmp_path), whole)
+
+
+def test_early_stopping_is_resumed_too(toy, tmp_path):
+    values = {"steps": 60, "learning_rate": 0.5, "validate_every": 1, "patience": 2}
+    whole = train(values=values)
+    assert len(whole.history) < 60
+    options = {"resume_folder": tmp_path, "checkpoint_seconds": 0}
+    with pytest.raises(Interrupted):
+        train(values=values, progress=interrupted_at(len(whole.history) - 1), **options)
+    assert_same(train(values=values, **options), whole)
+    assert_same(train(values=values, **options), whole)
+
+
+def test_resnet50_is_resumed_to_the_bit(tmp_path):
+    sets = {"real_train": image_set(3, 3, "r", size=32), "validation": image_set(2, 2, "v", size=32)}
+    values = {"steps": 4, "validate_every": 2, "learning_rate": 0.001, "dropout": 0.5}
+    whole = train("real+classical", values, **sets)
+    with pytest.raises(Interrupted):
+        train(
+            "real+classical",
+            values,
+            **sets,
+            resume_folder=tmp_path,
+            checkpoint_seconds=0,
+            progress=interrupted_at(3),
+        )
+    assert CheckpointStore(tmp_path).load_latest()["training"]["step"] == 2
+    assert_same(train("real+classical", values, **sets, resume_folder=tmp_path, checkpoint_seconds=100), whole)
+
+
+def test_no_checkpoint_before_its_time(toy, tmp_path):
+    train(resume_folder=tmp_path / "resume", checkpoint_seconds=1000)
+    assert not (tmp_path / "resume").exists()
+
+
+def test_a_loss_that_is_no_number_ends_in_one_line(toy):
+    broken = image_set(13, 8, "r")
+    broken.images[:] = np.nan
+    with pytest.raises(TrainingError, match=r"^classifier real seed 3: real: training loss nan at step 1; [^\n]*$"):
+        train(real_train=broken, seed=3)
+
+
+def test_a_patient_in_both_sets_is_refused(toy):
+    shared = ImageSet(
+        VALIDATION.images, VALIDATION.manifest.assign(patient_id=["r5", *VALIDATION.manifest["patient_id"][1:]])
+    )
+    with pytest.raises(DataError, match="patient_id: found 'r5' in training and validation"):
+        train(validation=shared)
+
+
+def test_a_set_without_a_class_is_refused(toy):
+    with pytest.raises(DataError, match="real seed 0: real: label: found 5 positive and 0 negative images"):
+        train(real_train=image_set(5, 0, "r"))
+    with pytest.raises(DataError, match="validation: label: found 0 positive"):
+        train(validation=image_set(0, 5, "v"))
+
+
+def test_an_arm_without_its_synthetic_images_is_refused(toy):
+    with pytest.raises(DataError, match=r"arm real\+synthetic: found no synthetic images"):
+        train("real+synthetic", synthetic=None)
+
+
+def test_the_weights_of_the_classes_are_logged(toy, caplog):
+    with caplog.at_level(logging.INFO, logger="scangan"):
+        train()
+    assert "21 images, 13 positive (weight in the loss 0.808) and 8 negative (1.312)" in caplog.text

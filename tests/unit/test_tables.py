@@ -1,0 +1,194 @@
+"""Exact columns for programs, readable cells for people, and honest verdicts beside the papers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scangan.report.paper_comparison import COLUMNS, compare_with_papers, read_papers, write_comparison
+from scangan.report.tables import (
+    calibration_table,
+    classification_table,
+    cohort_table,
+    fidelity_table,
+    rejected_note,
+    to_markdown,
+    write_table,
+)
+
+
+def scores(arms=("synthetic", "real")):
+    metrics = ("accuracy", "sensitivity", "specificity", "auc", "brier", "expected_calibration_error")
+    rows = [
+        (arm, metric, 0.82, 0.75, 0.88, 3, 22, np.nan if arm == "real" else 0.031) for arm in arms for metric in metrics
+    ]
+    return pd.DataFrame(rows, columns=["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"])
+
+
+def classification(data="phantom", scale="demo", pretrained="none", **arguments):
+    return classification_table(scores(**arguments), "head_ct", data, scale, pretrained)
+
+
+def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
+    metrics = ["fid", "kid", "inception_score", "precision", "recall"]
+    table = pd.DataFrame(
+        {"metric": metrics, "value": 35.123, "ci_low": 30.0, "ci_high": 40.0, "images": 28, "reference": 20.0}
+    )
+    whole = table.assign(ci_low=np.nan, ci_high=np.nan)
+    copies = pd.DataFrame([("suspected_copies", 0.025, 0.004, 0.129, 40, 0.05)], columns=table.columns)
+    variants = {"dcgan32/haemorrhage": table, "dcgan32/all": pd.concat([whole, copies])}
+    scores = pd.concat([rows.assign(variant=variant) for variant, rows in variants.items()], ignore_index=True)
+    return fidelity_table(scores, "head_ct", data, scale, extractor)
+
+
+def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arms():
+    table = classification()
+    assert ", ".join(table.columns) == (
+        "study, arm, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale, pretrained"
+    )
+    assert list(table["arm"].unique()) == ["real", "synthetic"]
+    assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "auc"]
+    calibration = calibration_table(scores(), "head_ct", "phantom", "demo", "none")
+    assert list(calibration.columns) == list(table.columns)
+    assert list(calibration["metric"].unique()) == ["brier", "expected_calibration_error"]
+
+
+def test_fidelity_has_the_columns_of_the_contract_and_a_row_for_copies():
+    table = fidelity()
+    assert ", ".join(table.columns) == (
+        "study, variant, metric, value, ci_low, ci_high, images, reference, extractor, data, scale"
+    )
+    copies = table[table["metric"] == "suspected_copies"]
+    assert list(copies["variant"]) == ["dcgan32/all"]
+    assert copies.iloc[0]["images"] == 40
+    assert copies.iloc[0]["reference"] == 0.05
+
+
+def test_cohort_counts_images_patients_and_rejections():
+    split = pd.DataFrame(
+        {
+            "image_id": list("abcdef"),
+            "patient_id": ["p1", "p1", "p2", "p3", "p4", "p5"],
+            "label": ["normal"] * 3 + ["haemorrhage"] * 3,
+            "split": ["train", "train", "test", "train", "validation", "test"],
+        }
+    )
+    rejected = pd.DataFrame({"source": ["x", "y", "z"], "reason": ["empty", "no file", "empty"], "remedy": ""})
+    table = cohort_table(split, rejected, "head_ct", "real", "demo")
+    assert list(table.columns) == ["study", "split", "label", "images", "patients", "data", "scale"]
+    counted = table.set_index(["split", "label"])[["images", "patients"]]
+    assert counted.loc[("train", "normal")].tolist() == [2, 1]
+    assert counted.loc[("rejected", "empty"), "images"] == 2
+    assert list(table["split"].unique()) == ["train", "validation", "test", "rejected"]
+    markdown = to_markdown(table, None)
+    assert markdown.startswith("**head_ct; real data, demo scale**\n\n| split")
+    assert "<NA>" not in markdown
+    assert len(cohort_table(split, rejected[:0], "head_ct", "real", "demo")) == 5
+    assert rejected_note(6, rejected, "rejected.csv") == "3 of 9 images rejected (2 empty, 1 no file): see rejected.csv"
+    assert rejected_note(6, rejected[:0], "rejected.csv") == ""
+
+
+def test_classification_markdown():
+    markdown = to_markdown(classification(), "arm", "1 of 200 images rejected: see rejected.csv\nA second line.")
+    lines = markdown.splitlines()
+    assert lines[0] == "**head_ct; phantom data, demo scale; 22 test images; 3 seeds; pretrained: none**"
+    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
+        "arm",
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "auc",
+    ]
+    real, synthetic = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:6])
+    assert real == ["real"] + ["0.82 [0.75, 0.88]"] * 4
+    assert synthetic == ["synthetic"] + ["0.82 [0.75, 0.88], p = 0.031"] * 4
+    assert "paired permutation test" in markdown
+    assert markdown.endswith("\n\n1 of 200 images rejected: see rejected.csv\n\nA second line.\n")
+
+
+def test_fidelity_markdown():
+    markdown = to_markdown(fidelity(), "variant")
+    assert "extractor: efficientnet-lite0" in markdown.splitlines()[0]
+    assert "35.1 [30.0, 40.0] (real 20.0)" in markdown
+    assert "35.1 (real 20.0)" in markdown  # without an interval
+    assert "cannot be compared with published ones" in markdown
+    assert "| dcgan32/all" in markdown
+    assert "nan" not in markdown
+
+
+def test_tables_are_written_whole(tmp_path):
+    table = classification()
+    write_table(
+        table, tmp_path / "tables" / "classification.csv", tmp_path / "tables" / "classification.md", "arm", "note"
+    )
+    read = pd.read_csv(tmp_path / "tables" / "classification.csv", keep_default_na=False, na_values=[""])
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    assert (tmp_path / "tables" / "classification.md").read_text() == to_markdown(table, "arm", "note")
+    assert len(list((tmp_path / "tables").iterdir())) == 2
+
+
+def test_head_ct_prints_no_figure():
+    comparison = compare_with_papers({"head_ct": {"classification": classification(), "fidelity": fidelity()}})
+    assert list(comparison.columns) == COLUMNS
+    assert set(comparison["study"]) == {"head_ct"}
+    assert set(comparison["comparable"]) == {"no"}
+    real = comparison.set_index(["item", "metric"]).loc[("real", "accuracy")]
+    assert np.isnan(real["paper"])
+    assert real["ours"] == 0.82
+    assert real["why_not"] == "the paper prints no figure; ours is the first; phantom data; demo scale"
+    parameters = comparison[comparison["metric"] == "trainable_parameters"]
+    assert sorted(parameters["paper"]) == [791169, 4870785]
+    assert parameters["why_not"].str.contains("unit test").all()
+
+
+def test_the_comparison_is_written_in_plain_numbers(tmp_path):
+    comparison = compare_with_papers({"head_ct": {"classification": classification(), "fidelity": fidelity()}})
+    write_comparison(comparison, tmp_path / "comparison.csv", tmp_path / "comparison.md")
+    markdown = (tmp_path / "comparison.md").read_text()
+    assert " 4870785 " in markdown
+    assert "phantom" in markdown
+    assert "nan" not in markdown
+    assert list(pd.read_csv(tmp_path / "comparison.csv").columns) == COLUMNS
+    write_comparison(compare_with_papers({}), tmp_path / "empty.csv", tmp_path / "empty.md")
+    assert list(pd.read_csv(tmp_path / "empty.csv").columns) == COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("data", "scale", "pretrained", "why_not"),
+    [
+        ("real", "paper", "imagenet", ""),
+        ("phantom", "demo", "imagenet", "phantom data; demo scale"),
+        ("real", "custom", "none", "custom scale; another pretrained: none, the paper's imagenet"),
+    ],
+)
+def test_what_makes_a_classifier_comparable(data, scale, pretrained, why_not):
+    ours = classification(data, scale, pretrained).assign(study="brain_mr")
+    comparison = compare_with_papers({"brain_mr": {"classification": ours}}).set_index(["item", "metric"])
+    row = comparison.loc[("real", "accuracy")]
+    assert (row["paper"], row["ours"], row["ci_low"]) == (0.9006, 0.82, 0.75)
+    assert (row["comparable"], row["why_not"]) == ("no" if why_not else "yes", why_not)
+    assert comparison.loc[("real+classical", "accuracy"), "why_not"] == "not measured in this run"
+
+
+def test_fidelity_is_compared_only_with_its_own_extractor():
+    ours = fidelity("real", "paper").assign(study="ct_sgan", variant="ct_sgan")
+    row = compare_with_papers({"ct_sgan": {"fidelity": ours}}).set_index(["item", "metric"]).loc[("ct_sgan", "fid")]
+    assert (row["paper"], row["paper_plus_minus"]) == (145.18, 25.97)
+    assert "another extractor: efficientnet-lite0, the paper's inception-v3-compat" in row["why_not"]
+    assert "another number of images" in row["why_not"]
+
+
+def test_only_the_studies_passed_in_appear():
+    assert compare_with_papers({}).empty
+    assert compare_with_papers({"mine": {"classification": classification()}}).empty
+    both = compare_with_papers({study: {"classification": classification()} for study in ("head_ct", "covid_ct")})
+    assert list(both["study"].unique()) == ["head_ct", "covid_ct"]
+
+
+def test_every_printed_figure_names_its_source():
+    papers = read_papers()
+    assert set(papers) == {"head_ct", "brain_mr", "covid_ct", "ct_sgan", "simple_ct_gan"}
+    for paper in papers.values():
+        for figure in paper["figures"]:
+            assert {"source", "metric", "value"} <= set(figure)
+            assert set(figure) <= {"source", "metric", "value", "arm", "variant", "plus_minus", "note"}
+            assert ("arm" in figure) != ("variant" in figure)

@@ -1,0 +1,29 @@
+# The experiment: the same classifier trained on each arm, for several seeds.
+
+
+rule train_classifier:
+    input:
+        unpack(arm_inputs),
+        images=rules.ingest_images.output.images,
+        manifest=rules.ingest_images.output.manifest,
+        split=rules.split_cohort.output.split,
+        pretrained=pretrained_file,
+    output:
+        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
+        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
+        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
+    params:
+        settings=classifier_settings,
+        positive=lookup(dpath="studies/{study}/data/positive", within=config),
+        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.split"),
+    threads: 8
+    resources:
+        gpu=1,
+    log:
+        f"{RESULTS}/{{study}}/logs/train_classifier/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/seed{{seed}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    script:
+        "../scripts/train_classifier.py"

@@ -1,0 +1,46 @@
+# How good the synthetic images are.
+
+
+rule measure_fidelity:
+    input:
+        unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
+        images=rules.ingest_images.output.images,
+        manifest=rules.ingest_images.output.manifest,
+        split=rules.split_cohort.output.split,
+    output:
+        fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
+        copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}_copies.csv",
+    params:
+        settings=lookup(dpath="studies/{study}/fidelity", within=config),
+        code=code_digest("scangan.metrics.generators", "scangan.data.split"),
+    threads: 8
+    resources:
+        gpu=1,
+    log:
+        f"{RESULTS}/{{study}}/logs/measure_fidelity/{{gan}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/measure_fidelity/{{gan}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    script:
+        "../scripts/measure_fidelity.py"
+
+
+rule score:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.study),
+    output:
+        scores=f"{RESULTS}/{{study}}/classifier/scores.csv",
+    params:
+        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        positive=lookup(dpath="studies/{study}/data/positive", within=config),
+        arms=arms_and_seeds,
+        code=code_digest("scangan.metrics.classification"),
+    log:
+        f"{RESULTS}/{{study}}/logs/score.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/score.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    script:
+        "../scripts/score.py"

@@ -1,0 +1,50 @@
+# One generative network for each class, and the images drawn from it.
+
+
+rule train_gan:
+    input:
+        images=rules.ingest_images.output.images,
+        manifest=rules.ingest_images.output.manifest,
+        split=rules.split_cohort.output.split,
+    output:
+        weights=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.safetensors",
+        description=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.json",
+        history=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/samples.png",
+    params:
+        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
+        code=gan_code,
+    threads: 8
+    resources:
+        gpu=1,
+    log:
+        f"{RESULTS}/{{study}}/logs/train_gan/{{gan}}/{{label}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_gan/{{gan}}/{{label}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    script:
+        "../scripts/train_gan.py"
+
+
+rule synthesize:
+    input:
+        weights=rules.train_gan.output.weights,
+        description=rules.train_gan.output.description,
+    output:
+        images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.zarr.zip",
+        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.parquet",
+    params:
+        settings=shard_settings,
+        code=code_digest("scangan.synthesis.images", "scangan.data.store"),
+    threads: 8
+    resources:
+        gpu=1,
+    log:
+        f"{RESULTS}/{{study}}/logs/synthesize/{{gan}}/{{label}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/{{label}}/shard{{shard}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    script:
+        "../scripts/synthesize.py"

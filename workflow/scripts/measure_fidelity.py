@@ -1,0 +1,16 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from scangan.config import Fidelity
+    from scangan.data.split import read_parts
+    from scangan.data.store import ImageSet, atomic, read_image_sets
+    from scangan.metrics.generators import evaluate_generators
+
+    settings = Fidelity.model_validate(snakemake.params.settings)
+    parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
+    held_out = ImageSet.concatenate([parts["validation"], parts["test"]])
+    synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
+    tables = evaluate_generators(parts["train"], held_out, synthetic, snakemake.wildcards.gan, settings)
+    for table, target in zip(tables, (snakemake.output.fidelity, snakemake.output.copies), strict=True):
+        with atomic(target) as path:
+            table.to_csv(path, index=False)

@@ -1,0 +1,11 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]):
+    from scangan.config import Evaluation
+    from scangan.data.store import atomic
+    from scangan.metrics.classification import read_predictions, score_arms
+
+    predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)
+    settings = Evaluation.model_validate(snakemake.params.settings)
+    with atomic(snakemake.output.scores) as path:
+        score_arms(predictions, snakemake.params.positive, settings).to_csv(path, index=False)

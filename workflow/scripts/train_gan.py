@@ -1,0 +1,33 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from scangan.config import Gan
+    from scangan.data.split import read_parts
+    from scangan.models.catalogue import write_generator
+    from scangan.report.samples import write_sample_grid
+    from scangan.training.adversarial import make_fabric, train_gan
+    from scangan.training.checkpoint import CheckpointStore, resume_folder
+
+    settings = Gan.model_validate(snakemake.params.settings)
+    images = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
+    images = images.select(images.manifest.label == snakemake.wildcards.label)
+    resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), images.manifest.sha256)
+    fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
+    trained = train_gan(images.images, settings, fabric, resume, description=f"{snakemake.wildcards.label} GAN")
+    if fabric.is_global_zero:
+        facts = {
+            "study": snakemake.wildcards.study,
+            "gan": snakemake.wildcards.gan,
+            "label": snakemake.wildcards.label,
+            "data": images.manifest.data.iloc[0],
+            "model": settings.model,
+            "base_width": settings.base_width,
+            "channels": images.images.shape[1],
+            "steps": trained.steps,
+        }
+        write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
+        trained.history.to_csv(snakemake.output.history, index=False)
+        write_sample_grid(trained.samples, Path(snakemake.output.samples))
+        CheckpointStore(resume).remove()
