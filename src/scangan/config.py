@@ -37,7 +37,7 @@ class Phantom(Section):
     renderer: Literal["head_ct"] = Field("head_ct", description="which phantom is rendered")
     images: Positive = Field(200, description="images in all, half of each class")
     image_size: Annotated[int, Field(ge=64)] = Field(128, description="edge of a rendered slice, pixels")
-    seed: int = Field(0, description="seed of the rendering")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
 class Data(Section):
@@ -80,7 +80,7 @@ class Split(Section):
     train: Annotated[int | float, Field(gt=0)] = Field(description="images (whole number) or share (0 to 1)")
     validation: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
     test: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
-    seed: int = Field(0, description="seed of the shuffle")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the shuffle")
     file: str | None = Field(None, description="your own split: a CSV of image_id, split; replaces the shuffle")
 
     @property
@@ -130,7 +130,7 @@ class Gan(Section):
     noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="number format of training")
     sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
-    seed: int = Field(0, description="seed of weights, order and noise")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of weights, order and noise")
 
 
 class Synthesis(Section):
@@ -140,7 +140,7 @@ class Synthesis(Section):
     images_per_class: Positive = Field(description="synthetic images for each class")
     shard_size: Positive = Field(1024, description="images in one file, made by one job")
     batch_size: Positive = Field(64, description="images generated at once")
-    seed: int = Field(0, description="image i of a class is drawn from seed + i")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class is drawn from seed + i")
 
 
 class Classical(Section):
@@ -214,7 +214,7 @@ class Fidelity(Section):
         description="a synthetic image nearer to a training image than this quantile of held-out real images "
         "counts as a suspected copy",
     )
-    seed: int = Field(0, description="seed of the random sets")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random sets")
 
 
 class Evaluation(Section):
@@ -224,7 +224,7 @@ class Evaluation(Section):
     permutations: Annotated[int, Field(ge=100)] = Field(
         5000, description="permutations of the paired test against `real`"
     )
-    seed: int = Field(0, description="seed of both")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of both")
 
 
 class Study(Section):

@@ -98,8 +98,10 @@ class AdversarialTraining:
         settings: Gan,
     ) -> None:
         self.fabric, self.settings, self.output_range = fabric, settings, output_range
-        self.generator = fabric.to_device(generator)
-        self.discriminator = fabric.to_device(discriminator)
+        # Channels last is the faster layout for convolutions, but not for D's second derivatives.
+        layout = torch.channels_last if settings.gradient_penalty.kind == "none" else torch.contiguous_format
+        self.generator = fabric.to_device(generator).to(memory_format=torch.channels_last)
+        self.discriminator = fabric.to_device(discriminator).to(memory_format=layout)
         self.average = ExponentialMovingAverage(self.generator, settings.ema_decay)
         self.optimizer_g = fabric.setup_optimizers(
             _optimizer(self.generator, settings, settings.learning_rate_generator)
