@@ -16,7 +16,7 @@ def code_digest(*modules: str) -> str:
     """Digest of these modules of the package and all that they import from it, docstrings and comments left out.
 
     Imports are read, not run: `importlib.import_module(name)` is not followed, so a module found by name
-    (a network of the catalogue) must be given.
+    (a network of the catalogue) must be given. Raises ModuleNotFoundError for a module that has no file.
     """
     digests = "".join(f"{name}={_digest(name)};" for name in sorted(_reachable(modules)))
     return hashlib.sha256(digests.encode()).hexdigest()[:16]
@@ -35,7 +35,9 @@ def _reachable(modules: tuple[str, ...]) -> set[str]:
 
 @cache
 def _tree(name: str) -> ast.Module:
-    return ast.parse(_path(name).read_text())
+    if not (path := _path(name)).is_file():
+        raise ModuleNotFoundError(f"code_digest: found {name!r}, allowed: a module of the package (no file {path})")
+    return ast.parse(path.read_text())
 
 
 def _path(name: str) -> Path:

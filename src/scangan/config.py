@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from scangan.errors import ConfigError
 
@@ -23,6 +23,35 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+
+# What an error line says is allowed, by pydantic's type of error.
+ALLOWED = {
+    "bool_parsing": "true | false",
+    "bool_type": "true | false",
+    "dict_type": "a block of keys",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "model_type": "a block of keys",
+    "string_pattern_mismatch": "a name of letters, digits, - and _",
+    "string_too_short": "text",
+    "string_type": "text",
+    "too_short": "at least {min_length} entry",
+}
+
+
+def _whole_number(value: Any) -> Any:
+    """The command line hands on numbers as text, which pydantic reads for an int, but not for a Literal."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class Section(BaseModel):
@@ -58,9 +87,8 @@ class Data(Section):
     classes: dict[Name, str | int] = Field(
         description="class name: its value in the label column, or its folder's name; two classes"
     )
-    positive: Name = Field(description="the class that counts as positive (sensitivity)")
     image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
-    channels: Literal[1, 3] = Field(1, description="1: grey, 3: colour")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: colour")
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
 
     @model_validator(mode="after")
@@ -68,9 +96,7 @@ class Data(Section):
         if len(self.classes) != 2:
             raise ValueError(f"classes: found {len(self.classes)}, allowed: exactly 2")
         if len({str(value) for value in self.classes.values()}) != 2:
-            raise ValueError("classes: both classes have the same value")
-        if self.positive not in self.classes:
-            raise ValueError(f"positive: found '{self.positive}', allowed: {' | '.join(self.classes)}")
+            raise ValueError("classes: found the same value twice, allowed: a value of its own for each class")
         return self
 
 
@@ -157,6 +183,7 @@ class Classical(Section):
 class Classifier(Section):
     """The experiment: the same network trained on each arm, for several seeds, with the same number of steps."""
 
+    positive: Name = Field(description="the class that counts as positive (sensitivity)")
     backbone: Literal["resnet50", "efficientnet-lite0"] = Field("resnet50", description="the network")
     pretrained: str = Field(
         "none",
@@ -240,7 +267,10 @@ class Study(Section):
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
-    def _known_gan(self) -> Study:
+    def _names_are_known(self) -> Study:
+        positive, classes = self.classifier.positive, self.data.classes
+        if positive not in classes:
+            raise ValueError(f"classifier.positive: found '{positive}', allowed: {' | '.join(classes)}")
         if self.synthesis.gan not in self.gan:
             raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: {' | '.join(self.gan)}")
         return self
@@ -250,7 +280,7 @@ class Config(Section):
     """The whole configuration."""
 
     results: str = Field("results", min_length=1, description="folder of all output")
-    data_roots: dict[Name, str | None] = Field(
+    data_roots: dict[Name, Annotated[str, Field(min_length=1)] | None] = Field(
         {}, validate_default=True, description="folder of each data set; null: the embedded phantom"
     )
     studies: dict[Name, Study] = Field(min_length=1, description="the studies, by name")
@@ -270,7 +300,11 @@ class Config(Section):
             if folder is not None and root in used and not Path(folder).is_dir():
                 raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
         for name, study in self.studies.items():
-            if self.data_roots.get(study.data.root) is None and study.phantom is None:
+            if study.data.root not in self.data_roots:
+                raise ValueError(
+                    f"studies.{name}.data.root: found '{study.data.root}', allowed: {' | '.join(self.data_roots)}"
+                )
+            if self.data_roots[study.data.root] is None and study.phantom is None:
                 raise ValueError(
                     f"data_roots.{study.data.root}: found null, but studies.{name} has no phantom; allowed: a folder"
                 )
@@ -286,30 +320,37 @@ def validate(raw: dict[str, Any]) -> dict[str, Any]:
     try:
         return Config.model_validate(raw).model_dump(mode="json")
     except ValidationError as error:
-        lines = dict.fromkeys(_explain(detail) for detail in error.errors())
-        raise ConfigError("\n".join(lines)) from None
+        lines: dict[str, dict[str, None]] = {}
+        for detail in error.errors():
+            problem, _, allowed = _explain(detail).partition(", allowed: ")
+            lines.setdefault(problem, {})[allowed] = None  # one for each branch of a union
+        raise ConfigError("\n".join(_line(problem, *allowed) for problem, allowed in lines.items())) from None
+
+
+def _line(problem: str, *allowed: str) -> str:
+    return f"config: {problem}" + (f", allowed: {' | '.join(allowed)}" if any(allowed) else "")
 
 
 def _explain(detail: dict[str, Any]) -> str:
-    """One line for one of pydantic's findings."""
+    """What one of pydantic's findings says: the key, what was found, what is allowed."""
     # A union's branch names (`int`, `float`) stand in pydantic's path, but are no keys of the user's.
     path = [str(part) for part in detail["loc"] if part not in ("int", "float", "str", "[key]")]
     key = ".".join(path)
-    found = detail["input"]
     match detail["type"]:
         case "extra_forbidden":
             allowed = list(_section_at(path[:-1]).model_fields)
             close = difflib.get_close_matches(path[-1], allowed, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
-            return f"config: {key}: unknown key{hint}, allowed: {' | '.join(allowed)}"
+            return f"{key}: unknown key{hint}, allowed: {' | '.join(allowed)}"
         case "missing":
-            return f"config: {key}: missing, but required"
+            return f"{key}: missing, but required"
         case "value_error":
-            prefix = f"{key}." if key else ""
-            return f"config: {prefix}{detail['ctx']['error']}"
-        case _:
-            message = detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"config: {key}: found {found!r} ({type(found).__name__}), allowed: {message}"
+            return f"{key}.{detail['ctx']['error']}".removeprefix(".")
+        case kind:
+            value = detail["input"]
+            found = "null" if value is None else f"{value!r} ({type(value).__name__})"
+            allowed = ALLOWED[kind].format(**detail.get("ctx", {})) if kind in ALLOWED else detail["msg"]
+            return f"{key}: found {found}, allowed: {allowed}"
 
 
 def _section_at(path: list[str]) -> type[BaseModel]:

@@ -6,24 +6,18 @@ import pytest
 from matplotlib.image import imread
 
 from scangan.data.store import ImageSet
-from scangan.report import figures
-from scangan.report.figures import (
-    _mosaic,
-    images_by_class,
-    real_and_synthetic,
-    reliability,
-    roc_curves,
-    training_curves,
-)
+from scangan.report import style
+from scangan.report.classification_figures import reliability, roc_curves
+from scangan.report.gan_figures import _mosaic, images_by_class, real_and_synthetic, training_curves
 
 
 @pytest.fixture
 def footers(monkeypatch):
     """The footers of the figures drawn in a test."""
     found = []
-    original = figures.Figure.supxlabel
+    original = style.Figure.supxlabel
     monkeypatch.setattr(
-        figures.Figure, "supxlabel", lambda self, text, **style: found.append(text) or original(self, text, **style)
+        style.Figure, "supxlabel", lambda self, text, **options: found.append(text) or original(self, text, **options)
     )
     return found
 

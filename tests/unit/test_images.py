@@ -17,7 +17,6 @@ def settings(**changes) -> Data:
         "root": "head_ct",
         "label_column": "hemorrhage",
         "classes": {"normal": 0, "haemorrhage": 1},
-        "positive": "haemorrhage",
         "image_size": 8,
         "max_rejected": 0.5,
     }
@@ -86,7 +85,7 @@ def test_image_folder(tmp_path):
         for index in range(count):
             Image.fromarray(RAMP).save(tmp_path / folder / f"{folder[0]}{index}.jpg")
     (tmp_path / "COVID" / "notes.txt").write_text("no image")
-    chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"}, positive="covid")
+    chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
     image_set, rejected = ingest_images(tmp_path, chosen, "real")
     assert image_set.manifest.label.tolist() == ["covid"] * 3 + ["normal"] * 2
     assert image_set.manifest.image_id.tolist() == ["C0", "C1", "C2", "h0", "h1"]
@@ -229,7 +228,7 @@ def test_csv_without_a_column(cohort, changes, field):
 
 def test_class_folder_missing(tmp_path):
     (tmp_path / "COVID").mkdir()
-    chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"}, positive="covid")
+    chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
     with pytest.raises(DataError, match=r"healthy: classes\.normal: found no such folder, allowed: .* there: COVID"):
         ingest_images(tmp_path, chosen, "real")
 

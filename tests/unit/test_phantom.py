@@ -14,7 +14,6 @@ SETTINGS = Data(
     id_column="id",
     label_column="hemorrhage",
     classes={"normal": 0, "haemorrhage": 1},
-    positive="haemorrhage",
     image_size=32,
     max_rejected=0,
 )

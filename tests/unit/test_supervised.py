@@ -43,12 +43,14 @@ def toy(monkeypatch):
 
 
 def settings(**values):
-    return Classifier(**{"steps": 24, "batch_size": 4, "learning_rate": 0.01, "validate_every": 5} | values)
+    return Classifier(
+        **{"positive": "haemorrhage", "steps": 24, "batch_size": 4, "learning_rate": 0.01, "validate_every": 5} | values
+    )
 
 
 def train(arm="real", values=None, **options):
     options = {"real_train": REAL, "validation": VALIDATION, "synthetic": SYNTHETIC, "seed": 0} | options
-    return train_classifier(arm, positive="haemorrhage", settings=settings(**(values or {})), **options)
+    return train_classifier(arm, settings=settings(**(values or {})), **options)
 
 
 class Interrupted(Exception):

@@ -12,18 +12,17 @@ rule train_classifier:
         weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
         history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
         predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
-    params:
-        settings=classifier_settings,
-        positive=lookup(dpath="studies/{study}/data/positive", within=config),
-        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.split"),
-    threads: 8
-    resources:
-        gpu=1,
     log:
         f"{RESULTS}/{{study}}/logs/train_classifier/{{arm}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/seed{{seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=classifier_settings,
+        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.split"),
     script:
         "../scripts/train_classifier.py"

@@ -31,17 +31,28 @@ def data_folder(wildcards):
     return root if root is not None else f"{RESULTS}/{wildcards.study}/phantom"
 
 
-def study_facts(wildcards):
-    """What every table and figure says of itself: `phantom` or `real` data, `demo`, `paper` or `custom` scale, ..."""
-    study = config["studies"][wildcards.study]
-    return {
-        "data": "phantom" if config["data_roots"][study["data"]["root"]] is None else "real",
-        "extractor": study["fidelity"]["extractor"],
-        "positive": study["data"]["positive"],
-        "pretrained": Classifier.model_validate(study["classifier"]).pretrained_name,
-        "scale": scale_of(wildcards.study, config, SCALES),
-        "study": wildcards.study,
-    }
+def study_facts(*more):
+    """What a table or figure says of itself: `phantom` or `real` data, `demo`, `paper` or `custom` scale, and more."""
+
+    def facts(wildcards):
+        study = config["studies"][wildcards.study]
+        classifier = Classifier.model_validate(study["classifier"])
+        known = {
+            "data": data_kind(wildcards),
+            "extractor": study["fidelity"]["extractor"],
+            "positive": classifier.positive,
+            "pretrained": classifier.pretrained_name,
+            "scale": scale_of(wildcards.study, config, SCALES),
+            "study": wildcards.study,
+        }
+        return {name: known[name] for name in sorted({"data", "scale", "study", *more})}
+
+    return facts
+
+
+def data_kind(wildcards):
+    root = config["studies"][wildcards.study]["data"]["root"]
+    return "phantom" if config["data_roots"][root] is None else "real"
 
 
 def own_split(wildcards):

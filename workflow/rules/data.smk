@@ -4,15 +4,15 @@
 rule render_phantom:
     output:
         folder=directory(f"{RESULTS}/{{study}}/phantom"),
-    params:
-        settings=lookup(dpath="studies/{study}/phantom", within=config),
-        code=code_digest("scangan.data.phantom"),
     log:
         f"{RESULTS}/{{study}}/logs/render_phantom.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/render_phantom.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/phantom", within=config),
+        code=code_digest("scangan.data.phantom"),
     script:
         "../scripts/render_phantom.py"
 
@@ -24,16 +24,16 @@ rule ingest_images:
         images=f"{RESULTS}/{{study}}/cohort/images.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/cohort/manifest.parquet",
         rejected=f"{RESULTS}/{{study}}/cohort/rejected.csv",
-    params:
-        settings=lookup(dpath="studies/{study}/data", within=config),
-        data=lambda wildcards: study_facts(wildcards)["data"],
-        code=code_digest("scangan.data.images", "scangan.data.store"),
     log:
         f"{RESULTS}/{{study}}/logs/ingest_images.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/ingest_images.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/data", within=config),
+        data=data_kind,
+        code=code_digest("scangan.data.images", "scangan.data.store"),
     script:
         "../scripts/ingest_images.py"
 
@@ -45,14 +45,14 @@ rule split_cohort:
         own=own_split,
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",
-    params:
-        settings=lookup(dpath="studies/{study}/split", within=config),
-        code=code_digest("scangan.data.split"),
     log:
         f"{RESULTS}/{{study}}/logs/split_cohort.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/split_cohort.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/split", within=config),
+        code=code_digest("scangan.data.split"),
     script:
         "../scripts/split_cohort.py"

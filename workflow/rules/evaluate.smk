@@ -10,18 +10,18 @@ rule measure_fidelity:
     output:
         fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
         copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}_copies.csv",
-    params:
-        settings=lookup(dpath="studies/{study}/fidelity", within=config),
-        code=code_digest("scangan.metrics.generators", "scangan.data.split"),
-    threads: 8
-    resources:
-        gpu=1,
     log:
         f"{RESULTS}/{{study}}/logs/measure_fidelity/{{gan}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/measure_fidelity/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lookup(dpath="studies/{study}/fidelity", within=config),
+        code=code_digest("scangan.metrics.generators", "scangan.data.split"),
     script:
         "../scripts/measure_fidelity.py"
 
@@ -31,16 +31,16 @@ rule score:
         predictions=lambda wildcards: predictions(wildcards.study),
     output:
         scores=f"{RESULTS}/{{study}}/classifier/scores.csv",
-    params:
-        settings=lookup(dpath="studies/{study}/evaluation", within=config),
-        positive=lookup(dpath="studies/{study}/data/positive", within=config),
-        arms=arms_and_seeds,
-        code=code_digest("scangan.metrics.classification"),
     log:
         f"{RESULTS}/{{study}}/logs/score.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/score.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        arms=arms_and_seeds,
+        code=code_digest("scangan.metrics.classification"),
     script:
         "../scripts/score.py"

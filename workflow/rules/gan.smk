@@ -11,18 +11,18 @@ rule train_gan:
         description=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.json",
         history=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/history.csv",
         samples=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/samples.png",
-    params:
-        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
-        code=gan_code,
-    threads: 8
-    resources:
-        gpu=1,
     log:
         f"{RESULTS}/{{study}}/logs/train_gan/{{gan}}/{{label}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_gan/{{gan}}/{{label}}.tsv"
     conda:
         "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
+        code=gan_code,
     script:
         "../scripts/train_gan.py"
 
@@ -34,17 +34,17 @@ rule synthesize:
     output:
         images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.parquet",
-    params:
-        settings=shard_settings,
-        code=code_digest("scangan.synthesis.images", "scangan.data.store"),
-    threads: 8
-    resources:
-        gpu=1,
     log:
         f"{RESULTS}/{{study}}/logs/synthesize/{{gan}}/{{label}}/shard{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/{{label}}/shard{{shard}}.tsv"
     conda:
         "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=shard_settings,
+        code=code_digest("scangan.synthesis.images", "scangan.data.store"),
     script:
         "../scripts/synthesize.py"

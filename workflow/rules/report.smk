@@ -10,15 +10,15 @@ rule tabulate_classification:
         classification=report_table("classification"),
         calibration=report_table("calibration"),
         cohort=report_table("cohort"),
-    params:
-        study=study_facts,
-        code=code_digest("scangan.report.tables"),
     log:
         f"{RESULTS}/{{study}}/logs/tabulate_classification.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/tabulate_classification.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        study=study_facts("pretrained"),
+        code=code_digest("scangan.report.tables"),
     script:
         "../scripts/tabulate_classification.py"
 
@@ -28,15 +28,15 @@ rule tabulate_fidelity:
         fidelity=lambda wildcards: of_every_gan("fidelity/{gan}.csv", wildcards.study),
     output:
         fidelity=report_table("fidelity"),
-    params:
-        study=study_facts,
-        code=code_digest("scangan.report.tables"),
     log:
         f"{RESULTS}/{{study}}/logs/tabulate_fidelity.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/tabulate_fidelity.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        study=study_facts("extractor"),
+        code=code_digest("scangan.report.tables"),
     script:
         "../scripts/tabulate_fidelity.py"
 
@@ -47,16 +47,16 @@ rule plot_classification:
     output:
         roc=report_figure("roc"),
         reliability=report_figure("reliability"),
-    params:
-        arms=arms_and_seeds,
-        study=study_facts,
-        code=code_digest("scangan.report.figures"),
     log:
         f"{RESULTS}/{{study}}/logs/plot_classification.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/plot_classification.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        arms=arms_and_seeds,
+        study=study_facts("positive"),
+        code=code_digest("scangan.report.classification_figures"),
     script:
         "../scripts/plot_classification.py"
 
@@ -73,15 +73,15 @@ rule plot_gan:
     output:
         images=report_figure("images", "figures/{gan}"),
         training=report_figure("training", "figures/{gan}"),
-    params:
-        study=study_facts,
-        code=code_digest("scangan.report.figures", "scangan.data.split"),
     log:
         f"{RESULTS}/{{study}}/logs/plot_gan/{{gan}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/plot_gan/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        code=code_digest("scangan.report.gan_figures", "scangan.data.split"),
     script:
         "../scripts/plot_gan.py"
 
@@ -92,17 +92,15 @@ rule compare_with_papers:
         fidelity=expand(f"{RESULTS}/{{study}}/tables/fidelity.csv", study=STUDIES),
     output:
         csv=f"{RESULTS}/paper_comparison.csv",
-        markdown=report(
-            f"{RESULTS}/paper_comparison.md", caption="../report/paper_comparison.rst", category="Papers"
-        ),
-    params:
-        studies=STUDIES,
-        code=code_digest("scangan.report.paper_comparison"),
+        markdown=report(f"{RESULTS}/paper_comparison.md", caption="../report/paper_comparison.rst", category="Papers"),
     log:
         f"{RESULTS}/logs/compare_with_papers.log",
     benchmark:
         f"{RESULTS}/benchmarks/compare_with_papers.tsv"
     conda:
         "../../envs/scangan.yaml"
+    params:
+        studies=STUDIES,
+        code=code_digest("scangan.report.paper_comparison"),
     script:
         "../scripts/compare_with_papers.py"

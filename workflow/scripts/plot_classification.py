@@ -2,7 +2,7 @@ from scangan.jobs import job
 
 with job(snakemake.log[0]):
     from scangan.metrics.classification import read_predictions
-    from scangan.report.figures import reliability, roc_curves
+    from scangan.report.classification_figures import reliability, roc_curves
 
     facts = snakemake.params.study
     predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)

@@ -5,7 +5,7 @@ with job(snakemake.log[0]):
 
     from scangan.data.split import read_parts
     from scangan.data.store import read_image_sets
-    from scangan.report.figures import images_by_class, real_and_synthetic, training_curves
+    from scangan.report.gan_figures import images_by_class, real_and_synthetic, training_curves
 
     facts, gan = snakemake.params.study, snakemake.wildcards.gan
     footer = (facts["data"], facts["scale"], f"{facts['study']}, {gan}")

@@ -8,6 +8,4 @@ with job(snakemake.log[0]):
 
     settings = Phantom.model_validate(snakemake.params.settings)
     renderers = {"head_ct": write_head_ct_phantom}
-    renderers[settings.renderer](
-        Path(snakemake.output.folder), settings.images, settings.image_size, settings.seed
-    )
+    renderers[settings.renderer](Path(snakemake.output.folder), settings.images, settings.image_size, settings.seed)

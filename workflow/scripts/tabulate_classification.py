@@ -10,7 +10,6 @@ with job(snakemake.log[0]):
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), pd.read_csv(snakemake.input.rejected, dtype=str)
     note = rejected_note(len(split), rejected, snakemake.input.rejected)
     run = {name: facts[name] for name in ("study", "data", "scale")}
-    judged = run | {"pretrained": facts["pretrained"]}
-    write_table(classification_table(scores, **judged), *snakemake.output[0:2], index="arm", note=note)
-    write_table(calibration_table(scores, **judged), *snakemake.output[2:4], index="arm", note=note)
+    write_table(classification_table(scores, **facts), *snakemake.output[0:2], index="arm", note=note)
+    write_table(calibration_table(scores, **facts), *snakemake.output[2:4], index="arm", note=note)
     write_table(cohort_table(split, rejected, **run), *snakemake.output[4:6], index=None, note=note)

@@ -19,9 +19,7 @@ with job(snakemake.log[0], snakemake.threads):
     sets = [parts["train"], parts["validation"], *([synthetic] if synthetic else [])]
     checksums = [checksum for images in sets for checksum in images.manifest.sha256]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
-    trained = train_classifier(
-        arm, parts["train"], parts["validation"], synthetic, snakemake.params.positive, settings, seed, resume
-    )
+    trained = train_classifier(arm, parts["train"], parts["validation"], synthetic, settings, seed, resume)
     write_weights(Path(snakemake.output.weights), trained.state_dict)
     trained.history.to_csv(snakemake.output.history, index=False)
     parts.pop("train")

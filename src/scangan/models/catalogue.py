@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scangan.errors import DataError
 
+
 def find_model(name: str) -> ModuleType:
     """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZE`."""
     return importlib.import_module(f"scangan.models.{name}")
@@ -44,10 +45,14 @@ def write_generator(weights: Path, description: Path, state: dict[str, Tensor], 
 
 def read_generator(weights: Path, description: Path) -> tuple[nn.Module, dict[str, Any]]:
     """The generator in evaluation mode, and its facts. Raises DataError naming a broken file."""
-    facts = json.loads(description.read_text())
-    generator, _ = build(facts["model"], facts["base_width"], facts["channels"])
+    try:
+        facts = json.loads(description.read_text())
+        generator, _ = build(facts["model"], facts["base_width"], facts["channels"])
+    except (ValueError, KeyError) as error:
+        raise DataError(f"{description}: description: {error!r}; remove the file and run again") from None
     try:
         generator.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{weights}: weights: {str(error).splitlines()[0]}; remove the file and run again") from None
+        reason = " ".join(str(error).split())
+        raise DataError(f"{weights}: weights: {reason}; remove the file and run again") from None
     return generator.eval(), facts

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from scangan.config import Gan
@@ -114,7 +115,8 @@ class AdversarialTraining:
         self.batches = ShuffledBatches(
             len(images), settings.batch_size, settings.seed, fabric.global_rank, fabric.world_size
         )
-        self.steps_in_all = max(1, round(settings.epochs * len(images) / settings.batch_size))
+        self.images_per_step = settings.batch_size * settings.discriminator_steps
+        self.steps_in_all = max(1, round(settings.epochs * len(images) / self.images_per_step))
         self.fixed_noise = generator.draw_latent(SAMPLE_COLUMNS, torch.Generator().manual_seed(settings.seed))
         self.step_count = 0
         self.collapsed_looks = 0
@@ -179,13 +181,17 @@ class AdversarialTraining:
 
         Raises TrainingError when a loss is not a number or the generator has collapsed.
         """
-        means = {name: (total / self.window_steps).item() for name, total in self.window.items()}
+        # Over all processes, so that all of them come to the same verdict.
+        means = {
+            name: self.fabric.all_reduce(total / self.window_steps, reduce_op="mean").item()
+            for name, total in self.window.items()
+        }
         self.window, self.window_steps = {}, 0
         broken = [name for name, value in means.items() if not np.isfinite(value)]
         if broken:
             raise TrainingError(
                 f"step {self.step_count}: {', '.join(broken)} is not a number; lower the learning rates "
-                "or use precision 32-true (training resumes from the last good checkpoint)"
+                "or use precision 32-true"
             )
         spread = means.pop("spread") / self.real_spread if self.real_spread else 1.0
         late = self.step_count > self.steps_in_all / 10
@@ -195,7 +201,7 @@ class AdversarialTraining:
                 f"step {self.step_count}: the generator collapsed: its images differ from each other by {spread:.2%} "
                 f"of what real ones do; try another seed, a gradient penalty, or a lower learning rate"
             )
-        epoch = self.step_count * self.settings.batch_size / self.batches.images
+        epoch = self.step_count * self.images_per_step / self.batches.images
         row = {"step": self.step_count, "epoch": epoch, **means, "images_per_second": images_per_second}
         self.history.append(row)
         return means
@@ -263,24 +269,26 @@ def train_gan(
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
     or when asked to stop (SIGTERM, SIGINT: the state is written first); DataError when the images do not fit.
     """
-    if settings.batch_size % fabric.world_size:
+    if settings.batch_size % fabric.world_size or settings.batch_size < 2 * fabric.world_size:
         raise TrainingError(
-            f"batch_size: found {settings.batch_size}, allowed: a multiple of the {fabric.world_size} GPUs"
+            f"batch_size: found {settings.batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, "
+            "at least 2 for each"
         )
     model = find_model(settings.model)
     if images.shape[2:] != (model.IMAGE_SIZE, model.IMAGE_SIZE):
-        raise DataError(
-            f"data.image_size: found {images.shape[2]}, allowed with {settings.model}: {model.IMAGE_SIZE}"
-        )
+        raise DataError(f"data.image_size: found {images.shape[2]}, allowed with {settings.model}: {model.IMAGE_SIZE}")
     torch.manual_seed(settings.seed)
     generator, discriminator = build(settings.model, settings.base_width, channels=images.shape[1])
     low, high = model.OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
     training = AdversarialTraining(fabric, generator, discriminator, scaled, model.OUTPUT_RANGE, settings)
     store = CheckpointStore(resume_folder) if resume_folder is not None else None
-    if store is not None and (state := store.load_latest(map_location=fabric.device)) is not None:
-        training.load_state(state)
-        log.info("%s: resumed at step %d of %d", description, training.step_count, training.steps_in_all)
+    if store is not None:
+        with fabric.rank_zero_first():  # it clears damaged checkpoints away before the others look
+            state = store.load_latest(map_location=fabric.device)
+        if state is not None:
+            training.load_state(state)
+            log.info("%s: resumed at step %d of %d", description, training.step_count, training.steps_in_all)
 
     total = training.steps_in_all
     row_every = max(1, total // HISTORY_ROWS)
@@ -301,16 +309,21 @@ def train_gan(
             if step % row_every == 0 or step == total:
                 now = time.monotonic()
                 stretch = row_every if step % row_every == 0 else step % row_every
-                losses = training.close_window(stretch * settings.batch_size / max(now - row_at, 1e-9))
+                losses = training.close_window(stretch * training.images_per_step / max(now - row_at, 1e-9))
                 row_at = now
-                progress.update(stretch, stretch * settings.batch_size, **losses)
+                progress.update(stretch, stretch * training.images_per_step, **losses)
             if step in sample_at:
                 training.draw_samples()
-            if stop.is_set():
-                if all(torch.isfinite(total).all() for total in training.window.values()):
+            stopping, at_rest = stop.is_set(), training.window_steps == 0
+            if fabric.world_size > 1:
+                # All stop at the same step, and ask each other only where they wait for each other anyway.
+                asked = torch.tensor(float(stopping), device=fabric.device)
+                stopping = at_rest and bool(fabric.all_reduce(asked, reduce_op="max"))
+            if stopping:
+                if all(torch.isfinite(loss) for loss in training.window.values()):
                     save()
                 raise TrainingError(f"stopped by a signal at step {step} of {total}; run again to resume from there")
-            if time.monotonic() - saved_at >= checkpoint_seconds and training.window_steps == 0:
+            if time.monotonic() - saved_at >= checkpoint_seconds and at_rest:
                 # At the end of a stretch: its losses were just found finite, so no broken state is ever kept.
                 save()
                 saved_at = time.monotonic()
@@ -333,7 +346,14 @@ def make_fabric(precision: str, devices: int, accelerator: str = "auto") -> Fabr
     if accelerator == "cpu" and precision == "16-mixed":
         raise TrainingError("precision: found '16-mixed' without a GPU, allowed: 32-true | bf16-mixed")
     strategy = "ddp" if devices > 1 else "auto"
-    fabric = Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=precision)
+    # A job of the workflow is one task and starts its further processes itself, on a SLURM cluster too.
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
+        precision=precision,
+        plugins=[LightningEnvironment()],
+    )
     fabric.launch()
     return fabric
 

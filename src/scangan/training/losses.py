@@ -45,9 +45,7 @@ def _targets(logits: Tensor, value: float, noisy: float) -> Tensor:
     return target
 
 
-def gradient_penalty(
-    kind: Penalty, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor
-) -> Tensor:
+def gradient_penalty(kind: Penalty, discriminator: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Unweighted penalty, a scalar; `real` and `fake`: [N, ...] images, without gradient.
 
     WGAN-GP: mean (|g| - 1)^2 on random interpolations; DRAGAN: the same around noisy real images;
@@ -56,9 +54,10 @@ def gradient_penalty(
     per_image = (len(real),) + (1,) * (real.ndim - 1)
     match kind:
         case "wgan-gp":
-            at = torch.lerp(real, fake, torch.rand(per_image, device=real.device))
+            at = torch.lerp(real, fake, torch.rand(per_image, dtype=real.dtype, device=real.device))
         case "dragan":
-            at = real + torch.rand(per_image, device=real.device) * 0.5 * real.std() * torch.rand_like(real)
+            share = torch.rand(per_image, dtype=real.dtype, device=real.device)
+            at = real + share * 0.5 * real.std() * torch.rand_like(real)
         case "r1":
             at = real
         case _:

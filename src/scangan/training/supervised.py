@@ -73,7 +73,6 @@ def train_classifier(
     real_train: ImageSet,
     validation: ImageSet,
     synthetic: ImageSet | None,
-    positive: str,
     settings: Classifier,
     seed: int,
     resume_folder: Path | None = None,
@@ -100,8 +99,8 @@ def train_classifier(
     model = build_classifier(
         settings.backbone, settings.pretrained, settings.stem, channels, image_size, settings.dropout
     ).to(device)
-    phases = _phases(arm, real_train, synthetic, positive, settings, device)
-    held_out = LabelledImages.of(validation, positive, device)
+    phases = _phases(arm, real_train, synthetic, settings, device)
+    held_out = LabelledImages.of(validation, settings.positive, device)
     name = f"classifier {arm} seed {seed}"
 
     store = CheckpointStore(resume_folder) if resume_folder else None
@@ -182,12 +181,11 @@ def _phases(
     arm: str,
     real_train: ImageSet,
     synthetic: ImageSet | None,
-    positive: str,
     settings: Classifier,
     device: torch.device,
 ) -> list[Phase]:
     """The arm's training, in order; the steps of its phases add up to `settings.steps`."""
-    real = LabelledImages.of(real_train, positive, device)
+    real = LabelledImages.of(real_train, settings.positive, device)
     steps, rate = settings.steps, settings.learning_rate
     match arm:
         case "real":
@@ -196,7 +194,7 @@ def _phases(
             return [Phase("real", real, steps, rate, ClassicalAugmentation(settings.classical))]
     if synthetic is None:
         raise DataError(f"arm {arm}: found no synthetic images, allowed: some of both classes")
-    generated = LabelledImages.of(synthetic, positive, device)
+    generated = LabelledImages.of(synthetic, settings.positive, device)
     match arm:
         case "synthetic":
             return [Phase("synthetic", generated, steps, rate)]

@@ -1,0 +1,86 @@
+"""Figures of a generative network: its images beside real ones, and its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scangan.data.store import ImageSet
+from scangan.report.style import BLUE, VERMILION, house_figure
+
+SMOOTHING = 50  # a curve is the running mean over a fiftieth of its points
+
+
+def images_by_class(image_set: ImageSet, seed: int = 0) -> dict[str, np.ndarray]:
+    """Class -> its images [N, C, H, W], in random order."""
+    order = np.random.default_rng(seed).permutation(len(image_set))
+    shuffled = image_set.select(order)
+    return {label: shuffled.images[shuffled.manifest.label == label] for label in sorted(set(shuffled.manifest.label))}
+
+
+def real_and_synthetic(
+    real: dict[str, np.ndarray],
+    synthetic: dict[str, np.ndarray],
+    path: str | Path,
+    data: str,
+    scale: str,
+    caption: str = "",
+    edge: int = 5,
+) -> None:
+    """For each class, edge x edge real images beside as many synthetic ones.
+
+    real, synthetic: class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
+    """
+    with house_figure(path, data, scale, (6.4, 3.2 * len(real)), caption) as figure:
+        axes = figure.subplots(len(real), 2, squeeze=False)
+        for row, label in zip(axes, real, strict=True):
+            for ax, title, images in zip(row, ("real", "synthetic"), (real[label], synthetic[label]), strict=True):
+                ax.imshow(_mosaic(images, edge), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                ax.set_title(f"{label}, {title}")
+                ax.axis("off")
+
+
+def training_curves(
+    histories: dict[str, pd.DataFrame], path: str | Path, data: str, scale: str, caption: str = ""
+) -> None:
+    """Losses and the discriminator's outputs over the epochs, a column for each network.
+
+    histories: label (`dcgan32/haemorrhage`) -> `history.csv`: step, epoch, loss_d, loss_g, penalty, d_real, d_fake,
+    images_per_second.
+    """
+    panels = (
+        (
+            "loss",
+            {"loss_d": ("discriminator", BLUE), "loss_g": ("generator", VERMILION), "penalty": ("penalty", "0.5")},
+        ),
+        ("discriminator's output", {"d_real": ("real images", BLUE), "d_fake": ("generated images", VERMILION)}),
+    )
+    with house_figure(path, data, scale, (0.6 + 3.2 * len(histories), 4.8), caption) as figure:
+        axes = figure.subplots(2, len(histories), sharex="col", sharey="row", squeeze=False)
+        for column, (label, history) in enumerate(histories.items()):
+            window = max(1, len(history) // SMOOTHING)
+            for ax, (title, curves) in zip(axes[:, column], panels, strict=True):
+                for name, (legend, colour) in curves.items():
+                    if history[name].any():
+                        ax.plot(history["epoch"], history[name], color=colour, alpha=0.2, linewidth=0.6)
+                        smooth = history[name].rolling(window, min_periods=1, center=True).mean()
+                        ax.plot(history["epoch"], smooth, color=colour, label=legend, linewidth=1.4)
+                if column == 0:
+                    ax.set_ylabel(title)
+                    ax.legend()
+            rate = history["images_per_second"].median()
+            axes[0, column].set_title(f"{label} ({rate:.0f} images per second)")
+            axes[1, column].set_xlabel("epoch")
+
+
+def _mosaic(images: np.ndarray, edge: int) -> np.ndarray:
+    """The first edge x edge images [N, C, H, W] as one picture [H', W', 3 or 1], a white pixel or more between them."""
+    channels, height, width = images.shape[1:]
+    gap = max(1, width // 32)
+    picture = np.ones((edge * (height + gap) - gap, edge * (width + gap) - gap, channels), dtype=np.float32)
+    for number, image in enumerate(images[: edge**2]):
+        top, left = (number // edge) * (height + gap), (number % edge) * (width + gap)
+        picture[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return picture

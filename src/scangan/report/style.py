@@ -1,0 +1,38 @@
+"""The house style of figures: each says, in its footer, from which data and at what scale it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from scangan.data.store import atomic
+
+STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "axes.axisbelow": True,
+    "legend.edgecolor": "none",
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 200,
+}
+BLUE, VERMILION = "#0072B2", "#D55E00"
+
+
+@contextmanager
+def house_figure(path: str | Path, data: str, scale: str, size: tuple[float, float], caption: str) -> Iterator[Figure]:
+    """A figure in the house style, with its footer, written atomically in the format of the path's ending."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=size)
+        yield figure
+        footer = f"{data} data, {scale} scale" + (f"; {caption}" if caption else "")
+        figure.supxlabel(footer, fontsize=7, color="0.35", x=0.01, ha="left")
+        with atomic(path) as temporary:
+            figure.savefig(temporary)

@@ -1,0 +1,267 @@
+"""The configuration: what is shipped is valid, and each mistake is one line that names key, found and allowed."""
+
+import copy
+import importlib
+import inspect
+import json
+import pkgutil
+import tomllib
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import yaml
+from torch import nn
+
+import scangan.models
+from scangan.config import ARMS, KNOWN_ROOTS, Classifier, Gan, scale_of, settings_digest, sort_keys, validate
+from scangan.config_docs import _overlay as overlay
+from scangan.config_docs import derived_files
+from scangan.errors import ConfigError
+from scangan.models.catalogue import find_model
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "config"
+DEFAULT = yaml.safe_load((CONFIG / "config.yaml").read_text())
+GAN = "studies.head_ct.gan.dcgan32"
+NAMES = "a name of letters, digits, - and _"
+GONE = object()
+
+
+def changed(key, value, config=DEFAULT):
+    """The default configuration with another value at a dotted key, or without it."""
+    config = copy.deepcopy(config)
+    *path, last = key.split(".")
+    block = config
+    for part in path:
+        block = block.setdefault(part, {})
+    if value is GONE:
+        del block[last]
+    else:
+        block[last] = value
+    return config
+
+
+def error_of(config):
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("overlays", [[], ["paper.yaml"], ["cpu.yaml"]], ids=["demo", "paper", "cpu"])
+def test_what_is_shipped_is_valid(overlays):
+    config = DEFAULT
+    for name in overlays:
+        config = overlay(config, yaml.safe_load((CONFIG / name).read_text()))
+    assert validate(config)["studies"]["head_ct"]["gan"]["dcgan32"]["model"] == "dcgan32"
+
+
+def test_every_default_is_written_out():
+    config = validate(DEFAULT)
+    assert set(config["data_roots"]) == set(KNOWN_ROOTS)
+    study = config["studies"]["head_ct"]
+    assert study["gan"]["dcgan32"].keys() == Gan.model_fields.keys()
+    assert study["classifier"]["classical"]["rotation_degrees"] == 10
+    assert study["evaluation"]["bootstrap"] == 2000
+    assert validate(config) == config
+    assert json.loads(json.dumps(config)) == config
+
+
+def test_the_configuration_given_is_not_changed():
+    before = copy.deepcopy(DEFAULT)
+    validate(DEFAULT)
+    assert before == DEFAULT
+
+
+def test_numbers_that_yaml_takes_for_text_are_read():
+    # YAML 1.1 reads 1e-3, without a point, as text.
+    config = validate(changed(f"{GAN}.learning_rate_generator", yaml.safe_load("1e-3")))
+    assert config["studies"]["head_ct"]["gan"]["dcgan32"]["learning_rate_generator"] == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("studis", {}, "studis: unknown key (did you mean studies?), allowed: results | data_roots | studies"),
+        (f"{GAN}.gradient_penalty.wieght", 3, "unknown key (did you mean weight?), allowed: kind | weight"),
+        ("studies.head_ct.phantom.zzz", 3, "phantom.zzz: unknown key, allowed: renderer | images | image_size | seed"),
+        ("studies.head_ct.split.tran", 3, "split.tran: unknown key (did you mean train?), allowed: train | validation"),
+        (f"{GAN}.epochs", "many", f"{GAN}.epochs: found 'many' (str), allowed: a whole number"),
+        (f"{GAN}.epochs", 2.5, f"{GAN}.epochs: found 2.5 (float), allowed: a whole number"),
+        (f"{GAN}.epochs", None, f"{GAN}.epochs: found null, allowed: a whole number"),
+        (f"{GAN}.epochs", [1], f"{GAN}.epochs: found [1] (list), allowed: a whole number"),
+        (f"{GAN}.epochs", 0, f"{GAN}.epochs: found 0 (int), allowed: at least 1"),
+        (f"{GAN}.epochs", float("nan"), f"{GAN}.epochs: found nan (float), allowed: a finite number"),
+        (f"{GAN}.epochs", GONE, f"{GAN}.epochs: missing, but required"),
+        (f"{GAN}.learning_rate_generator", "fast", "found 'fast' (str), allowed: a number"),
+        (f"{GAN}.learning_rate_generator", 2, "found 2 (int), allowed: at most 1"),
+        (f"{GAN}.learning_rate_generator", 0, "found 0 (int), allowed: more than 0"),
+        (f"{GAN}.ema_decay", 1, "found 1 (int), allowed: less than 1"),
+        (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce' or 'wasserstein'"),
+        (f"{GAN}.label_inversion", "maybe", "found 'maybe' (str), allowed: true | false"),
+        (f"{GAN}.gradient_penalty", "r1", "found 'r1' (str), allowed: a block of keys"),
+        (f"{GAN}.model", "stylegan", "model: found 'stylegan' (str), allowed: 'dcgan32'"),
+        ("studies.head_ct.gan", {}, "studies.head_ct.gan: found {} (dict), allowed: at least 1 entry"),
+        ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
+        ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),
+        ("studies.head_ct.classifier.arms", [], "found [] (list), allowed: at least 1 entry"),
+        ("studies.head_ct.classifier.arms", ["real", "fake"], "arms.1: found 'fake' (str), allowed: 'real', 'real+"),
+        ("studies.head_ct.classifier.arms", "real", "arms: found 'real' (str), allowed: a list"),
+        ("studies.head_ct.classifier.classical.rotation_degrees", 200, "found 200 (int), allowed: at most 180"),
+        ("studies.head_ct.classifier.positive", "x", "positive: found 'x', allowed: normal | haemorrhage"),
+        ("studies.head_ct.data.classes", {"normal": 0}, "data.classes: found 1, allowed: exactly 2"),
+        (
+            "studies.head_ct.data.classes",
+            {"normal": 0, "haemorrhage": "0"},
+            "data.classes: found the same value twice, allowed: a value of its own for each class",
+        ),
+        ("studies.head_ct.data.classes.normal", [0], "found [0] (list), allowed: text | a whole number"),
+        ("studies.head_ct.data.channels", 2, "data.channels: found 2 (int), allowed: 1 or 3"),
+        ("studies.head_ct.data.labels", 3, "data.labels: found 3 (int), allowed: text"),
+        ("studies.head_ct.data.root", "kaggle", "studies.head_ct.data.root: found 'kaggle', allowed: head_ct | covid"),
+        ("studies.head_ct.split.train", 0.7, "found 0.7, 34, 22, allowed: three whole numbers, or three fractions"),
+        ("studies.head_ct.split.train", 0, "split.train: found 0 (int), allowed: more than 0"),
+        ("studies.head_ct.split.train", "all", "split.train: found 'all' (str), allowed: a whole number | a number"),
+        (
+            "studies.head_ct.split",
+            {"train": 0.7, "validation": 0.1, "test": 0.1},
+            "split.train, validation, test: found 0.7, 0.1, 0.1, allowed: three whole numbers, or three fractions",
+        ),
+        ("data_roots.head-ct", None, "data_roots.head-ct: unknown key, allowed: brain_mr | covid_ct | head_ct"),
+        (
+            "data_roots.head_ct",
+            "/no/such",
+            "data_roots.head_ct: found '/no/such', which is no folder; allowed: a folder",
+        ),
+        ("data_roots.head_ct", "", "data_roots.head_ct: found '' (str), allowed: text"),
+        ("data_roots", None, "data_roots: found null, allowed: a block of keys"),
+        ("studies.head_ct.phantom", None, "data_roots.head_ct: found null, but studies.head_ct has no phantom"),
+        ("studies.head_ct.synthesis.gan", "cyclegan", "synthesis.gan: found 'cyclegan', allowed: dcgan32"),
+        ("results", "", "results: found '' (str), allowed: text"),
+        ("studies", {}, "studies: found {} (dict), allowed: at least 1 entry"),
+        ("studies", GONE, "studies: missing, but required"),
+        ("studies.head_ct", None, "studies.head_ct: found null, allowed: a block of keys"),
+    ],
+)
+def test_a_mistake_is_one_line(key, value, expected):
+    config = changed(key, value)
+    if key.endswith("my gan"):
+        config["studies"]["head_ct"]["gan"]["my gan"] = config["studies"]["head_ct"]["gan"]["dcgan32"]
+    message = error_of(config)
+    assert message.count("\n") == 0
+    assert message.startswith("config: ")
+    assert expected in message
+    assert message.count("config: ") == 1
+
+
+def test_two_mistakes_are_two_lines():
+    lines = error_of(changed("resluts", "x", changed(f"{GAN}.epochs", -1))).splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("config: ") for line in lines)
+
+
+def test_data_of_the_users(tmp_path):
+    config = changed("data_roots.head_ct", str(tmp_path))
+    assert validate(changed("studies.head_ct.phantom", None, config))["data_roots"]["head_ct"] == str(tmp_path)
+    own = changed("studies.head_ct.data.root", "mine", changed("data_roots.mine", str(tmp_path)))
+    assert validate(own)["data_roots"]["mine"] == str(tmp_path)
+
+
+def test_fractions_and_counts_of_a_split():
+    for train, validation, test in ((0.7, 0.2, 0.1), (144, 34, 22)):
+        split = {"train": train, "validation": validation, "test": test}
+        assert validate(changed("studies.head_ct.split", split))["studies"]["head_ct"]["split"]["train"] == train
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_an_arm_drops_exactly_what_it_does_not_read(arm):
+    settings = Classifier(positive="haemorrhage", steps=10)
+    unread = {"arms", "seeds"}
+    unread |= set() if arm == "real+classical" else {"classical"}
+    unread |= set() if arm == "synthetic-then-real" else {"pretrain_share", "fine_tune_rate"}
+    kept = settings.for_arm(arm)
+    assert set(Classifier.model_fields) - set(kept) == unread
+    assert kept == {name: value for name, value in settings.model_dump(mode="json").items() if name not in unread}
+    # What is left is enough to build the settings again.
+    assert Classifier.model_validate(kept).for_arm(arm) == kept
+
+
+@pytest.mark.parametrize(
+    ("backbone", "pretrained", "name"),
+    [
+        ("resnet50", "none", "none"),
+        ("resnet50", "imagenet", "imagenet"),
+        ("efficientnet-lite0", "imagenet", "efficientnet-lite0"),
+        ("resnet50", "/data/weights/rad.safetensors", "file:rad.safetensors"),
+    ],
+)
+def test_what_the_tables_call_pretrained_weights(backbone, pretrained, name):
+    settings = Classifier(positive="x", steps=1, backbone=backbone, pretrained=pretrained)
+    assert settings.pretrained_name == name
+
+
+def test_scales_are_told_from_the_settings_alone():
+    scales = json.loads((CONFIG / "scales.json").read_text())
+    paper = overlay(DEFAULT, yaml.safe_load((CONFIG / "paper.yaml").read_text()))
+
+    def scale(raw):
+        return scale_of("head_ct", sort_keys(validate(raw)), scales)
+
+    assert scale(DEFAULT) == "demo"
+    assert scale(paper) == "paper"
+    assert scale(changed("results", "elsewhere", paper)) == "paper"
+    assert scale(changed(f"{GAN}.epochs", 2499, paper)) == "custom"
+    assert scale(changed(f"{GAN}.epochs", 2, DEFAULT)) == "custom"
+    assert scale_of("head_ct", validate(DEFAULT), {}) == "custom"
+
+
+def test_the_order_of_keys_does_not_matter():
+    def backwards(value):
+        return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value
+
+    config = validate(DEFAULT)
+    assert repr(sort_keys(backwards(config))) == repr(sort_keys(config))
+    assert settings_digest(backwards(config)) == settings_digest(config)
+    assert sort_keys({"b": [{"d": 1, "c": 2}], "a": "x"}) == {"a": "x", "b": [{"c": 2, "d": 1}]}
+    assert list(sort_keys({"b": 1, "a": 2})) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["schema.json", "README.md", "scales.json"])
+def test_derived_files_are_in_step_with_the_code(name):
+    derived = derived_files(CONFIG)
+    assert set(derived) == {"schema.json", "README.md", "scales.json"}
+    assert (CONFIG / name).read_text() == derived[name], "run `make docs`"
+
+
+def test_every_key_is_explained():
+    for row in derived_files(CONFIG)["README.md"].splitlines():
+        if row.startswith(("| `", "| **`")):
+            _, key, meaning, kind, _, _ = row.split(" | ") if row.count(" | ") == 5 else row.split("|")
+            assert meaning.strip() not in ("", "None"), key
+            assert kind.strip(), key
+
+
+def test_the_models_are_those_of_the_catalogue():
+    found = set()
+    for module in pkgutil.iter_modules(scangan.models.__path__):
+        source = importlib.import_module(f"scangan.models.{module.name}")
+        if all(hasattr(source, name) for name in ("Generator", "Discriminator", "OUTPUT_RANGE", "IMAGE_SIZE")):
+            found.add(module.name)
+    assert found == set(get_args(Gan.model_fields["model"].annotation))
+    for name in found:
+        model = find_model(name)
+        assert issubclass(model.Generator, nn.Module)
+        assert issubclass(model.Discriminator, nn.Module)
+        assert callable(model.Generator.draw_latent)
+        low, high = model.OUTPUT_RANGE
+        assert low < high
+        for network in (model.Generator, model.Discriminator):
+            assert {"base_width", "channels"} <= set(inspect.signature(network).parameters)
+
+
+def test_both_lists_of_dependencies_agree():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    environment = yaml.safe_load((ROOT / "envs" / "scangan.yaml").read_text())
+    (pins,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    assert pins == project["dependencies"]
+    assert all("==" in pin for pin in pins)

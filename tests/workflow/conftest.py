@@ -1,0 +1,92 @@
+"""The toy study, run once for all tests, in a copy of the workflow that they may edit."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs")
+TOY = "tests/configs/head_ct.yaml"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A copy of the workflow in a folder of its own."""
+
+    folder: Path
+
+    def snakemake(self, *options: str, target: str = "all") -> subprocess.CompletedProcess[str]:
+        """One call as a user makes it; output and errors together in `stdout`."""
+        command = [sys.executable, "-m", "snakemake", target, "--cores", "2", "--resources", "gpu=1"]
+        command += ["--configfile", TOY, *options]
+        return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+    def planned(self, *options: str, target: str = "all") -> set[str]:
+        """The jobs that a call would run: `rule` or `rule(wildcard, ...)` without the study."""
+        run = self.snakemake("--dry-run", *options, target=target)
+        assert run.returncode == 0, run.stdout
+        jobs = set()
+        for block in re.split(r"\n\[.*\]\n", run.stdout)[1:]:
+            if found := re.match(r"(?:local)?rule (\w+):", block):
+                wildcards = re.search(r"wildcards: (.*)", block)
+                values = dict(pair.split("=") for pair in wildcards[1].split(", ")) if wildcards else {}
+                values = ", ".join(values[name] for name in sorted(values) if name != "study")
+                jobs.add(f"{found[1]}({values})" if values else found[1])
+        return jobs
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.folder / file
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {file}"
+        path.write_text(text.replace(old, new, 1))
+
+
+def copy_workflow(folder: Path) -> Workflow:
+    for part in PARTS:
+        source, target = ROOT / part, folder / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+    return Workflow(folder)
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The toy study, run to its end; shared by the test processes, and not to be changed."""
+    folder = tmp_path_factory.getbasetemp().parent / "toy"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            run = copy_workflow(folder).snakemake()
+            (folder / "run.log").write_text(run.stdout)
+    assert "(100%) done" in (folder / "run.log").read_text(), (folder / "run.log").read_text()
+    return Workflow(folder)
+
+
+@pytest.fixture
+def toy_copy(toy: Workflow, tmp_path: Path) -> Workflow:
+    """The finished toy study once more, with all time stamps, to be changed at will."""
+    shutil.copytree(toy.folder, tmp_path / "toy", symlinks=True)
+    return Workflow(tmp_path / "toy")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Callable[[], Workflow]:
+    """A copy of the workflow in which nothing has run yet."""
+    return lambda: copy_workflow(tmp_path / "fresh")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.workflow)
