@@ -24,7 +24,11 @@ def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]
     Path(log).parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("scangan")
     logger.setLevel(logging.INFO)
-    for handler in (logging.StreamHandler(sys.stderr), logging.FileHandler(log, mode="w")):
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    # With several GPUs the job's further processes carry a rank; only the first one writes the file.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        handlers.append(logging.FileHandler(log, mode="w"))
+    for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         logger.addHandler(handler)
     try:

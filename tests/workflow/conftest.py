@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,12 +77,6 @@ def toy_copy(toy: Workflow, tmp_path: Path) -> Workflow:
     """The finished toy study once more, with all time stamps, to be changed at will."""
     shutil.copytree(toy.folder, tmp_path / "toy", symlinks=True)
     return Workflow(tmp_path / "toy")
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Callable[[], Workflow]:
-    """A copy of the workflow in which nothing has run yet."""
-    return lambda: copy_workflow(tmp_path / "fresh")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

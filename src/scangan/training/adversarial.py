@@ -282,6 +282,9 @@ def train_gan(
     low, high = model.OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
     training = AdversarialTraining(fabric, generator, discriminator, scaled, model.OUTPUT_RANGE, settings)
+    log.info(
+        "%s: training on %d images, %d steps, on %s", description, len(images), training.steps_in_all, fabric.device
+    )
     store = CheckpointStore(resume_folder) if resume_folder is not None else None
     if store is not None:
         with fabric.rank_zero_first():  # it clears damaged checkpoints away before the others look

@@ -1,0 +1,172 @@
+"""The toy study from end to end, and what happens to a run when things go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+from tests.workflow.conftest import TOY, Workflow, copy_workflow
+
+TABLE = "study arm metric value ci_low ci_high seeds cases p_value data scale pretrained".split()
+FIDELITY = "study variant metric value ci_low ci_high images reference extractor data scale".split()
+WEIGHTS = "results/head_ct/gan/dcgan32/normal/generator.safetensors"
+
+
+def test_the_tables_are_whole_and_honest(toy: Workflow):
+    tables = toy.folder / "results/head_ct/tables"
+    scores = pd.read_csv(tables / "classification.csv")
+    assert list(scores.columns) == TABLE
+    assert set(scores.arm) == {"real", "real+classical", "synthetic-then-real"}
+    assert set(scores.metric) == {"accuracy", "sensitivity", "specificity", "auc"}
+    assert set(scores.data) == {"phantom"}
+    assert set(scores.scale) == {"custom"}
+    assert set(scores.cases) == {8}
+    assert scores.value.between(0, 1).all()
+    assert scores.p_value.isna().equals(scores.arm == "real")
+    fidelity = pd.read_csv(tables / "fidelity.csv")
+    assert list(fidelity.columns) == FIDELITY
+    assert set(fidelity.variant) == {"dcgan32/haemorrhage", "dcgan32/normal", "dcgan32/all"}
+    assert set(fidelity.metric) == {"fid", "kid", "inception_score", "precision", "recall", "suspected_copies"}
+    papers = pd.read_csv(toy.folder / "results/paper_comparison.csv")
+    assert (papers.comparable == "no").all()
+    for name in ("classification", "calibration", "fidelity", "cohort"):
+        assert "phantom data, custom scale" in (tables / f"{name}.md").read_text()
+
+
+def test_the_figures_are_there(toy: Workflow):
+    for name in ("roc", "reliability", "dcgan32/images", "dcgan32/training"):
+        with Image.open(toy.folder / f"results/head_ct/figures/{name}.png") as figure:
+            assert min(figure.size) > 300
+
+
+def test_predictions_belong_to_held_out_patients(toy: Workflow):
+    split = pd.read_csv(toy.folder / "results/head_ct/split/split.csv", dtype=str).set_index("image_id").split
+    for file in (toy.folder / "results/head_ct/classifier").glob("*/seed*/predictions.parquet"):
+        predictions = pd.read_parquet(file)
+        assert list(predictions.columns) == ["image_id", "patient_id", "label", "split", "probability"]
+        assert (predictions.image_id.map(split) == predictions.split).all()
+        assert set(predictions.split) == {"validation", "test"}
+
+
+def test_no_state_of_a_finished_training_is_left(toy: Workflow):
+    assert not list(toy.folder.glob("results/**/.resume"))
+
+
+def test_a_gan_stopped_in_the_middle_goes_on_to_the_same_weights(toy_copy: Workflow):
+    """SIGTERM to the job, as a cluster sends before it kills; the second call resumes, to the bit."""
+    longer = ("--config", f"studies={json.dumps({'head_ct': {'gan': {'dcgan32': {'epochs': 400}}}})}")
+    command = [sys.executable, "-m", "snakemake", WEIGHTS, "--cores", "1", "--resources", "gpu=1", "--configfile", TOY]
+    log = toy_copy.folder / "results/head_ct/logs/train_gan/dcgan32/normal.log"
+    log.unlink()
+    with subprocess.Popen(
+        [*command, *longer], cwd=toy_copy.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ):
+        os.kill(wait_for_training(toy_copy.folder), signal.SIGTERM)
+    assert "error: stopped by a signal at step" in log.read_text()
+    assert not (toy_copy.folder / WEIGHTS).exists()
+
+    assert subprocess.run([*command, *longer], cwd=toy_copy.folder, capture_output=True).returncode == 0
+    assert "resumed at step" in log.read_text()
+    resumed = load_file(toy_copy.folder / WEIGHTS)
+    (toy_copy.folder / WEIGHTS).unlink()
+    assert subprocess.run([*command, *longer], cwd=toy_copy.folder, capture_output=True).returncode == 0
+    assert "resumed" not in log.read_text()
+    uninterrupted = load_file(toy_copy.folder / WEIGHTS)
+    assert all(np.array_equal(resumed[name], uninterrupted[name]) for name in uninterrupted)
+
+
+def wait_for_training(folder: Path) -> int:
+    """The process id of the job's script, once its networks have begun to train."""
+    log = folder / "results/head_ct/logs/train_gan/dcgan32/normal.log"
+    for _ in range(600):
+        time.sleep(0.1)
+        if log.exists() and "training on" in log.read_text():
+            time.sleep(0.5)
+            for process in Path("/proc").glob("[0-9]*"):
+                try:
+                    command = (process / "cmdline").read_text()
+                except OSError:
+                    continue
+                if ".train_gan.py" in command and str(folder) in command and not command.startswith("/bin/"):
+                    return int(process.name)
+    raise AssertionError("the training did not begin")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Workflow:
+    """A workflow in which nothing has run yet."""
+    return copy_workflow(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--config", "result=elsewhere"), "config: result: unknown key (did you mean results?)"),
+        (
+            ("--config", "studies={head_ct: {classifier: {steps: many}}}"),
+            "config: studies.head_ct.classifier.steps: found 'many' (str), allowed: a whole number",
+        ),
+        (("--config", "data_roots={head_ct: nowhere}"), "config: data_roots.head_ct: found 'nowhere'"),
+    ],
+)
+def test_a_wrong_config_stops_before_any_job(fresh: Workflow, options: tuple[str, ...], line: str):
+    run = fresh.snakemake(*options)
+    assert run.returncode != 0
+    assert line in run.stdout
+    assert not (fresh.folder / "results").exists()
+
+
+def real_layout(folder: Path, images: int) -> Path:
+    """A folder in the layout of the real set."""
+    (folder / "head_ct").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(images):
+        pixels = random.integers(0, 255, (40, 50), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "head_ct" / f"{number:03}.png")
+    labels = "".join(f"{number},{number % 2}\n" for number in range(images))
+    (folder / "labels.csv").write_text("id, hemorrhage\n" + labels)
+    return folder
+
+
+def test_a_bad_image_is_listed_and_counted_and_the_run_goes_on(fresh: Workflow, tmp_path: Path):
+    data = real_layout(tmp_path / "data", 40)
+    (data / "head_ct" / "007.png").write_bytes(b"")
+    split = "results/head_ct/split/split.csv"
+    run = fresh.snakemake("--config", f"data_roots={{head_ct: {data}}}", target=split)
+    assert run.returncode == 0, run.stdout
+    rejected = pd.read_csv(fresh.folder / "results/head_ct/cohort/rejected.csv")
+    assert rejected.source.tolist() == ["head_ct/007.png"]
+    assert len(pd.read_csv(fresh.folder / split)) == 39
+    assert set(pd.read_parquet(fresh.folder / "results/head_ct/cohort/manifest.parquet").data) == {"real"}
+
+
+@pytest.mark.parametrize(
+    ("break_it", "line"),
+    [
+        (lambda data: (data / "labels.csv").unlink(), "labels.csv"),
+        (lambda data: (data / "labels.csv").write_text("name,bleeding\n0,1\n"), "hemorrhage"),
+        (lambda data: [file.write_bytes(b"") for file in (data / "head_ct").glob("01*.png")], "rejected"),
+    ],
+)
+def test_bad_data_ends_in_one_clear_line(fresh: Workflow, tmp_path: Path, break_it, line: str):
+    data = real_layout(tmp_path / "data", 40)
+    break_it(data)
+    run = fresh.snakemake("--config", f"data_roots={{head_ct: {data}}}", target="results/head_ct/split/split.csv")
+    log = (fresh.folder / "results/head_ct/logs/ingest_images.log").read_text()
+    assert run.returncode != 0
+    assert "error: " in log
+    assert line in log
+    assert len([text for text in log.splitlines() if "error: " in text]) == 1
+    assert "Traceback" not in log
+    assert not (fresh.folder / "results/head_ct/cohort/manifest.parquet").exists()
