@@ -155,7 +155,10 @@ def test_a_bad_image_is_listed_and_counted_and_the_run_goes_on(fresh: Workflow, 
     ("break_it", "line"),
     [
         (lambda data: (data / "labels.csv").unlink(), "labels.csv"),
-        (lambda data: (data / "labels.csv").write_text("name,bleeding\n0,1\n"), "hemorrhage"),
+        (
+            lambda data: (data / "labels.csv").write_text("name,bleeding\n0,1\n"),
+            "id_column: found columns name, bleeding; allowed: one named 'id'",
+        ),
         (lambda data: [file.write_bytes(b"") for file in (data / "head_ct").glob("01*.png")], "rejected"),
     ],
 )
