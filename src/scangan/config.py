@@ -103,9 +103,9 @@ class Data(Section):
 class Split(Section):
     """Training, validation and test patients; all three counts or all three fractions."""
 
-    train: Annotated[int | float, Field(gt=0)] = Field(description="images (whole number) or share (0 to 1)")
-    validation: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
-    test: Annotated[int | float, Field(gt=0)] = Field(description="images or share")
+    train: Annotated[int | float, Field(gt=0)] = Field(0.7, description="images (whole number) or share (0 to 1)")
+    validation: Annotated[int | float, Field(gt=0)] = Field(0.15, description="images or share")
+    test: Annotated[int | float, Field(gt=0)] = Field(0.15, description="images or share")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the shuffle")
     file: str | None = Field(None, description="your own split: a CSV of image_id, split; replaces the shuffle")
 
@@ -259,7 +259,7 @@ class Study(Section):
 
     data: Data
     phantom: Phantom | None = Field(None, description="stand-in when the data root is null; null: a root is required")
-    split: Split
+    split: Split = Split()
     gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
     synthesis: Synthesis
     classifier: Classifier

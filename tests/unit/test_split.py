@@ -141,6 +141,10 @@ def replaced(column, row, value):
 def test_own_split_is_read_whatever_its_order(own):
     split, write = own
     pd.testing.assert_frame_equal(read_split(write(), cohort(40)), split)
+    without_first = cohort(40)[1:]
+    pd.testing.assert_frame_equal(
+        read_split(write(), without_first, ["head_ct/000.png"]), split[split.image_id != "000"].reset_index(drop=True)
+    )
     path = write(lambda table: table[["split", "image_id"]].iloc[::-1].rename(columns={"split": " split"}))
     pd.testing.assert_frame_equal(read_split(path, cohort(40)), split)
 

@@ -90,7 +90,7 @@ def test_cohort_counts_images_patients_and_rejections():
 def test_classification_markdown():
     markdown = to_markdown(classification(), "arm", "1 of 200 images rejected: see rejected.csv\nA second line.")
     lines = markdown.splitlines()
-    assert lines[0] == "**head_ct; phantom data, demo scale; 22 test images; 3 seeds; pretrained: none**"
+    assert lines[0] == "**head_ct; phantom data, demo scale; 22 test images; seeds: 3; pretrained: none**"
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
         "arm",
         "accuracy",
@@ -130,14 +130,15 @@ def test_head_ct_prints_no_figure():
     comparison = compare_with_papers({"head_ct": {"classification": classification(), "fidelity": fidelity()}})
     assert list(comparison.columns) == COLUMNS
     assert set(comparison["study"]) == {"head_ct"}
-    assert set(comparison["comparable"]) == {"no"}
     real = comparison.set_index(["item", "metric"]).loc[("real", "accuracy")]
     assert np.isnan(real["paper"])
     assert real["ours"] == 0.82
     assert real["why_not"] == "the paper prints no figure; ours is the first; phantom data; demo scale"
     parameters = comparison[comparison["metric"] == "trainable_parameters"]
     assert sorted(parameters["paper"]) == [791169, 4870785]
-    assert parameters["why_not"].str.contains("unit test").all()
+    assert parameters["ours"].equals(parameters["paper"])
+    assert set(parameters["comparable"]) == {"yes"}
+    assert set(comparison["comparable"][comparison["metric"] != "trainable_parameters"]) == {"no"}
 
 
 def test_the_comparison_is_written_in_plain_numbers(tmp_path):

@@ -39,7 +39,8 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
     assert set(fidelity.variant) == {"dcgan32/haemorrhage", "dcgan32/normal", "dcgan32/all"}
     assert set(fidelity.metric) == {"fid", "kid", "inception_score", "precision", "recall", "suspected_copies"}
     papers = pd.read_csv(toy.folder / "results/paper_comparison.csv")
-    assert (papers.comparable == "no").all()
+    assert (papers.comparable == "yes").equals(papers.metric == "trainable_parameters")
+    assert papers.ours[papers.comparable == "yes"].equals(papers.paper[papers.comparable == "yes"])
     for name in ("classification", "calibration", "fidelity", "cohort"):
         assert "phantom data, custom scale" in (tables / f"{name}.md").read_text()
 
@@ -125,6 +126,35 @@ def test_a_wrong_config_stops_before_any_job(fresh: Workflow, options: tuple[str
     assert run.returncode != 0
     assert line in run.stdout
     assert not (fresh.folder / "results").exists()
+
+
+SIXTH_STUDY = """
+data_roots: {mine: data}
+studies:
+  my_study:
+    data: {root: mine, classes: {healthy: healthy, sick: sick}, image_size: 32}
+    gan: {dcgan32: {model: dcgan32, base_width: 4, epochs: 1}}
+    synthesis: {gan: dcgan32, images_per_class: 2}
+    classifier: {positive: sick, steps: 2, arms: [real, synthetic], seeds: 1, batch_size: 8}
+    evaluation: {bootstrap: 100, permutations: 100}
+"""
+
+
+def test_ones_own_data_are_a_sixth_study(fresh: Workflow):
+    random = np.random.default_rng(0)
+    for name in ("healthy", "sick"):
+        (fresh.folder / "data" / name).mkdir(parents=True)
+        for number in range(20):
+            pixels = random.integers(0, 2**16, (50, 40), dtype=np.uint16)
+            Image.fromarray(pixels).save(fresh.folder / "data" / name / f"{name}{number}.tif")
+    (fresh.folder / "mine.yaml").write_text(SIXTH_STUDY)
+    run = fresh.snakemake("--configfile", "mine.yaml", target="my_study")
+    assert run.returncode == 0, run.stdout
+    scores = pd.read_csv(fresh.folder / "results/my_study/tables/classification.csv")
+    assert set(scores.data) == {"real"}
+    assert set(scores.scale) == {"custom"}
+    assert set(scores.arm) == {"real", "synthetic"}
+    assert set(scores.cases) == {6}
 
 
 def real_layout(folder: Path, images: int) -> Path:

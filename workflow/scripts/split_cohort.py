@@ -8,10 +8,10 @@ with job(snakemake.log[0]):
     from scangan.data.store import atomic
 
     settings = Split.model_validate(snakemake.params.settings)
-    manifest = pd.read_parquet(snakemake.input.manifest)
+    manifest, rejected = pd.read_parquet(snakemake.input.manifest), pd.read_csv(snakemake.input.rejected, dtype=str)
     if settings.file is not None:
-        split = read_split(settings.file, manifest)
+        split = read_split(settings.file, manifest, rejected.source)
     else:
-        split = split_cohort(manifest, settings, rejected=len(pd.read_csv(snakemake.input.rejected)))
+        split = split_cohort(manifest, settings, len(rejected))
     with atomic(snakemake.output.split) as path:
         split.to_csv(path, index=False)

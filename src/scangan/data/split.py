@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -107,9 +108,10 @@ def _assign_patients(cohort: pd.DataFrame, counts: dict[str, int], generator: np
     return cohort.patient_id.map(part_of)
 
 
-def read_split(path: str | Path, manifest: pd.DataFrame) -> pd.DataFrame:
+def read_split(path: str | Path, manifest: pd.DataFrame, rejected: Iterable[str] = ()) -> pd.DataFrame:
     """A user's own split: a CSV with the columns `image_id, split`; others are ignored.
 
+    rejected: the files (`source`) that ingestion left out; rows that name one of them are passed over, and logged.
     Returns the same table as `split_cohort`. Raises DataError, naming file and field, if the file or a column is
     missing, on an image that is unknown, missing or named twice, on a part other than train, validation and test, on
     a patient in two parts, and if a part lacks a class.
@@ -124,6 +126,10 @@ def read_split(path: str | Path, manifest: pd.DataFrame) -> pd.DataFrame:
         raise DataError(f"{path}: columns: found {', '.join(table.columns)}; allowed: image_id, split")
     table = table[["image_id", "split"]].fillna("").apply(lambda column: column.str.strip())
 
+    left_out = table.image_id.isin({Path(source).stem for source in rejected} - set(manifest.image_id))
+    if left_out.any():
+        log.warning("%s: %d images of the split were rejected before", path, left_out.sum())
+        table = table[~left_out]
     known = set(manifest.image_id)
     _forbid(path, "image_id", "unknown", table.image_id[~table.image_id.isin(known)], "ids of the cohort")
     _forbid(path, "image_id", "twice", table.image_id[table.image_id.duplicated()], "each image once")

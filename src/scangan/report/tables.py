@@ -144,7 +144,7 @@ def _heading(tidy: pd.DataFrame) -> str:
 
     parts = [values("study"), f"{values('data')} data, {values('scale')} scale"]
     if "cases" in tidy:
-        parts += [f"{values('cases')} test images", f"{values('seeds')} seeds", f"pretrained: {values('pretrained')}"]
+        parts += [f"{values('cases')} test images", f"seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
     if "extractor" in tidy:
         parts.append(f"extractor: {values('extractor')}")
     return "; ".join(parts)
