@@ -88,7 +88,13 @@ def test_image_folder(tmp_path):
     chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
     image_set, rejected = ingest_images(tmp_path, chosen, "real")
     assert image_set.manifest.label.tolist() == ["covid"] * 3 + ["normal"] * 2
-    assert image_set.manifest.image_id.tolist() == ["C0", "C1", "C2", "h0", "h1"]
+    assert image_set.manifest.image_id.tolist() == [
+        "COVID/C0",
+        "COVID/C1",
+        "COVID/C2",
+        "healthy/deeper/h0",
+        "healthy/deeper/h1",
+    ]
     assert image_set.manifest.source[4] == "healthy/deeper/h1.jpg"
     assert len(rejected) == 0
 
@@ -183,17 +189,16 @@ def test_missing_patient(cohort):
     ]
 
 
-def test_two_classes_with_one_file_name(tmp_path):
+def test_two_classes_may_have_files_of_one_name(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        for stem in ("same", f"own {folder}"):
-            Image.fromarray(RAMP).save(tmp_path / folder / f"{stem}.png")
-    chosen = settings(reader="image_folder", classes={"normal": "a", "haemorrhage": "b"})
+        for file in ("same.png", "twice.png", "twice.jpg"):
+            Image.fromarray(RAMP).save(tmp_path / folder / file)
+    chosen = settings(reader="image_folder", classes={"normal": "a", "haemorrhage": "b"}, max_rejected=0.7)
     image_set, rejected = ingest_images(tmp_path, chosen, "real")
-    assert len(image_set) == 2
-    assert rejected.reason.tolist() == [
-        "another file has the same id: b/same.png",
-        "another file has the same id: a/same.png",
+    assert image_set.manifest.image_id.tolist() == ["a/same", "b/same"]
+    assert sorted(rejected.reason) == [
+        f"another file has the same id: {folder}/twice.{ending}" for folder in "ab" for ending in ("jpg", "png")
     ]
 
 

@@ -145,6 +145,9 @@ def test_own_split_is_read_whatever_its_order(own):
     pd.testing.assert_frame_equal(
         read_split(write(), without_first, ["head_ct/000.png"]), split[split.image_id != "000"].reset_index(drop=True)
     )
+    in_folders = without_first.assign(image_id="a/" + without_first.image_id)
+    path = write(lambda table: table.assign(image_id="a/" + table.image_id))
+    assert len(read_split(path, in_folders, ["a/000.png"])) == 39
     path = write(lambda table: table[["split", "image_id"]].iloc[::-1].rename(columns={"split": " split"}))
     pd.testing.assert_frame_equal(read_split(path, cohort(40)), split)
 

@@ -50,7 +50,7 @@ def ingest_images(root: Path, settings: config.Data, data: str) -> tuple[ImageSe
     rejected = Rejected()
     read_listing = _list_labelled if settings.reader == "labelled_images" else _list_folders
     images, rows = [], []
-    for file, label, patient in sorted(read_listing(root, settings, rejected)):
+    for file, image_id, label, patient in sorted(read_listing(root, settings, rejected)):
         try:
             pixels = read_image(file, settings.channels)
         # Decoders meet damaged files with nearly any exception; whichever it is, this image is left out.
@@ -59,7 +59,7 @@ def ingest_images(root: Path, settings: config.Data, data: str) -> tuple[ImageSe
             rejected.add(_source(file, root), f"unreadable image ({reason})", "replace the file, or remove it")
             continue
         images.append(fit_square(pixels, settings.image_size))
-        rows.append((file.stem, patient, label, _source(file, root), data))
+        rows.append((image_id, patient, label, _source(file, root), data))
 
     _check_usable(root, settings, [label for _, _, label, _, _ in rows], rejected)
     manifest = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "source", "data"], dtype="str")
@@ -120,8 +120,8 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str]]:
-    """File, class and patient of each row of the CSV that names exactly one image."""
+def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
+    """File, id, class and patient of each row of the CSV that names exactly one image."""
     class_of = {str(value): name for name, value in settings.classes.items()}
     listing = []
     for file, rows in _match_rows(root, settings, rejected).items():
@@ -142,7 +142,7 @@ def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> lis
             reason = f"{settings.patient_column}: found nothing, allowed: the patient's name"
             rejected.add(source, reason, "name the patient, or remove the row")
         else:
-            listing.append((file, class_of[label], patient or file.stem))
+            listing.append((file, file.stem, class_of[label], patient or file.stem))
     return listing
 
 
@@ -203,21 +203,22 @@ def _read_labels(root: Path, settings: config.Data) -> list[tuple[str, str, str 
     return list(zip(*columns.values(), strict=True))
 
 
-def _list_folders(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str]]:
-    """File, class and patient of each image in the classes' folders."""
-    by_stem = defaultdict(list)
+def _list_folders(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
+    """File, id, class and patient of each image in the classes' folders; the id is the path without its ending."""
+    by_id = defaultdict(list)
     for name, value in settings.classes.items():
         folder = root / str(value)
         if not folder.is_dir():
             found = ", ".join(sorted(path.name for path in root.glob("*/"))) or "none"
             raise DataError(f"{folder}: classes.{name}: found no such folder, allowed: one of those there: {found}")
         for file in _image_files(folder):
-            by_stem[file.stem].append((file, name))
-    for same in by_stem.values():
+            by_id[file.relative_to(root).with_suffix("").as_posix()].append((file, name))
+    for same in by_id.values():
         if len(same) > 1:
             for file, _ in same:
                 _reject_same_id(file, [other for other, _ in same], root, rejected)
-    return [(*same[0], stem) for stem, same in by_stem.items() if len(same) == 1]
+    single = {image_id: same[0] for image_id, same in by_id.items() if len(same) == 1}
+    return [(file, image_id, name, image_id) for image_id, (file, name) in single.items()]
 
 
 def _reject_same_id(file: Path, same: list[Path], root: Path, rejected: Rejected) -> None:

@@ -126,7 +126,9 @@ def read_split(path: str | Path, manifest: pd.DataFrame, rejected: Iterable[str]
         raise DataError(f"{path}: columns: found {', '.join(table.columns)}; allowed: image_id, split")
     table = table[["image_id", "split"]].fillna("").apply(lambda column: column.str.strip())
 
-    left_out = table.image_id.isin({Path(source).stem for source in rejected} - set(manifest.image_id))
+    # An image's id is its file's name or, in folders of classes, its path; without the ending.
+    rejected_ids = {name for source in map(Path, rejected) for name in (source.stem, str(source.with_suffix("")))}
+    left_out = table.image_id.isin(rejected_ids - set(manifest.image_id))
     if left_out.any():
         log.warning("%s: %d images of the split were rejected before", path, left_out.sum())
         table = table[~left_out]
