@@ -11,7 +11,16 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from scangan.errors import ConfigError
 
@@ -19,6 +28,14 @@ KNOWN_ROOTS = ("head_ct", "covid_ct", "brain_mr", "lidc", "nlst")
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
 ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real")
 
+
+def _existing_file(value: str) -> str:
+    if not Path(value).is_file():
+        raise ValueError(f"found '{value}', which is no file; allowed: a file, or null")
+    return value
+
+
+ExistingFile = Annotated[str, AfterValidator(_existing_file)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -107,7 +124,9 @@ class Split(Section):
     validation: Annotated[int | float, Field(gt=0)] = Field(0.15, description="images or share")
     test: Annotated[int | float, Field(gt=0)] = Field(0.15, description="images or share")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the shuffle")
-    file: str | None = Field(None, description="your own split: a CSV of image_id, split; replaces the shuffle")
+    file: ExistingFile | None = Field(
+        None, description="your own split: a CSV of image_id, split; replaces the shuffle"
+    )
 
     @property
     def is_counts(self) -> bool:
@@ -210,6 +229,13 @@ class Classifier(Section):
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
 
+    @field_validator("pretrained")
+    @classmethod
+    def _known_or_file(cls, pretrained: str) -> str:
+        if pretrained not in PRETRAINED and not Path(pretrained).is_file():
+            raise ValueError(f"found '{pretrained}', allowed: {' | '.join(PRETRAINED)} | an existing file")
+        return pretrained
+
     @property
     def pretrained_name(self) -> str:
         """What the tables call the weights: none | imagenet | efficientnet-lite0 | file:<name of the file>."""
@@ -234,7 +260,7 @@ class Fidelity(Section):
     extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(
         "efficientnet-lite0", description="features; scores of different extractors cannot be compared"
     )
-    weights: str | None = Field(None, description="`inception-v3-compat`: its weights file; null: downloaded")
+    weights: ExistingFile | None = Field(None, description="`inception-v3-compat`: its weights file; null: downloaded")
     resamples: Positive = Field(20, description="random sets of images behind each interval")
     copy_quantile: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.01,
@@ -345,7 +371,9 @@ def _explain(detail: dict[str, Any]) -> str:
         case "missing":
             return f"{key}: missing, but required"
         case "value_error":
-            return f"{key}.{detail['ctx']['error']}".removeprefix(".")
+            # Ours: of a block, beginning with the key in it, or of one value.
+            problem = str(detail["ctx"]["error"])
+            return f"{key}{': ' if problem.startswith('found') else '.'}{problem}".removeprefix(".")
         case kind:
             value = detail["input"]
             found = "null" if value is None else f"{value!r} ({type(value).__name__})"

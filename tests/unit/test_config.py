@@ -97,6 +97,12 @@ def test_numbers_that_yaml_takes_for_text_are_read():
         (f"{GAN}.learning_rate_generator", 2, "found 2 (int), allowed: at most 1"),
         (f"{GAN}.learning_rate_generator", 0, "found 0 (int), allowed: more than 0"),
         (f"{GAN}.ema_decay", 1, "found 1 (int), allowed: less than 1"),
+        (
+            "studies.head_ct.classifier.pretrained",
+            "imagenett",
+            "pretrained: found 'imagenett', allowed: imagenet | efficientnet-lite0 | none | an existing file",
+        ),
+        ("studies.head_ct.split.file", "gone.csv", "split.file: found 'gone.csv', which is no file; allowed: a file"),
         (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce' or 'wasserstein'"),
         (f"{GAN}.label_inversion", "maybe", "found 'maybe' (str), allowed: true | false"),
         (f"{GAN}.gradient_penalty", "r1", "found 'r1' (str), allowed: a block of keys"),
@@ -192,10 +198,13 @@ def test_an_arm_drops_exactly_what_it_does_not_read(arm):
         ("resnet50", "none", "none"),
         ("resnet50", "imagenet", "imagenet"),
         ("efficientnet-lite0", "imagenet", "efficientnet-lite0"),
-        ("resnet50", "/data/weights/rad.safetensors", "file:rad.safetensors"),
+        ("resnet50", "weights/rad.safetensors", "file:rad.safetensors"),
     ],
 )
-def test_what_the_tables_call_pretrained_weights(backbone, pretrained, name):
+def test_what_the_tables_call_pretrained_weights(backbone, pretrained, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/rad.safetensors").touch()
     settings = Classifier(positive="x", steps=1, backbone=backbone, pretrained=pretrained)
     assert settings.pretrained_name == name
 

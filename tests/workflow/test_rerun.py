@@ -82,7 +82,7 @@ ANOTHER = {
     "classifier.pretrained": "efficientnet-lite0",
     "classifier.stem": "small",
     "fidelity.extractor": "inception-v3-compat",
-    "fidelity.weights": "inception.pth",
+    "fidelity.weights": TOY,
 }
 
 

@@ -55,10 +55,14 @@ def data_kind(wildcards):
     return "phantom" if config["data_roots"][root] is None else "real"
 
 
-def own_split(wildcards):
-    """The user's own split file, if there is one."""
-    file = config["studies"][wildcards.study]["split"]["file"]
-    return [file] if file is not None else []
+def own_file(section, key):
+    """A file of the user's that a study's settings name, if they do."""
+
+    def file(wildcards):
+        named = config["studies"][wildcards.study][section][key]
+        return [named] if named is not None else []
+
+    return file
 
 
 def pretrained_file(wildcards):

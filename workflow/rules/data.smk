@@ -42,7 +42,7 @@ rule split_cohort:
     input:
         manifest=rules.ingest_images.output.manifest,
         rejected=rules.ingest_images.output.rejected,
-        own=own_split,
+        own=own_file("split", "file"),
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",
     log:

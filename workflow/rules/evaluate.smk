@@ -7,6 +7,7 @@ rule measure_fidelity:
         images=rules.ingest_images.output.images,
         manifest=rules.ingest_images.output.manifest,
         split=rules.split_cohort.output.split,
+        weights=own_file("fidelity", "weights"),
     output:
         fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
         copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}_copies.csv",
