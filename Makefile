@@ -25,5 +25,5 @@ docs: .venv/installed
 
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint envs/constraints.txt --editable ".[dev]"
 	touch $@
