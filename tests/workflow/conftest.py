@@ -25,7 +25,7 @@ class Workflow:
 
     def snakemake(self, *options: str, target: str = "all") -> subprocess.CompletedProcess[str]:
         """One call as a user makes it; output and errors together in `stdout`."""
-        command = [sys.executable, "-m", "snakemake", target, "--cores", "2", "--resources", "gpu=1"]
+        command = [sys.executable, "-m", "snakemake", target, "--cores", "1", "--resources", "gpu=1"]
         command += ["--configfile", TOY, *options]
         return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
