@@ -1,0 +1,734 @@
+"""Reading DICOM: each trap by its name, geometry against closed forms, pixels against SimpleITK and pydicom."""
+
+import os
+import shutil
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from pydicom.uid import (
+    MPEG2MPML,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+    SecondaryCaptureImageStorage,
+    generate_uid,
+)
+
+from scangan.data.dicom import ScanRejected, find_series, list_files, read_series
+from scangan.errors import DataError
+from tests.unit.dicom_files import (
+    INTERCEPT,
+    compress,
+    random_hounsfield,
+    set_pixels,
+    write_enhanced,
+    write_series,
+)
+
+HOUNSFIELD = random_hounsfield()
+LOCALIZER = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+TEST_FILES = Path(pydicom.__file__).parent / "data" / "test_files"
+
+
+def only(index, **values):
+    """An edit that sets values in slice `index` alone; None deletes."""
+
+    def edit(dataset, position):
+        if position == index:
+            every(**values)(dataset, position)
+
+    return edit
+
+
+def every(**values):
+    """An edit that sets values in all slices; None deletes."""
+
+    def edit(dataset, _):
+        for keyword, value in values.items():
+            if value is None:
+                delattr(dataset, keyword)
+            else:
+                setattr(dataset, keyword, value)
+
+    return edit
+
+
+def change(file: Path, **values) -> None:
+    """Set values in a file that is there."""
+    dataset = pydicom.dcmread(file)
+    for keyword, value in values.items():
+        setattr(dataset, keyword, value)
+    dataset.save_as(file)
+
+
+def rejection(files, modality="CT", **settings) -> ScanRejected:
+    with pytest.raises(ScanRejected) as caught:
+        read_series(files, modality, **settings)
+    assert caught.value.remedy
+    assert str(caught.value) == f"{caught.value.reason}: found {caught.value.found}; {caught.value.remedy}"
+    return caught.value
+
+
+def findings_of(root, modality="CT") -> list[tuple[str, str, bool]]:
+    _, findings = find_series(list_files(root), root, modality)
+    return [(finding.source, finding.reason, finding.counted) for finding in findings]
+
+
+# A series as it should be
+
+
+def test_a_series(tmp_path):
+    scan = read_series(write_series(tmp_path, HOUNSFIELD))
+    assert scan.voxels.dtype == np.int16
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD)
+    np.testing.assert_allclose(scan.affine, [[0.7, 0, 0, -100], [0, 0.7, 0, -120], [0, 0, 2.5, 50], [0, 0, 0, 1]])
+    assert scan.facts == {
+        "modality": "CT",
+        "manufacturer": "Scangan",
+        "kernel": "B30f",
+        "slice_thickness_mm": 5.0,  # but 2.5 mm apart
+        "native_spacing_mm": pytest.approx((0.7, 0.7, 2.5)),
+        "slices": 5,
+        "tilt_degrees": 0.0,
+        "duplicate_slices": 0,
+    }
+
+
+@pytest.mark.parametrize("spacing", [(0.5, 0.7), (0.9, 0.4)])
+def test_agrees_with_simpleitk(tmp_path, spacing):
+    """Positions and Hounsfield units of every voxel, on an oblique series with anisotropic pixels."""
+    rotation = oblique_rotation()
+    files = write_series(
+        tmp_path,
+        HOUNSFIELD,
+        pixel_spacing=spacing,
+        orientation=[*rotation[:, 0], *rotation[:, 1]],
+        step=3 * rotation[:, 2],
+    )
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames([str(file) for file in files])
+    image = reader.Execute()
+    scan = read_series(files[::-1])
+    np.testing.assert_array_equal(scan.voxels, SimpleITK.GetArrayFromImage(image))
+    for index in ((0, 0, 0), (7, 0, 0), (0, 5, 0), (0, 0, 4), (7, 5, 4)):
+        expected = image.TransformIndexToPhysicalPoint(index)
+        np.testing.assert_allclose((scan.affine @ [*index, 1])[:3], expected, atol=1e-4)
+
+
+def oblique_rotation() -> np.ndarray:
+    """Orthogonal axes as columns, none along an axis of the patient."""
+    axes, _ = np.linalg.qr([[0.9, 0.1, 0.3], [-0.2, 0.8, 0.1], [0.1, 0.3, 0.7]])
+    return axes * np.sign(np.linalg.det(axes))
+
+
+# Column direction, row direction, and the slice direction that the right-hand rule gives.
+ORIENTATIONS = {
+    "head first": [(1, 0, 0), (0, 1, 0), (0, 0, 1)],
+    "feet first": [(-1, 0, 0), (0, 1, 0), (0, 0, -1)],
+    "prone": [(-1, 0, 0), (0, -1, 0), (0, 0, 1)],
+    "sagittal": [(0, 1, 0), (0, 0, -1), (-1, 0, 0)],
+    "coronal": [(1, 0, 0), (0, 0, -1), (0, 1, 0)],
+    "oblique": [tuple(axis) for axis in oblique_rotation().T],
+}
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("name", ORIENTATIONS)
+def test_affine_of_orientation(tmp_path, name, backwards):
+    """Whichever way slices are numbered, they come sorted along the normal."""
+    column, row, slice_direction = np.array(ORIENTATIONS[name], float)
+    step = slice_direction * (-2.5 if backwards else 2.5)
+    files = write_series(tmp_path, HOUNSFIELD, pixel_spacing=(0.5, 0.7), orientation=[*column, *row], step=step)
+    scan = read_series(files)
+    origin = np.array([-100, -120, 50.0])
+    expected = np.eye(4)
+    expected[:3] = np.column_stack([0.7 * column, 0.5 * row, 2.5 * slice_direction, origin + 4 * step * backwards])
+    np.testing.assert_allclose(scan.affine, expected, atol=1e-6)
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD[::-1] if backwards else HOUNSFIELD)
+    assert scan.facts["native_spacing_mm"] == pytest.approx((0.7, 0.5, 2.5))
+
+
+def test_order_of_files_does_not_matter(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD)
+    for order in (files[::-1], [files[index] for index in (3, 0, 4, 1, 2)]):
+        np.testing.assert_array_equal(read_series(order).voxels, HOUNSFIELD)
+
+
+def test_gantry_tilt_shears_the_slice_axis(tmp_path):
+    angle = np.radians(20)
+    tilted = (1, 0, 0, 0, np.cos(angle), -np.sin(angle))
+    scan = read_series(write_series(tmp_path, HOUNSFIELD, orientation=tilted, step=(0, 0, 2.5)))
+    assert scan.facts["tilt_degrees"] == pytest.approx(20, abs=1e-3)
+    assert scan.facts["native_spacing_mm"][2] == pytest.approx(2.5 * np.cos(angle))
+    np.testing.assert_allclose(scan.affine[:3, 2], [0, 0, 2.5], atol=1e-9)
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD)
+
+
+def test_rounded_positions_are_even(tmp_path):
+    """0.625 mm, written with one decimal."""
+    rounded = [round(50 + 0.625 * index, 1) for index in range(5)]
+    files = write_series(tmp_path, HOUNSFIELD)
+    for file, height in zip(files, rounded, strict=True):
+        change(file, ImagePositionPatient=[-100, -120, height])
+    assert read_series(files).affine[2, 2] == pytest.approx(0.625)
+
+
+# Stored values
+
+
+def test_slope_and_intercept_of_each_slice(tmp_path):
+    rescales = [(1, -1024), (2, -1000), (0.5, 0), (1, -24.5), (-1, 100)]
+    stored = random_hounsfield()
+
+    def edit(dataset, index):
+        set_pixels(dataset, stored[index])
+        dataset.RescaleSlope, dataset.RescaleIntercept = rescales[index]
+
+    expected = [np.rint(values * slope + shift) for values, (slope, shift) in zip(stored, rescales, strict=True)]
+    np.testing.assert_array_equal(read_series(write_series(tmp_path, HOUNSFIELD, edit=edit)).voxels, expected)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_bits_stored(tmp_path, dtype, bits):
+    """All values that the bits can hold; what lies in the bits above them is no part of the value."""
+    limits = (0, 2**bits) if dtype is np.uint16 else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+    values = np.random.default_rng(0).integers(*limits, HOUNSFIELD.shape)
+    values[:, 0, :2] = limits[0], limits[1] - 1
+
+    def edit(dataset, index):
+        waste = 0xA000 if bits == 12 else 0
+        set_pixels(dataset, ((values[index] & (2**bits - 1)) | waste).astype(np.uint16).view(dtype), bits)
+
+    scan = read_series(write_series(tmp_path, HOUNSFIELD, edit=edit))
+    np.testing.assert_array_equal(scan.voxels, np.clip(values + INTERCEPT, -32768, 32767))
+
+
+@pytest.mark.parametrize(("allocated", "dtype"), [(8, np.uint8), (32, np.int32)])
+def test_bits_allocated(tmp_path, allocated, dtype):
+    values = random_hounsfield().astype(dtype)
+
+    def edit(dataset, index):
+        set_pixels(dataset, values[index], allocated)
+        dataset.BitsAllocated = allocated
+
+    scan = read_series(write_series(tmp_path, HOUNSFIELD, edit=edit))
+    np.testing.assert_array_equal(scan.voxels, values.astype(int) + INTERCEPT)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "padding", "vr", "limit"),
+    [
+        (np.int16, -2000, "SS", None),
+        (np.int16, 63536, "US", None),  # -2000, written with the other sign
+        (np.int16, -32768, "SS", None),  # would leave the range of int16
+        (np.uint16, 63536, "US", None),
+        (np.uint16, 4000, "US", 4095),
+        (np.int16, -1900, "SS", -2000),
+    ],
+)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_padding_becomes_air(tmp_path, dtype, padding, vr, limit, syntax):
+    stored = random_hounsfield().clip(0).astype(dtype)
+    raw = padding % 65536
+    stored[:, :2] = np.array(raw, np.uint16).view(dtype)
+    if limit is not None:
+        stored[:, 2] = limit
+        stored[:, 3] = (padding + limit) // 2
+
+    def edit(dataset, index):
+        set_pixels(dataset, stored[index])
+        dataset.RescaleIntercept = -1000
+        dataset.add_new("PixelPaddingValue", vr, padding)
+        if limit is not None:
+            dataset.add_new("PixelPaddingRangeLimit", vr, limit)
+
+    expected = stored.astype(int) - 1000
+    expected[:, : 2 if limit is None else 4] = -1024
+    np.testing.assert_array_equal(
+        read_series(write_series(tmp_path, HOUNSFIELD, edit=edit, syntax=syntax)).voxels, expected
+    )
+
+
+def test_rescale_type_must_be_hounsfield(tmp_path):
+    assert read_series(write_series(tmp_path / "hu", HOUNSFIELD, edit=every(RescaleType="HU"))).facts["slices"] == 5
+    files = write_series(tmp_path / "z", HOUNSFIELD, edit=every(RescaleType="Z_EFF"))
+    assert rejection(files).reason == "not Hounsfield units"
+
+
+def test_magnetic_resonance_needs_no_rescale(tmp_path):
+    stored = random_hounsfield()
+
+    def edit(dataset, index):
+        dataset.Modality, dataset.SOPClassUID = "MR", pydicom.uid.MRImageStorage
+        del dataset.RescaleSlope, dataset.RescaleIntercept
+        set_pixels(dataset, stored[index])
+
+    files = write_series(tmp_path, HOUNSFIELD, edit=edit)
+    np.testing.assert_array_equal(read_series(files, "MR").voxels, stored)
+    assert rejection(files).reason == "another modality"
+
+
+# Transfer syntaxes and files of many frames
+
+
+@pytest.mark.parametrize(
+    "syntax",
+    [ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
+    ids=lambda syntax: syntax.keyword,
+)
+def test_uncompressed_syntax(tmp_path, syntax):
+    scan = read_series(write_series(tmp_path, HOUNSFIELD, syntax=syntax))
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD)
+
+
+@pytest.mark.parametrize(
+    "syntax", [RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless], ids=lambda syntax: syntax.keyword
+)
+def test_compressed_syntax(tmp_path, syntax):
+    files = write_series(tmp_path, random_hounsfield(3, 32, 40))
+    for file in files:
+        compress(file, syntax)
+        assert pydicom.dcmread(file).file_meta.TransferSyntaxUID == syntax
+    np.testing.assert_array_equal(read_series(files).voxels, random_hounsfield(3, 32, 40))
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, MPEG2MPML], ids=lambda syntax: syntax.keyword)
+def test_no_decoder(tmp_path, syntax):
+    files = write_series(tmp_path, HOUNSFIELD)
+    for file in files:
+        dataset = pydicom.dcmread(file)
+        dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51"])
+        dataset["PixelData"].is_undefined_length = True
+        dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(file)
+    rejected = rejection(files)
+    assert rejected.reason == "no decoder"
+    assert syntax.name in rejected.found
+
+
+def test_damaged_compressed_pixels(tmp_path):
+    files = write_series(tmp_path, random_hounsfield(3, 32, 40))
+    compress(files[1], JPEG2000Lossless)
+    change(files[1], PixelData=pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51"]))
+    rejected = rejection(files)
+    assert rejected.reason == "damaged pixel data"
+    assert "0001.dcm" in rejected.found
+
+
+def test_without_preamble(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD)
+    for file in files:
+        content = file.read_bytes()
+        file.write_bytes(content[132:])
+    [series], findings = find_series(list_files(tmp_path), tmp_path)
+    assert findings == []
+    np.testing.assert_array_equal(read_series(series.files).voxels, HOUNSFIELD)
+
+
+def test_long_header(tmp_path):
+    """Pixel data that begin after what is usually read of a header at first."""
+
+    def edit(dataset, _):
+        dataset.private_block(0x0009, "SCANGAN", create=True).add_new(1, "OB", bytes(100_000))
+
+    np.testing.assert_array_equal(read_series(write_series(tmp_path, HOUNSFIELD, edit=edit)).voxels, HOUNSFIELD)
+
+
+def test_enhanced_file(tmp_path):
+    heights = [55, 50, 52.5, 57.5, 60]
+    write_enhanced(tmp_path / "a", HOUNSFIELD, heights=heights, series_uid=generate_uid())
+    [series], findings = find_series(list_files(tmp_path), tmp_path)
+    assert findings == []
+    scan = read_series(series.files)
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD[np.argsort(heights)])
+    np.testing.assert_allclose(scan.affine, [[0.7, 0, 0, -100], [0, 0.5, 0, -120], [0, 0, 2.5, 50], [0, 0, 0, 1]])
+    assert (scan.facts["kernel"], scan.facts["slice_thickness_mm"]) == ("Qr40", 5.0)
+
+
+def test_enhanced_file_with_rescale_of_each_frame(tmp_path):
+    rescales = [(1, -1024), (2, -1000), (1, 0), (4, -1024), (1, 24)]
+    hounsfield = HOUNSFIELD // 4 * 4
+    heights = [1, 2, 3, 4, 5]
+    write_enhanced(tmp_path / "a", hounsfield, heights=heights, series_uid=generate_uid(), rescale_of_each=rescales)
+    np.testing.assert_array_equal(read_series([tmp_path / "a"]).voxels, hounsfield)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=lambda syntax: syntax.keyword)
+def test_two_enhanced_files_of_one_series(tmp_path, syntax):
+    hounsfield = random_hounsfield(6, 32, 40)
+    uid = generate_uid()
+    write_enhanced(tmp_path / "a", hounsfield[3:], heights=[4, 5, 6], series_uid=uid)
+    write_enhanced(tmp_path / "b", hounsfield[:3], heights=[1, 2, 3], series_uid=uid)
+    compress(tmp_path / "b", syntax)
+    np.testing.assert_array_equal(read_series([tmp_path / "a", tmp_path / "b"]).voxels, hounsfield)
+
+
+def test_frames_without_positions(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD)
+    change(files[0], NumberOfFrames=5, PixelData=HOUNSFIELD.tobytes())
+    rejected = rejection(files[:1])
+    assert rejected.reason == "frames without positions"
+    assert rejected.found == "5 frames without functional groups in 0000.dcm"
+
+
+# Refused by name
+
+
+def test_missing_slices(tmp_path):
+    files = write_series(tmp_path, random_hounsfield(9))
+    rejected = rejection([file for index, file in enumerate(files) if index not in (3, 6, 7)])
+    assert rejected.reason == "missing slices"
+    assert rejected.found == "3 missing, the largest gap, 7.5 mm instead of 2.5, between slices 5 and 6 of 6"
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_one_missing_slice_of_five(tmp_path, missing):
+    files = write_series(tmp_path, HOUNSFIELD)
+    del files[missing]
+    assert rejection(files).reason == "missing slices"
+
+
+def test_one_missing_slice_of_many(tmp_path):
+    files = write_series(tmp_path, random_hounsfield(120, 2, 2))
+    del files[118]
+    assert rejection(files).reason == "missing slices"
+
+
+def test_uneven_spacing(tmp_path):
+    edit = only(3, ImagePositionPatient=[-100, -120, 58.3])
+    assert rejection(write_series(tmp_path, HOUNSFIELD, edit=edit)).reason == "uneven slice spacing"
+
+
+def test_shifted_slice(tmp_path):
+    edit = only(3, ImagePositionPatient=[-99, -120, 57.5])
+    assert rejection(write_series(tmp_path, HOUNSFIELD, edit=edit)).reason == "shifted slices"
+
+
+def test_identical_slices_at_one_position_are_kept_once(tmp_path, caplog):
+    files = write_series(tmp_path, HOUNSFIELD)
+    shutil.copy(files[2], tmp_path / "again.dcm")
+    change(tmp_path / "again.dcm", SOPInstanceUID=generate_uid())
+    scan = read_series([tmp_path / "again.dcm", *files])
+    np.testing.assert_array_equal(scan.voxels, HOUNSFIELD)
+    assert scan.facts["duplicate_slices"] == 1
+    assert "1 identical slices left out of 6" in caplog.text
+
+
+def test_differing_slices_at_one_position(tmp_path):
+    uid = generate_uid()
+    files = write_series(tmp_path / "a", HOUNSFIELD, series_uid=uid)
+    changed = HOUNSFIELD.copy()
+    changed[3, 2, 2] += 1
+    rejected = rejection(files + write_series(tmp_path / "b", changed, series_uid=uid))
+    assert rejected.reason == "several images at one position"
+    assert "0003.dcm" in rejected.found
+
+
+@pytest.mark.parametrize(
+    ("reason", "values"),
+    [
+        ("mixed orientations", {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}),
+        ("mixed pixel spacings", {"PixelSpacing": [0.7, 0.72]}),
+        ("mixed matrix sizes", {"Rows": 8, "Columns": 6}),
+        ("several series", {"SeriesInstanceUID": "1.2.3"}),
+        ("localizer", {"ImageType": LOCALIZER}),
+        ("another modality", {"Modality": "PT"}),
+        ("another kind of object", {"SOPClassUID": SecondaryCaptureImageStorage}),
+        ("colour image", {"PhotometricInterpretation": "RGB"}),
+        ("colour image", {"SamplesPerPixel": 3}),
+        ("missing PixelSpacing", {"PixelSpacing": None}),
+        ("missing PixelSpacing", {"PixelSpacing": ""}),
+        ("missing ImagePositionPatient", {"ImagePositionPatient": None}),
+        ("missing ImageOrientationPatient", {"ImageOrientationPatient": None}),
+        ("missing RescaleSlope", {"RescaleSlope": None}),
+        ("missing RescaleIntercept", {"RescaleIntercept": None}),
+        ("missing RescaleSlope", {"RescaleSlope": None, "RescaleIntercept": None}),
+        ("invalid RescaleSlope", {"RescaleSlope": 0}),
+        ("invalid RescaleSlope", {"RescaleSlope": "nan"}),
+        ("invalid RescaleIntercept", {"RescaleIntercept": "inf"}),
+        ("invalid PixelSpacing", {"PixelSpacing": [0.7, 0]}),
+        ("invalid PixelSpacing", {"PixelSpacing": 0.7}),
+        ("no pixel data", {"PixelData": None}),
+        ("no pixel data", {"Rows": None}),
+        ("missing SeriesInstanceUID", {"SeriesInstanceUID": None}),
+        ("no pixel data", {"Columns": 0}),
+        ("missing BitsAllocated", {"BitsAllocated": None}),
+        ("missing PixelRepresentation", {"PixelRepresentation": None}),
+        ("invalid BitsStored", {"HighBit": 16}),
+        ("invalid BitsStored", {"BitsStored": 0}),
+        ("truncated pixel data", {"PixelData": bytes(94)}),
+    ],
+)
+def test_fault_in_one_slice(tmp_path, reason, values):
+    with pydicom.config.disable_value_validation():
+        files = write_series(tmp_path, HOUNSFIELD, edit=only(2, **values))
+    rejected = rejection(files)
+    assert rejected.reason == reason
+    if reason.startswith(("missing", "invalid", "no pixel")) and reason != "missing SeriesInstanceUID":
+        assert "0002.dcm" in rejected.found
+
+
+def test_position_that_is_no_number(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD)
+    files[2].write_bytes(files[2].read_bytes().replace(b"-120.0", b"-12O.0"))
+    rejected = rejection(files)
+    assert rejected.reason == "invalid ImagePositionPatient"
+    assert rejected.found == r"-100.0\-12O.0\55.0 in 0002.dcm, allowed: 3 finite numbers"
+
+
+def test_orientation_that_is_none(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD, edit=every(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]))
+    assert rejection(files).reason == "invalid ImageOrientationPatient"
+
+
+@pytest.mark.parametrize("slices", [1, 2])
+def test_too_few_slices(tmp_path, slices):
+    rejected = rejection(write_series(tmp_path, random_hounsfield(slices)))
+    assert rejected.reason == "too few slices"
+    assert rejected.found == f"{slices} (from {slices} images), allowed: 3 or more"
+
+
+def test_no_files():
+    assert rejection([]).reason == "too few slices"
+
+
+def test_one_slice_has_no_spacing(tmp_path):
+    assert rejection(write_series(tmp_path, random_hounsfield(1)), min_slices=1).reason == "too few slices"
+
+
+def test_truncated_file(tmp_path):
+    files = write_series(tmp_path, HOUNSFIELD)
+    os.truncate(files[3], files[3].stat().st_size - 20)
+    rejected = rejection(files)
+    assert rejected.reason == "truncated pixel data"
+    assert rejected.found == "76 of 96 bytes in 0003.dcm"
+
+
+@pytest.mark.parametrize("share", np.arange(0, 1, 0.07))
+def test_file_cut_anywhere_is_refused(tmp_path, share):
+    files = write_series(tmp_path, HOUNSFIELD)
+    os.truncate(files[3], int(files[3].stat().st_size * share))
+    rejection(files)
+    find_series(list_files(tmp_path), tmp_path)
+
+
+def test_compressed_pixels_that_say_they_are_not(tmp_path):
+    files = write_series(tmp_path, random_hounsfield(3, 32, 40))
+    compress(files[0], JPEG2000Lossless)
+    content = files[0].read_bytes().replace(b"1.2.840.10008.1.2.4.90", b"1.2.840.10008.1.2.1\0\0\0")
+    files[0].write_bytes(content)
+    assert rejection(files).reason == "damaged pixel data"
+
+
+# Finding series
+
+
+def test_two_series_in_a_folder(tmp_path):
+    write_series(tmp_path / "all", HOUNSFIELD, series_uid="1.2")
+    others = write_series(tmp_path / "more", random_hounsfield(4), series_uid="1.1", edit=every(PatientID="other"))
+    for file in others:
+        file.rename(tmp_path / "all" / f"x{file.stem}")
+    series, findings = find_series(list_files(tmp_path), tmp_path)
+    assert findings == []
+    assert [(one.series_uid, one.patient_id, len(one.files)) for one in series] == [
+        ("1.1", "other", 4),
+        ("1.2", "patient-7", 5),
+    ]
+    np.testing.assert_array_equal(read_series(series[1].files).voxels, HOUNSFIELD)
+
+
+def test_one_series_in_two_folders(tmp_path):
+    files = write_series(tmp_path / "a", HOUNSFIELD)
+    (tmp_path / "b").mkdir()
+    files[1].rename(tmp_path / "b" / "picture.jpg")
+    [series], _ = find_series(list_files(tmp_path), tmp_path)
+    np.testing.assert_array_equal(read_series(series.files).voxels, HOUNSFIELD)
+
+
+def test_what_is_no_scan(tmp_path):
+    write_series(tmp_path / "ct", HOUNSFIELD, edit=only(0, ImageType=LOCALIZER))
+    write_series(tmp_path / "pet", HOUNSFIELD[:1], edit=every(Modality="PT"))
+    write_series(tmp_path / "report", HOUNSFIELD[:1], edit=every(SOPClassUID=SecondaryCaptureImageStorage))
+    shutil.copy(tmp_path / "ct" / "0003.dcm", tmp_path / "copy.dcm")
+    shutil.copy(TEST_FILES / "dicomdirtests" / "DICOMDIR", tmp_path)
+    (tmp_path / "notes.txt").write_text("Patient came twice.\n" * 20)
+    (tmp_path / "empty").touch()
+    (tmp_path / "numbers.raw").write_bytes(np.arange(8, 9000, dtype=np.int16).tobytes())  # begins as DICOM may
+    (tmp_path / "more.raw").write_bytes(b"\x08\0\x40\x11\xff\xff\xff\xff" + b"abcd" * 10)  # on which pydicom stumbles
+    (tmp_path / "broken").write_bytes(bytes(128) + b"DICM" + b"\xff" * 300)
+    [series], findings = find_series(list_files(tmp_path), tmp_path)
+    assert len(series.files) == 4
+    assert findings_of(tmp_path) == [
+        ("DICOMDIR", "no image", False),
+        ("broken", "damaged file", True),
+        ("ct/0000.dcm", "localizer", False),
+        ("ct/0003.dcm", "copy of another file", False),
+        ("empty", "not DICOM", False),
+        ("more.raw", "not DICOM", False),
+        ("notes.txt", "not DICOM", False),
+        ("numbers.raw", "not DICOM", False),
+        ("pet/0000.dcm", "another modality", False),
+        ("report/0000.dcm", "another kind of object", False),
+    ]
+    found = {finding.source: finding.found for finding in findings}
+    assert found["pet/0000.dcm"] == "PT, allowed: CT"
+    assert found["empty"] == "an empty file"
+
+
+def test_modality_is_chosen(tmp_path):
+    write_series(tmp_path, HOUNSFIELD)
+    assert findings_of(tmp_path, "MR") == [(f"000{index}.dcm", "another modality", False) for index in range(5)]
+
+
+def test_several_patients_in_one_series(tmp_path):
+    write_series(tmp_path, HOUNSFIELD, edit=only(0, PatientID="another"))
+    write_series(tmp_path / "mixed", HOUNSFIELD, edit=only(2, PatientID="another"))
+    assert findings_of(tmp_path) == [
+        (".", "several patients in one series", True),
+        ("mixed", "several patients in one series", True),
+    ]
+    (_, finding) = find_series(list_files(tmp_path), tmp_path)[1]
+    assert finding.found == "another PatientID in 0002.dcm than in 0000.dcm (5 files)"
+    assert {"patient-7", "another"} <= finding.identifiers
+
+
+def test_patient_without_an_id(tmp_path):
+    write_series(tmp_path, HOUNSFIELD, series_uid="1.2", edit=every(PatientID=""))
+    [series], _ = find_series(list_files(tmp_path), tmp_path)
+    assert series.patient_id == pydicom.dcmread(series.files[0]).StudyInstanceUID
+
+
+def test_identifiers(tmp_path):
+    edit = every(InstitutionName="St Elsewhere", AccessionNumber="A77", PatientBirthDate="19500607")
+    write_series(tmp_path / "ct", HOUNSFIELD, edit=edit, series_uid="1.2")
+    write_series(tmp_path / "pet", HOUNSFIELD[:1], edit=every(Modality="PT", PatientName="Roe^Richard"))
+    [series], [finding] = find_series(list_files(tmp_path), tmp_path)
+    assert series.identifiers >= {
+        *("Doe^Jane", "Doe", "Jane", "patient-7", "St Elsewhere", "A77", "1.2"),
+        *("19500607", "06-07-1950", "1950-06-07", "20010203", "02-03-2001"),
+    }
+    assert "" not in series.identifiers
+    assert {"Roe", "Richard"} <= finding.identifiers
+
+
+def test_threads_find_the_same(tmp_path):
+    write_series(tmp_path, random_hounsfield(30))
+    files = list_files(tmp_path)
+    assert find_series(files, tmp_path) == find_series(files, tmp_path, threads=4)
+
+
+def test_list_files(tmp_path):
+    for name in ("b/2", "a", "b/.hidden", ".cache/3"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "circle").symlink_to(tmp_path)
+    (tmp_path / "c").symlink_to(tmp_path / ".cache")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert list_files(tmp_path) == [tmp_path / "a", tmp_path / "b" / "2", tmp_path / "c" / "3"]
+    with pytest.raises(DataError, match="nowhere: root: found no such folder"):
+        list_files(tmp_path / "nowhere")
+
+
+# Files of others: pydicom's own
+
+
+def image_files(modality: str) -> list[Path]:
+    """Every file of this modality among those that come with pydicom, found by another way than ours."""
+    files = []
+    for file in sorted(path for path in TEST_FILES.rglob("*") if path.is_file()):
+        with suppress(Exception), warnings.catch_warnings(action="ignore"):
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+            if dataset.get("Modality") == modality:
+                files.append(file)
+    return files
+
+
+def name_of(file: Path) -> str:
+    return file.relative_to(TEST_FILES).as_posix()
+
+
+OTHERS = [pytest.param(file, modality, id=name_of(file)) for modality in ("CT", "MR") for file in image_files(modality)]
+DAMAGED = {"MR_truncated.dcm": "truncated pixel data"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("file", "modality"), OTHERS)
+def test_file_of_pydicom_is_read_or_refused(tmp_path, file, modality):
+    """Alone it has too few slices; as three slices of one series, its pixels are those that pydicom reads."""
+    reason = rejection([file], modality).reason
+    dataset = pydicom.dcmread(file, force=True)
+    if reason != "too few slices":
+        expected = "localizer" if "LOCALIZER" in dataset.get("ImageType", ()) else "no pixel data"
+        assert reason == expected
+        assert (expected == "localizer") or "PixelData" not in dataset
+        return
+    files = [tmp_path / str(index) for index in range(3)]
+    normal = np.cross(dataset.ImageOrientationPatient[:3], dataset.ImageOrientationPatient[3:])
+    origin = np.array(dataset.ImagePositionPatient, float)
+    for index, target in enumerate(files):
+        dataset.ImagePositionPatient = [f"{number:.8g}" for number in origin + 2 * index * normal]
+        dataset.save_as(target)
+    if file.name in DAMAGED:
+        assert rejection(files, modality).reason == DAMAGED[file.name]
+        return
+    stored = dataset.pixel_array.astype(float)
+    expected = np.rint(stored * float(dataset.get("RescaleSlope", 1)) + float(dataset.get("RescaleIntercept", 0)))
+    if "PixelPaddingValue" in dataset:
+        expected[stored == dataset.PixelPaddingValue] = -1024
+    scan = read_series(files, modality)
+    np.testing.assert_array_equal(scan.voxels, np.stack([expected] * 3))
+    assert scan.facts["native_spacing_mm"][2] == pytest.approx(2, rel=1e-4)
+
+
+def test_series_of_pydicom():
+    """All CT series among them, by reason or by number of slices."""
+    folder = TEST_FILES / "dicomdirtests"
+    series, findings = find_series(list_files(folder), folder)
+    outcome = {}
+    for one in series:
+        try:
+            outcome[one.files[0].parent.name] = read_series(one.files).facts["slices"]
+        except ScanRejected as rejected:
+            outcome[one.files[0].parent.name] = rejected.reason
+    assert outcome == {"CT5N": 5, "CT2": "missing slices", "SE000000": "no pixel data"}
+    assert {finding.reason for finding in findings} == {"no image", "another modality", "localizer", "not DICOM"}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_all_files_of_pydicom_are_sorted_without_an_exception():
+    files = list_files(TEST_FILES)
+    series, findings = find_series(files, TEST_FILES)
+    assert sum(len(one.files) for one in series) + len(findings) == len(files)
+    for one in series:
+        with suppress(ScanRejected):
+            read_series(one.files)
+
+
+def test_breaks_of_the_standard_are_met_in_silence(tmp_path, recwarn, caplog):
+    """Implicit files that say they are explicit, with an id that is too long and an uid that is none."""
+    with pydicom.config.disable_value_validation():
+        edit = every(PatientID="x" * 100, SeriesInstanceUID="no.uid")
+        files = write_series(tmp_path, HOUNSFIELD, edit=edit, syntax=ImplicitVRLittleEndian)
+    for file in files:
+        implicit, explicit = b"UI\x12\x001.2.840.10008.1.2\0", b"UI\x14\x001.2.840.10008.1.2.1\0"
+        file.write_bytes(file.read_bytes().replace(implicit, explicit))
+    with pytest.warns(UserWarning, match="found implicit VR"):
+        pydicom.dcmread(files[0])
+    recwarn.clear()
+    caplog.clear()
+    [series], _ = find_series(files, tmp_path)
+    np.testing.assert_array_equal(read_series(series.files).voxels, HOUNSFIELD)
+    assert [str(warning.message) for warning in recwarn] == []
+    assert caplog.text == ""
