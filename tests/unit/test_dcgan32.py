@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from scangan.models.dcgan32 import IMAGE_SIZE, OUTPUT_RANGE, Discriminator, Generator
+from scangan.models.dcgan32 import IMAGE_SIZES, OUTPUT_RANGE, Discriminator, Generator
 
 
 def parameters(network):
@@ -17,9 +17,10 @@ def test_parameter_counts_are_the_papers():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shapes_and_range(channels):
+    torch.manual_seed(0)
     generator, discriminator = Generator(4, channels), Discriminator(4, channels)
     images = generator(100 * generator.draw_latent(5, torch.Generator().manual_seed(0)))
-    assert images.shape == (5, channels, IMAGE_SIZE, IMAGE_SIZE)
+    assert images.shape == (5, channels, *2 * IMAGE_SIZES)
     assert OUTPUT_RANGE[0] <= images.min() < -0.5
     assert 0.5 < images.max() <= OUTPUT_RANGE[1]
     assert discriminator(images).shape == (5,)

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from scangan.data.store import ImageSet
 from scangan.report import style
 from scangan.report.classification_figures import reliability, roc_curves
-from scangan.report.gan_figures import _mosaic, images_by_class, real_and_synthetic, training_curves
+from scangan.report.gan_figures import _mosaic, images_by_class, side_by_side, training_curves
 
 
 @pytest.fixture
@@ -41,10 +41,10 @@ def check(folder, footers, footer):
     assert imread(path).std() > 0.01
 
 
-def test_real_and_synthetic(tmp_path, footers):
+def test_side_by_side(tmp_path, footers):
     images = np.random.default_rng(0).random((30, 1, 16, 16), dtype=np.float32)
     sets = {"normal": images, "haemorrhage": images[:3]}
-    real_and_synthetic(sets, sets, tmp_path / "samples.png", "phantom", "demo", "dcgan32")
+    side_by_side({"real": sets, "synthetic": sets}, tmp_path / "samples.png", "phantom", "demo", "dcgan32")
     check(tmp_path, footers, "phantom data, demo scale; dcgan32")
 
 

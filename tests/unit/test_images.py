@@ -1,17 +1,19 @@
 """Readers of labelled images: every format, and every fault by its message."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
-from scangan.config import Data
-from scangan.data.images import fit_square, ingest_images, read_image
+from scangan.config import Images
+from scangan.data.images import fit_square, ingest_images, read_image, scale_images
+from scangan.data.store import ImageSet
 from scangan.errors import DataError
 
 RAMP = np.add.outer(np.arange(12) * 8, np.arange(10) * 4).astype(np.uint8)
 
 
-def settings(**changes) -> Data:
+def settings(**changes) -> Images:
     defaults = {
         "reader": "labelled_images",
         "root": "head_ct",
@@ -20,7 +22,7 @@ def settings(**changes) -> Data:
         "image_size": 8,
         "max_rejected": 0.5,
     }
-    return Data(**defaults | changes)
+    return Images(**defaults | changes)
 
 
 @pytest.fixture
@@ -350,3 +352,14 @@ def test_proportions_are_kept_by_centred_zeros(height, width, inner):
     assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == inner
     assert (rows.min(), columns.min()) == ((16 - inner[0]) // 2, (16 - inner[1]) // 2)
     assert square[square > 0].min() > 0.999
+
+
+def test_scale_images():
+    manifest = pd.DataFrame({"image_id": ["a", "b"]})
+    images = ImageSet(np.random.default_rng(0).random((2, 3, 32, 32), dtype=np.float32), manifest)
+    assert scale_images(images, None) is images
+    assert scale_images(images, 32) is images
+    smaller = scale_images(images, 8)
+    assert smaller.images.shape == (2, 3, 8, 8)
+    assert list(smaller.manifest.image_id) == ["a", "b"]
+    np.testing.assert_array_equal(smaller.images[1], fit_square(images.images[1], 8))

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from scangan.config import Split
-from scangan.data.split import assert_patients_apart, read_split, select_split, split_cohort
+from scangan.data.split import assert_patients_apart, draw_images, read_split, select_split, split_cohort
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
 
@@ -221,3 +221,18 @@ def test_assert_patients_apart():
     assert_patients_apart(table, "here")
     with pytest.raises(DataError, match="here: patient_id: found patient 'a' in test and train"):
         assert_patients_apart(table.assign(split=["train", "test", "test"]), "here")
+
+
+def test_drawn_images_are_nested():
+    images = ImageSet(np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1), cohort(40))
+    assert draw_images(images, None, 0) is images
+    drawn = {n: set(draw_images(images, n, 0).manifest.image_id) for n in (5, 10, 40)}
+    assert [len(names) for names in drawn.values()] == [5, 10, 40]
+    assert drawn[5] < drawn[10] < drawn[40]
+    assert set(draw_images(images, 5, 1).manifest.image_id) != drawn[5]
+
+
+def test_fewer_images_than_asked_for_are_all_used_and_told(caplog):
+    images = ImageSet(np.zeros((40, 1, 1, 1), np.float32), cohort(40))
+    assert len(draw_images(images, 129, 0)) == 40
+    assert "found 40 training images, all used where 129 were asked for" in caplog.text

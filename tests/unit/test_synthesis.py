@@ -12,7 +12,15 @@ from scangan.models.catalogue import build, read_generator, write_generator
 from scangan.models.dcgan32 import Generator
 from scangan.synthesis.images import synthesize
 
-FACTS = {"model": "dcgan32", "base_width": 4, "channels": 1, "gan": "dcgan32", "label": "normal", "data": "phantom"}
+FACTS = {
+    "model": "dcgan32",
+    "options": {"base_width": 4},
+    "channels": 1,
+    "image_size": 32,
+    "gan": "dcgan32",
+    "label": "normal",
+    "data": "phantom",
+}
 ONE_LEVEL = 1 / 65535
 
 
@@ -110,8 +118,8 @@ def test_weights_in_another_memory_layout_are_written_alike(kept, generator, tmp
 
 
 def test_the_papers_width_is_null():
-    generator, discriminator = build("dcgan32", None, channels=1)
-    assert (generator.width, discriminator.layers[0].out_channels) == (128, 128)
+    generator, discriminator = build("dcgan32", channels=1, image_size=32)
+    assert (generator.map_shape[0], discriminator.layers[0].out_channels) == (128, 128)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
@@ -124,7 +132,7 @@ def test_truncated_weights_are_named(kept, share):
 
 
 def test_weights_of_another_network_are_named(kept):
-    kept[1].write_text(json.dumps(FACTS | {"base_width": 2}))
+    kept[1].write_text(json.dumps(FACTS | {"options": {"base_width": 2}}))
     with pytest.raises(DataError, match=r"generator\.safetensors: weights: .*size mismatch") as error:
         read_generator(*kept)
     assert "\n" not in str(error.value)

@@ -10,7 +10,9 @@ from scangan.report.tables import (
     classification_table,
     cohort_table,
     fidelity_table,
+    networks_table,
     rejected_note,
+    scans_note,
     to_markdown,
     write_table,
 )
@@ -193,3 +195,56 @@ def test_every_printed_figure_names_its_source():
             assert {"source", "metric", "value"} <= set(figure)
             assert set(figure) <= {"source", "metric", "value", "arm", "variant", "plus_minus", "note"}
             assert ("arm" in figure) != ("variant" in figure)
+
+
+def test_networks_show_the_settings_in_which_they_differ():
+    own = {"model": "m", "weights_of": None, "kernel_size": 3, "image_size": 40, "training_images": 129, "epochs": 20}
+    penalty = {"gradient_penalty": {"kind": "none"}}
+    settings = {
+        "baseline": own | penalty,
+        "kernel_5": own | penalty | {"kernel_size": 5, "epochs": 9},
+        "at_64": own | {"gradient_penalty": {"kind": "r1"}, "weights_of": "baseline", "image_size": 64},
+    }
+    facts = {"image_size": 40, "training_images": 100, "steps": 7}
+    described = {"baseline": facts, "kernel_5": facts | {"steps": 9}, "at_64": facts}
+    variants = [f"{gan}/{label}" for gan in settings for label in ("all", "chest")]
+    rows = [(name, "fid", float(number), 1.0, 2.0, 10, 3.0) for number, name in enumerate(variants)]
+    columns = ["variant", "metric", "value", "ci_low", "ci_high", "images", "reference"]
+    fidelity = fidelity_table(pd.DataFrame(rows, columns=columns), "simple_ct_gan", "real", "paper", "x")
+    table = networks_table(fidelity, settings, described)
+    assert list(table.columns[:6]) == ["study", "network", "weights_of", "kernel_size", "image_size", "steps"]
+    assert table.columns[6] == "metric"
+    assert list(table["network"]) == list(settings)
+    assert list(table["value"]) == [0, 2, 4]
+    assert list(table["kernel_size"]) == [3, 5, 3]
+    assert list(table["image_size"]) == [40, 40, 64]
+    assert list(table["steps"]) == [7, 9, 7]
+    text = to_markdown(table, "network")
+    assert "| network" in text
+    assert "kernel size" in text
+    assert "real data, paper scale" in text
+
+
+def test_scans_that_are_left_out_are_told_from_those_rejected():
+    rejected = pd.DataFrame(
+        {
+            "source": ["a", "b", "c"],
+            "reason": ["missing slices", "not DICOM", "not DICOM"],
+            "remedy": "x",
+            "counted": [True, False, False],
+        }
+    )
+    split = pd.DataFrame({"image_id": ["1"], "patient_id": ["p"], "label": ["chest"], "split": ["train"]})
+    table = cohort_table(split, rejected, "s", "real", "demo")
+    assert table[["split", "label", "images"]].to_numpy().tolist() == [
+        ["train", "chest", 1],
+        ["rejected", "missing slices", 1],
+        ["left out", "not DICOM", 2],
+    ]
+    scans = pd.DataFrame({"patient_id": ["p", "p", "q"], "lung_check": ["", "one lung only", ""]})
+    assert scans_note(scans, rejected, "rejected.csv").splitlines() == [
+        "3 scans of 2 patients",
+        "1 of 4 scans rejected (1 missing slices): see rejected.csv",
+        "2 other files or series left out (2 not DICOM): see rejected.csv",
+        "lung mask failed in 1 of 3 scans; their slices are from the volume's middle",
+    ]

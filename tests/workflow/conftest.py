@@ -1,4 +1,4 @@
-"""The toy study, run once for all tests, in a copy of the workflow that they may edit."""
+"""The toy studies, run once for all tests, in a copy of the workflow that they may edit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs")
 TOY = "tests/configs/head_ct.yaml"
+TOYS = {"head_ct": TOY, "simple_ct_gan": "tests/configs/simple_ct_gan.yaml"}
+SEVERAL_THREADS = ("train_gan", "train_classifier", "synthesize", "measure_fidelity")
 
 
 @dataclass(frozen=True)
@@ -23,14 +26,14 @@ class Workflow:
 
     folder: Path
 
-    def snakemake(self, *options: str, target: str = "all") -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *options: str, target: str = "all", cores: int = 1) -> subprocess.CompletedProcess[str]:
         """One call as a user makes it; output and errors together in `stdout`."""
-        command = [sys.executable, "-m", "snakemake", target, "--cores", "1", "--resources", "gpu=1"]
-        command += ["--configfile", TOY, *options]
+        command = [sys.executable, "-m", "snakemake", target, "--cores", f"{cores}", "--resources", f"gpu={cores}"]
+        command += ["--configfile", *TOYS.values(), *options]
         return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def planned(self, *options: str, target: str = "all") -> set[str]:
-        """The jobs that a call would run: `rule` or `rule(wildcard, ...)` without the study."""
+        """The jobs that a call would run: `study rule(wildcard, ...)`, without what a rule does not have."""
         run = self.snakemake("--dry-run", *options, target=target)
         assert run.returncode == 0, run.stdout
         jobs = set()
@@ -38,8 +41,9 @@ class Workflow:
             if found := re.match(r"(?:local)?rule (\w+):", block):
                 wildcards = re.search(r"wildcards: (.*)", block)
                 values = dict(pair.split("=") for pair in wildcards[1].split(", ")) if wildcards else {}
-                values = ", ".join(values[name] for name in sorted(values) if name != "study")
-                jobs.add(f"{found[1]}({values})" if values else found[1])
+                study = values.pop("study", "")
+                others = ", ".join(values[name] for name in sorted(values))
+                jobs.add(f"{study} {found[1]}{f'({others})' if others else ''}".strip())
         return jobs
 
     def edit(self, file: str, old: str, new: str) -> None:
@@ -60,21 +64,34 @@ def copy_workflow(folder: Path) -> Workflow:
     return Workflow(folder)
 
 
-@pytest.fixture(scope="session")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """The toy study, run to its end; shared by the test processes, and not to be changed."""
-    folder = tmp_path_factory.getbasetemp().parent / "toy"
+def run_once(folder: Path, *options: str, target: str = "all", prepare: Callable[[], None] = lambda: None) -> Workflow:
+    """A run to its end, after `prepare`, by the first test process that asks for it; the others wait meanwhile."""
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            run = copy_workflow(folder).snakemake()
+            prepare()
+            # The other processes mostly wait, so that the cores are free for two jobs.
+            threads = ("--set-threads", *(f"{rule}=1" for rule in SEVERAL_THREADS))
+            run = copy_workflow(folder).snakemake(*threads, *options, target=target, cores=2)
             (folder / "run.log").write_text(run.stdout)
     assert "(100%) done" in (folder / "run.log").read_text(), (folder / "run.log").read_text()
     return Workflow(folder)
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all test processes see."""
+    return tmp_path_factory.getbasetemp().parent
+
+
+@pytest.fixture(scope="session")
+def toy(shared_folder: Path) -> Workflow:
+    """The toy studies, run to their end; shared by the test processes, and not to be changed."""
+    return run_once(shared_folder / "toy")
+
+
 @pytest.fixture
 def toy_copy(toy: Workflow, tmp_path: Path) -> Workflow:
-    """The finished toy study once more, with all time stamps, to be changed at will."""
+    """The finished toy studies once more, with all time stamps, to be changed at will."""
     shutil.copytree(toy.folder, tmp_path / "toy", symlinks=True)
     return Workflow(tmp_path / "toy")
 

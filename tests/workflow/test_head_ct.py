@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from tests.workflow.conftest import TOY, Workflow, copy_workflow
+from tests.workflow.conftest import TOYS, Workflow, copy_workflow
 
 TABLE = "study arm metric value ci_low ci_high seeds cases p_value data scale pretrained".split()
 FIDELITY = "study variant metric value ci_low ci_high images reference extractor data scale".split()
@@ -67,7 +67,8 @@ def test_no_state_of_a_finished_training_is_left(toy: Workflow):
 def test_a_gan_stopped_in_the_middle_goes_on_to_the_same_weights(toy_copy: Workflow):
     """SIGTERM to the job, as a cluster sends before it kills; the second call resumes, to the bit."""
     longer = ("--config", f"studies={json.dumps({'head_ct': {'gan': {'dcgan32': {'epochs': 400}}}})}")
-    command = [sys.executable, "-m", "snakemake", WEIGHTS, "--cores", "1", "--resources", "gpu=1", "--configfile", TOY]
+    command = [sys.executable, "-m", "snakemake", WEIGHTS, "--cores", "1", "--resources", "gpu=1"]
+    command += ["--configfile", *TOYS.values()]
     log = toy_copy.folder / "results/head_ct/logs/train_gan/dcgan32/normal.log"
     log.unlink()
     with subprocess.Popen(

@@ -10,72 +10,168 @@ import pytest
 import yaml
 
 from scangan.config import validate
-from tests.workflow.conftest import ROOT, TOY, Workflow
+from tests.workflow.conftest import ROOT, TOY, TOYS, Workflow
+
+
+def of(study: str, *jobs: str) -> set[str]:
+    """Jobs of a study, as `Workflow.planned` writes them."""
+    return {f"{study} {job}" for job in jobs}
+
+
+FINAL = {"compare_with_papers", "all"}
+
+# head_ct
 
 LABELS = ("haemorrhage", "normal")
-FINAL = {"compare_with_papers", "all"}
-RENDER = {"render_phantom"}
-INGEST = {"ingest_images"}
-SPLIT = {"split_cohort"}
-GANS = {f"train_gan(dcgan32, {label})" for label in LABELS}
-SHARDS = {f"synthesize(dcgan32, {label}, {shard})" for label in LABELS for shard in (0, 1)}
-FIDELITY = {"measure_fidelity(dcgan32)", "tabulate_fidelity"} | FINAL
-GAN_FIGURES = {"plot_gan(dcgan32)"}
-SCORES = {"score", "tabulate_classification"} | FINAL
+RENDER = of("head_ct", "render_phantom")
+INGEST = of("head_ct", "ingest_images")
+SPLIT = of("head_ct", "split_cohort", "tabulate_cohort")
+GANS = of("head_ct", *(f"train_gan(dcgan32, {label})" for label in LABELS))
+SHARDS = of("head_ct", *(f"synthesize(dcgan32, {label}, {shard})" for label in LABELS for shard in (0, 1)))
+FIDELITY = of("head_ct", "measure_fidelity(dcgan32)", "tabulate_fidelity") | FINAL
+GAN_FIGURES = of("head_ct", "plot_gan(dcgan32)")
+SCORES = of("head_ct", "score", "tabulate_classification") | FINAL
 REAL, CLASSICAL, PRETRAINED = (
-    {f"train_classifier({arm}, 0)"} for arm in ("real", "real+classical", "synthetic-then-real")
+    of("head_ct", f"train_classifier({arm}, 0)") for arm in ("real", "real+classical", "synthetic-then-real")
 )
 CLASSIFIERS = REAL | CLASSICAL | PRETRAINED
-JUDGED = SCORES | {"plot_classification"}
+JUDGED = SCORES | of("head_ct", "plot_classification")
 # What follows from new synthetic images.
 FROM_SYNTHETIC = FIDELITY | GAN_FIGURES | PRETRAINED | JUDGED
 FROM_GAN = GANS | SHARDS | FROM_SYNTHETIC
 FROM_SPLIT = SPLIT | FROM_GAN | CLASSIFIERS
 FROM_INGEST = INGEST | FROM_SPLIT
-EVERYTHING = RENDER | FROM_INGEST
-THIRD_SHARD = {f"synthesize(dcgan32, {label}, 2)" for label in LABELS}
+HEAD_CT = RENDER | FROM_INGEST
+THIRD_SHARD = of("head_ct", *(f"synthesize(dcgan32, {label}, 2)" for label in LABELS))
+
+# simple_ct_gan
+
+PANELS = {
+    "kernel_size": ("baseline", "kernel_5"),
+    "optimizer": ("baseline", "adam"),
+    "image_size": ("baseline", "baseline_at_64", "size_64"),
+    "training_images": ("images_32", "images_76", "baseline"),
+}
+ABLATIONS = ("baseline", "kernel_5", "adam", "size_64", "images_76", "images_32")
+NETWORK_TABLES = of("simple_ct_gan", "tabulate_fidelity", "tabulate_networks") | FINAL
+LIDC_FIGURES = of("simple_ct_gan", "plot_scans", "describe_nodules")
+
+
+def from_drawing(*gans: str) -> set[str]:
+    """What follows from new images of these networks."""
+    panels = {panel for panel, shown in PANELS.items() if set(shown) & set(gans)}
+    jobs = [f"{rule}({gan})" for gan in gans for rule in ("measure_fidelity", "plot_gan")]
+    return of("simple_ct_gan", *jobs, *(f"plot_panel({panel})" for panel in panels)) | NETWORK_TABLES
+
+
+def drawn(shard: int, *gans: str) -> set[str]:
+    return of("simple_ct_gan", *(f"synthesize({gan}, chest, {shard})" for gan in gans))
+
+
+def trained(*gans: str) -> set[str]:
+    return of("simple_ct_gan", *(f"train_gan({gan}, chest)" for gan in gans))
+
+
+ALL_GANS = (*ABLATIONS, "baseline_at_64")
+FROM_BASELINE = (
+    trained("baseline") | drawn(0, "baseline", "baseline_at_64") | from_drawing("baseline", "baseline_at_64")
+)
+FROM_KERNEL_5 = trained("kernel_5") | drawn(0, "kernel_5") | from_drawing("kernel_5")
+FROM_SCANS_SPLIT = (
+    of("simple_ct_gan", "split_cohort", "tabulate_cohort")
+    | trained(*ABLATIONS)
+    | drawn(0, *ALL_GANS)
+    | from_drawing(*ALL_GANS)
+)
+FROM_SLICES = of("simple_ct_gan", "cut_slices") | FROM_SCANS_SPLIT
+FROM_GATHER = of("simple_ct_gan", "gather_scans") | FROM_SLICES | LIDC_FIGURES
+FROM_BATCHES = of("simple_ct_gan", "ingest_scans(0)", "ingest_scans(1)") | FROM_GATHER
+FROM_INDEX = of("simple_ct_gan", "index_scans") | FROM_BATCHES
+SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
+EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | {"survey_lidc"}
 
 # Beginning of a key (the longest counts) -> the jobs that its change must rerun.
 EXPECTED = {
-    "phantom": EVERYTHING,
-    "data": FROM_INGEST,
-    "split": FROM_SPLIT,
-    "gan.dcgan32": FROM_GAN,
-    "synthesis": SHARDS | FROM_SYNTHETIC,
-    "synthesis.images_per_class": THIRD_SHARD | FROM_SYNTHETIC,
-    "synthesis.gan": {job.replace("dcgan32", "other") for job in GANS | SHARDS} | PRETRAINED | JUDGED,
-    "classifier": CLASSIFIERS | JUDGED,
-    "classifier.positive": CLASSIFIERS | JUDGED,
-    "classifier.arms": JUDGED,
-    "classifier.seeds": {job.replace(" 0)", " 1)") for job in CLASSIFIERS} | JUDGED,
-    "classifier.classical": CLASSICAL | JUDGED,
-    "classifier.pretrain_share": PRETRAINED | JUDGED,
-    "classifier.fine_tune_rate": PRETRAINED | JUDGED,
-    "fidelity": FIDELITY,
-    "evaluation": SCORES,
+    "head_ct": {
+        "phantom": HEAD_CT,
+        "data": FROM_INGEST,
+        "split": FROM_SPLIT,
+        "gan.dcgan32": FROM_GAN,
+        "synthesis": SHARDS | FROM_SYNTHETIC,
+        "synthesis.images_per_class": THIRD_SHARD | FROM_SYNTHETIC,
+        "classifier": CLASSIFIERS | JUDGED,
+        "classifier.positive": CLASSIFIERS | JUDGED,
+        "classifier.arms": JUDGED,
+        "classifier.seeds": {job.replace(" 0)", " 1)") for job in CLASSIFIERS} | JUDGED,
+        "classifier.classical": CLASSICAL | JUDGED,
+        "classifier.pretrain_share": PRETRAINED | JUDGED,
+        "classifier.fine_tune_rate": PRETRAINED | JUDGED,
+        "fidelity": FIDELITY,
+        "evaluation": SCORES,
+    },
+    "simple_ct_gan": {
+        "phantom": SIMPLE_CT_GAN,
+        "data.root": set(),  # both are phantoms
+        "data.scans": FROM_INDEX,
+        "data.modality": FROM_INDEX,
+        "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),
+        "data.annotations": FROM_BATCHES - of("simple_ct_gan", "describe_nodules"),
+        "data.spacing_mm": FROM_BATCHES,
+        "data.antialias": FROM_BATCHES,
+        "data.min_slices": FROM_BATCHES,
+        "data.max_rejected": FROM_GATHER,
+        "data.slices_per_scan": FROM_SLICES,
+        "data.window": FROM_SLICES,
+        "data.channels": FROM_SLICES,
+        "data.image_size": FROM_SLICES,
+        "data.label": {job.replace("chest", "thorax") for job in FROM_SLICES},
+        "split": FROM_SCANS_SPLIT,
+        "gan.baseline": FROM_BASELINE,
+        "gan.kernel_5": FROM_KERNEL_5,
+        "gan.baseline_at_64": drawn(0, "baseline_at_64") | from_drawing("baseline_at_64"),
+        "panels.optimizer": of("simple_ct_gan", "plot_panel(optimizer)") | {"all"},
+        "synthesis": drawn(0, *ALL_GANS) | from_drawing(*ALL_GANS),
+        "synthesis.images_per_class": drawn(1, *ALL_GANS) | from_drawing(*ALL_GANS),
+        "fidelity": of("simple_ct_gan", *(f"measure_fidelity({gan})" for gan in ALL_GANS)) | NETWORK_TABLES,
+        "evaluation": set(),  # there is no classifier
+    },
 }
-# Values where the next number, or the other one of two, will not do.
+# Values where the next number, or the other one of two, will not do; None: there is no other value.
 ANOTHER = {
-    "data.root": "lidc",
+    "data.root": "nlst",
     "data.labels": "other.csv",
     "data.id_column": "name",
     "data.label_column": "bleeding",
     "data.patient_column": "patient",
     "data.classes": {"normal": 1, "haemorrhage": 0},
-    "data.channels": 3,
+    "data.channels": {"head_ct": 3, "simple_ct_gan": 1},
     "data.image_size": 64,
-    "data.reader": "image_folder",
-    "split.train": 23,
+    "data.reader": {"head_ct": "image_folder", "simple_ct_gan": None},
+    "data.modality": "MR",
+    "data.annotations": "none",
+    "data.scans": 7,
+    "data.window": [-1000, 300],
+    "data.label": "thorax",
+    "split.train": {"head_ct": 23, "simple_ct_gan": None},
+    "split.validation": {"head_ct": 9, "simple_ct_gan": None},
+    "split.test": {"head_ct": 9, "simple_ct_gan": None},
     "split.file": TOY,
     "phantom.renderer": None,
+    "phantom.cohort": "nlst",
     "gan.dcgan32.model": None,
+    "gan.dcgan32.weights_of": None,
+    "gan.dcgan32.kernel_size": None,
+    "gan.dcgan32.image_size": None,
+    "gan.dcgan32.training_images": 5,
     "gan.dcgan32.loss": "wasserstein",
     "gan.dcgan32.gradient_penalty.kind": "r1",
     "gan.dcgan32.optimizer": "rmsprop",
     "gan.dcgan32.precision": "bf16-mixed",
-    "synthesis.gan": "other",
-    "synthesis.images_per_class": 10,
+    "panels.optimizer": ["adam", "baseline"],
+    "synthesis.gan": None,  # tested below
+    "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9},
     "synthesis.shard_size": 5,
+    "classifier": {"simple_ct_gan": None},
     "classifier.arms": ["real", "real+classical"],
     "classifier.backbone": "efficientnet-lite0",
     "classifier.positive": "normal",
@@ -84,12 +180,24 @@ ANOTHER = {
     "fidelity.extractor": "inception-v3-compat",
     "fidelity.weights": TOY,
 }
+# What both studies share is tested on the first.
+TESTED_ONCE = ("fidelity", "synthesis", "split", "gan", "panels")
+BUT = {
+    "fidelity.resamples",
+    "synthesis.images_per_class",
+    "synthesis.batch_size",
+    "split.seed",
+    "gan.baseline.epochs",
+    "gan.kernel_5.base_width",
+    "gan.baseline_at_64.image_size",
+    "panels.optimizer",
+}
 
 
-def toy_study() -> dict:
-    demo, overlay = (yaml.safe_load((ROOT / file).read_text()) for file in ("config/config.yaml", TOY))
-    study = merge(demo["studies"]["head_ct"], overlay["studies"]["head_ct"])
-    return validate({"studies": {"head_ct": study}})["studies"]["head_ct"]
+def toy_study(study: str) -> dict:
+    demo, overlay = (yaml.safe_load((ROOT / file).read_text()) for file in ("config/config.yaml", TOYS[study]))
+    merged = merge(demo["studies"][study], overlay["studies"][study])
+    return validate({"studies": {study: merged}})["studies"][study]
 
 
 def merge(below: dict, above: dict) -> dict:
@@ -109,12 +217,10 @@ def leaves(block: dict, prefix: str = "") -> dict[str, object]:
     return found
 
 
-STUDY = leaves(toy_study())
-
-
-def another_value(key: str, value: object) -> object:
+def another_value(study: str, key: str, value: object) -> object:
     if key in ANOTHER:
-        return ANOTHER[key]
+        other = ANOTHER[key]
+        return other[study] if isinstance(other, dict) and study in other else other
     match value:
         case bool():
             return not value
@@ -125,35 +231,46 @@ def another_value(key: str, value: object) -> object:
     raise AssertionError(f"{key}: give another value in ANOTHER")
 
 
-def override(key: str, value: object, study: str = "head_ct") -> tuple[str, str]:
+def changes() -> list[tuple[str, str, object]]:
+    """Each key of each study, with another value for it."""
+    found = []
+    for study in TOYS:
+        for key, value in sorted(leaves(toy_study(study)).items()):
+            elsewhere = study != "head_ct" and key.split(".")[0] in TESTED_ONCE and key not in BUT
+            if not elsewhere and (other := another_value(study, key, value)) is not None:
+                found.append((study, key, other))
+    return found
+
+
+def override(study: str, key: str, value: object) -> tuple[str, str]:
     block = value
     for part in reversed(key.split(".")):
         block = {part: block}
     return "--config", f"studies={json.dumps({study: block})}"
 
 
-def expected(key: str) -> set[str]:
-    return EXPECTED[max((prefix for prefix in EXPECTED if f"{key}.".startswith(f"{prefix}.")), key=len)]
+def expected(study: str, key: str) -> set[str]:
+    of_study = EXPECTED[study]
+    return of_study[max((prefix for prefix in of_study if f"{key}.".startswith(f"{prefix}.")), key=len)]
 
 
-# The only value that is allowed: there is nothing to change yet.
-ONLY_VALUE = {key for key, value in ANOTHER.items() if value is None}
-
-
-@pytest.mark.parametrize("key", sorted(set(STUDY) - ONLY_VALUE - {"synthesis.gan", "split.train"}))
-def test_a_change_of_one_key_reruns_just_what_depends_on_it(toy: Workflow, key: str):
-    assert toy.planned(*override(key, another_value(key, STUDY[key]))) == expected(key)
+@pytest.mark.parametrize(("study", "key", "value"), changes(), ids=lambda part: part if isinstance(part, str) else "")
+def test_a_change_of_one_key_reruns_just_what_depends_on_it(toy: Workflow, study: str, key: str, value: object):
+    assert toy.planned(*override(study, key, value)) == expected(study, key)
 
 
 def test_a_change_of_the_split_spares_ingestion(toy: Workflow):
-    assert toy.planned(*override("split", {"train": 22, "validation": 9, "test": 9})) == FROM_SPLIT
+    assert toy.planned(*override("head_ct", "split", {"train": 22, "validation": 9, "test": 9})) == FROM_SPLIT
+    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
+    assert toy.planned(*override("simple_ct_gan", "split", shares)) == FROM_SCANS_SPLIT
 
 
 def test_images_of_another_network_need_that_network_only(toy: Workflow):
-    study = {"gan": {"other": toy_study()["gan"]["dcgan32"]}, "synthesis": {"gan": "other"}}
+    study = {"gan": {"other": toy_study("head_ct")["gan"]["dcgan32"]}, "synthesis": {"gan": "other"}}
     planned = toy.planned("--config", f"studies={json.dumps({'head_ct': study})}")
     of_other = {job.replace("dcgan32", "other") for job in GANS | SHARDS | GAN_FIGURES}
-    assert planned == of_other | {"measure_fidelity(other)", "tabulate_fidelity"} | PRETRAINED | JUDGED
+    tables = of("head_ct", "measure_fidelity(other)", "tabulate_fidelity", "tabulate_networks")
+    assert planned == of_other | tables | PRETRAINED | JUDGED
 
 
 def test_nothing_runs_twice(toy: Workflow):
@@ -161,22 +278,23 @@ def test_nothing_runs_twice(toy: Workflow):
 
 
 def test_another_results_folder_runs_everything_and_leaves_the_first_alone(toy: Workflow):
-    assert toy.planned("--config", "results=elsewhere") == EVERYTHING | CLASSIFIERS
+    assert toy.planned("--config", "results=elsewhere") == EVERYTHING
 
 
 def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
     assert toy.planned("--config", f"data_roots={{head_ct: {tmp_path}}}") == FROM_INGEST
-    assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == set()
+    assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX
+    assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == set()
 
 
 def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
     one, other = {"learning_rate_generator": 1e-3}, {"learning_rate_discriminator": 5e-4}
-    first = override("gan.dcgan32", one | other)
-    swapped = override("gan.dcgan32", {"learning_rate_generator": 5e-4, "learning_rate_discriminator": 1e-3})
+    first = override("head_ct", "gan.dcgan32", one | other)
+    swapped = override("head_ct", "gan.dcgan32", {"learning_rate_generator": 5e-4, "learning_rate_discriminator": 1e-3})
     samples = "results/head_ct/gan/dcgan32/normal/samples.png"
     assert toy_copy.snakemake(*first, target=samples).returncode == 0
     assert toy_copy.planned(*first, target=samples) == set()
-    assert toy_copy.planned(*swapped, target=samples) == {"train_gan(dcgan32, normal)"}
+    assert toy_copy.planned(*swapped, target=samples) == {"head_ct train_gan(dcgan32, normal)"}
 
 
 def test_threads_cores_and_profile_rerun_nothing(toy: Workflow):
@@ -206,6 +324,11 @@ def test_an_edit_of_the_generator_retrains_that_network_alone(toy_copy: Workflow
     assert toy_copy.planned() == FROM_GAN
 
 
+def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow):
+    toy_copy.edit("src/scangan/data/volume.py", "ALIGNED_VOXELS = 0.1", "ALIGNED_VOXELS = 0.2")
+    assert toy_copy.planned() == FROM_BATCHES | {"survey_lidc"}
+
+
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     assert toy_copy.planned() == JUDGED
@@ -216,7 +339,7 @@ def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_
     foreign.write_text("mine")
     weights = toy_copy.folder / "results/head_ct/gan/dcgan32/normal/generator.safetensors"
     before = weights.read_bytes()
-    run = toy_copy.snakemake(*override("evaluation.bootstrap", 150))
+    run = toy_copy.snakemake(*override("head_ct", "evaluation.bootstrap", 150))
     assert run.returncode == 0, run.stdout
     assert "train_" not in run.stdout
     assert foreign.read_text() == "mine"

@@ -4,8 +4,8 @@
 rule train_classifier:
     input:
         unpack(arm_inputs),
-        images=rules.ingest_images.output.images,
-        manifest=rules.ingest_images.output.manifest,
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         pretrained=pretrained_file,
     output:

@@ -16,19 +16,25 @@ STUDIES = list(config["studies"])
 SCALES = json.loads(Path(workflow.source_path("../../config/scales.json")).read_text())
 
 
+# What every reader leaves behind.
+COHORT = {
+    "images": f"{RESULTS}/{{study}}/cohort/images.zarr.zip",
+    "manifest": f"{RESULTS}/{{study}}/cohort/manifest.parquet",
+    "rejected": f"{RESULTS}/{{study}}/cohort/rejected.csv",
+}
+PHANTOM_CODE = {"head_ct": "scangan.data.head_ct_phantom", "chest": "scangan.data.chest_phantom_dicom"}
+SCANS = {study for study in STUDIES if config["studies"][study]["data"]["reader"] == "ct_slices"}
+
+
 wildcard_constraints:
     study="|".join(map(re.escape, STUDIES)),
     arm="|".join(map(re.escape, ARMS)),
     gan="[A-Za-z0-9_-]+",
+    panel="[A-Za-z0-9_-]+",
     label="[A-Za-z0-9_-]+",
     seed=r"\d+",
     shard=r"\d+",
-
-
-def data_folder(wildcards):
-    """Folder of the raw images: the user's, or that of the phantom rendered for this study."""
-    root = config["data_roots"][config["studies"][wildcards.study]["data"]["root"]]
-    return root if root is not None else f"{RESULTS}/{wildcards.study}/phantom"
+    batch=r"\d+",
 
 
 def study_facts(*more):
@@ -36,39 +42,46 @@ def study_facts(*more):
 
     def facts(wildcards):
         study = config["studies"][wildcards.study]
-        classifier = Classifier.model_validate(study["classifier"])
         known = {
             "data": data_kind(wildcards),
             "extractor": study["fidelity"]["extractor"],
-            "positive": classifier.positive,
-            "pretrained": classifier.pretrained_name,
             "scale": scale_of(wildcards.study, config, SCALES),
             "study": wildcards.study,
         }
+        if study["classifier"] is not None:
+            classifier = Classifier.model_validate(study["classifier"])
+            known |= {"positive": classifier.positive, "pretrained": classifier.pretrained_name}
         return {name: known[name] for name in sorted({"data", "scale", "study", *more})}
 
     return facts
 
 
+def is_phantom(wildcards):
+    return config["data_roots"][config["studies"][wildcards.study]["data"]["root"]] is None
+
+
 def data_kind(wildcards):
-    root = config["studies"][wildcards.study]["data"]["root"]
-    return "phantom" if config["data_roots"][root] is None else "real"
+    return "phantom" if is_phantom(wildcards) else "real"
 
 
-def own_file(section, key):
-    """A file of the user's that a study's settings name, if they do."""
-
-    def file(wildcards):
-        named = config["studies"][wildcards.study][section][key]
-        return [named] if named is not None else []
-
-    return file
+def only(studies):
+    """The regular expression of a wildcard that stands for these studies and no others."""
+    return "|".join(map(re.escape, sorted(studies))) or "(?!)"
 
 
-def pretrained_file(wildcards):
-    """The user's own weights for the classifier, if `pretrained` names a file."""
-    pretrained = config["studies"][wildcards.study]["classifier"]["pretrained"]
-    return [] if pretrained in PRETRAINED else [pretrained]
+def settings_of(section, *keys):
+    """Some of a section's settings: those that a rule reads."""
+    return lambda wildcards: {key: config["studies"][wildcards.study][section][key] for key in sorted(keys)}
+
+
+def phantom_code(wildcards):
+    renderer = config["studies"][wildcards.study]["phantom"]["renderer"]
+    return code_digest(PHANTOM_CODE[renderer])
+
+
+def trained_gan(study, gan):
+    """The network whose weights a network draws with: mostly its own."""
+    return config["studies"][study]["gan"][gan]["weights_of"] or gan
 
 
 def gan_code(wildcards):
@@ -80,9 +93,11 @@ def shard_settings(wildcards):
     """Seeds and number of one shard's images: more images make more shards, and leave the others alone."""
     wanted = config["studies"][wildcards.study]["synthesis"]
     first = int(wildcards.shard) * wanted["shard_size"]
+    study = config["studies"][wildcards.study]
     return {
         "batch_size": wanted["batch_size"],
         "first_seed": wanted["seed"] + first,
+        "image_size": study["gan"][wildcards.gan]["image_size"] or study["data"]["image_size"],
         "images": min(wanted["shard_size"], wanted["images_per_class"] - first),
     }
 
@@ -94,34 +109,8 @@ def classifier_settings(wildcards):
 
 
 def labels(study):
-    return list(config["studies"][study]["data"]["classes"])
-
-
-def synthetic_sets(study, gan):
-    """Images and manifests of all shards of a network, of both classes."""
-    wanted = config["studies"][study]["synthesis"]
-    shards = range(-(-wanted["images_per_class"] // wanted["shard_size"]))
-    stem = f"{RESULTS}/{study}/synthetic/{gan}/{{label}}/shard{{shard}}"
-    return {
-        "synthetic_images": expand(f"{stem}.zarr.zip", label=labels(study), shard=shards),
-        "synthetic_manifests": expand(f"{stem}.parquet", label=labels(study), shard=shards),
-    }
-
-
-def arm_inputs(wildcards):
-    """The synthetic images that an arm trains on, if any."""
-    if "synthetic" not in wildcards.arm:
-        return {}
-    return synthetic_sets(wildcards.study, config["studies"][wildcards.study]["synthesis"]["gan"])
-
-
-def predictions(study):
-    experiment = config["studies"][study]["classifier"]
-    return expand(
-        f"{RESULTS}/{study}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
-        arm=experiment["arms"],
-        seed=range(experiment["seeds"]),
-    )
+    data = config["studies"][study]["data"]
+    return list(data["classes"]) if "classes" in data else [data["label"]]
 
 
 def arms_and_seeds(wildcards):
@@ -130,33 +119,9 @@ def arms_and_seeds(wildcards):
     return {"arms": experiment["arms"], "seeds": experiment["seeds"]}
 
 
-def of_every_gan(file, study):
-    return expand(f"{RESULTS}/{study}/{file}", gan=config["studies"][study]["gan"])
+def panel_gans(wildcards):
+    return {"gans": config["studies"][wildcards.study]["panels"][wildcards.panel]}
 
 
-def report_table(name):
-    """A table as CSV for programs and Markdown for people; the latter stands in the report."""
-    stem = f"{RESULTS}/{{study}}/tables/{name}"
-    markdown = report(f"{stem}.md", caption=f"../report/{name}.rst", category="{study}", subcategory="tables")
-    return [f"{stem}.csv", markdown]
-
-
-def report_figure(name, folder="figures"):
-    path = f"{RESULTS}/{{study}}/{folder}/{name}.png"
-    return report(path, caption=f"../report/{name}.rst", category="{study}", subcategory="figures")
-
-
-def study_targets(study):
-    """The final tables and figures of a study."""
-    folder = f"{RESULTS}/{study}"
-    return [
-        *expand(
-            f"{folder}/tables/{{table}}.{{ending}}",
-            table=["classification", "calibration", "fidelity", "cohort"],
-            ending=["csv", "md"],
-        ),
-        *of_every_gan("figures/{gan}/images.png", study),
-        *of_every_gan("figures/{gan}/training.png", study),
-        f"{folder}/figures/roc.png",
-        f"{folder}/figures/reliability.png",
-    ]
+def draws_nodules(study):
+    return study in SCANS and config["studies"][study]["data"]["annotations"] != "none"

@@ -12,7 +12,7 @@ rule render_phantom:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/phantom", within=config),
-        code=code_digest("scangan.data.phantom"),
+        code=phantom_code,
     script:
         "../scripts/render_phantom.py"
 
@@ -21,13 +21,13 @@ rule ingest_images:
     input:
         folder=data_folder,
     output:
-        images=f"{RESULTS}/{{study}}/cohort/images.zarr.zip",
-        manifest=f"{RESULTS}/{{study}}/cohort/manifest.parquet",
-        rejected=f"{RESULTS}/{{study}}/cohort/rejected.csv",
+        **COHORT,
     log:
         f"{RESULTS}/{{study}}/logs/ingest_images.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/ingest_images.tsv"
+    wildcard_constraints:
+        study=only(set(STUDIES) - SCANS),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -38,10 +38,114 @@ rule ingest_images:
         "../scripts/ingest_images.py"
 
 
+rule index_scans:
+    input:
+        folder=data_folder,
+    output:
+        index=f"{RESULTS}/{{study}}/scans/index.parquet",
+        rejected=f"{RESULTS}/{{study}}/scans/index_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/index_scans.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/index_scans.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("data", "batches", "modality", "scans"),
+        data=data_kind,
+        code=code_digest("scangan.data.scan_index"),
+    script:
+        "../scripts/index_scans.py"
+
+
+rule ingest_scans:
+    input:
+        folder=data_folder,
+        index=rules.index_scans.output.index,
+        annotations=annotation_file,
+    output:
+        volumes=f"{RESULTS}/{{study}}/scans/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/scans/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/scans/batch{{batch}}_nodules.parquet",
+        rejected=f"{RESULTS}/{{study}}/scans/batch{{batch}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/ingest_scans/batch{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/ingest_scans/batch{{batch}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("data", "annotations", "antialias", "min_slices", "modality", "spacing_mm"),
+        code=code_digest("scangan.data.scans"),
+    script:
+        "../scripts/ingest_scans.py"
+
+
+rule gather_scans:
+    input:
+        unpack(batch_files),
+        index_rejected=rules.index_scans.output.rejected,
+    output:
+        scans=f"{RESULTS}/{{study}}/scans/scans.csv",
+        nodules=f"{RESULTS}/{{study}}/scans/nodules.csv",
+        rejected=COHORT["rejected"],
+    log:
+        f"{RESULTS}/{{study}}/logs/gather_scans.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/gather_scans.tsv"
+    wildcard_constraints:
+        study=only(SCANS),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("data", "max_rejected"),
+        code=code_digest("scangan.data.scan_store"),
+    script:
+        "../scripts/gather_scans.py"
+
+
+rule cut_slices:
+    input:
+        volumes=lambda wildcards: batch_files(wildcards)["volumes"],
+        scans=rules.gather_scans.output.scans,
+    output:
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+    log:
+        f"{RESULTS}/{{study}}/logs/cut_slices.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/cut_slices.tsv"
+    wildcard_constraints:
+        study=only(SCANS),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("data", "channels", "image_size", "label", "slices_per_scan", "window"),
+        code=code_digest("scangan.data.scan_store"),
+    script:
+        "../scripts/cut_slices.py"
+
+
+rule survey_lidc:
+    output:
+        counts=f"{RESULTS}/lidc/nodules_per_scan.csv",
+        nodules=f"{RESULTS}/lidc/nodules.csv",
+    log:
+        f"{RESULTS}/logs/survey_lidc.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/survey_lidc.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        code=code_digest("scangan.data.lidc"),
+    script:
+        "../scripts/survey_lidc.py"
+
+
 rule split_cohort:
     input:
-        manifest=rules.ingest_images.output.manifest,
-        rejected=rules.ingest_images.output.rejected,
+        manifest=COHORT["manifest"],
+        rejected=COHORT["rejected"],
         own=own_file("split", "file"),
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",

@@ -4,8 +4,8 @@
 rule measure_fidelity:
     input:
         unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
-        images=rules.ingest_images.output.images,
-        manifest=rules.ingest_images.output.manifest,
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         weights=own_file("fidelity", "weights"),
     output:

@@ -1,10 +1,10 @@
-# One generative network for each class, and the images drawn from it.
+# The generative networks, one of each kind for each class, and the images drawn from them.
 
 
 rule train_gan:
     input:
-        images=rules.ingest_images.output.images,
-        manifest=rules.ingest_images.output.manifest,
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
     output:
         weights=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.safetensors",
@@ -29,8 +29,7 @@ rule train_gan:
 
 rule synthesize:
     input:
-        weights=rules.train_gan.output.weights,
-        description=rules.train_gan.output.description,
+        unpack(generator_files),
     output:
         images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.parquet",

@@ -1,15 +1,34 @@
 # The tables and figures that a study ends in, and its rows beside the papers'.
 
 
+rule tabulate_cohort:
+    input:
+        split=rules.split_cohort.output.split,
+        rejected=COHORT["rejected"],
+        scans=branch(lambda wildcards: wildcards.study in SCANS, then=rules.gather_scans.output.scans),
+    output:
+        cohort=report_table("cohort"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_cohort.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_cohort.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        code=code_digest("scangan.report.tables"),
+    script:
+        "../scripts/tabulate_cohort.py"
+
+
 rule tabulate_classification:
     input:
         scores=rules.score.output.scores,
         split=rules.split_cohort.output.split,
-        rejected=rules.ingest_images.output.rejected,
+        rejected=COHORT["rejected"],
     output:
         classification=report_table("classification"),
         calibration=report_table("calibration"),
-        cohort=report_table("cohort"),
     log:
         f"{RESULTS}/{{study}}/logs/tabulate_classification.log",
     benchmark:
@@ -41,6 +60,25 @@ rule tabulate_fidelity:
         "../scripts/tabulate_fidelity.py"
 
 
+rule tabulate_networks:
+    input:
+        fidelity=rules.tabulate_fidelity.output.fidelity[0],
+        descriptions=trained_descriptions,
+    output:
+        networks=report_table("networks"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_networks.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_networks.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        gans=lookup(dpath="studies/{study}/gan", within=config),
+        code=code_digest("scangan.report.tables"),
+    script:
+        "../scripts/tabulate_networks.py"
+
+
 rule plot_classification:
     input:
         predictions=lambda wildcards: predictions(wildcards.study),
@@ -64,12 +102,10 @@ rule plot_classification:
 rule plot_gan:
     input:
         unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
-        images=rules.ingest_images.output.images,
-        manifest=rules.ingest_images.output.manifest,
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        histories=lambda wildcards: expand(
-            rules.train_gan.output.history, label=labels(wildcards.study), allow_missing=True
-        ),
+        histories=lambda wildcards: training_files(wildcards.study, wildcards.gan, "history.csv"),
     output:
         images=report_figure("images", "figures/{gan}"),
         training=report_figure("training", "figures/{gan}"),
@@ -86,10 +122,78 @@ rule plot_gan:
         "../scripts/plot_gan.py"
 
 
+rule plot_panel:
+    input:
+        unpack(panel_sets),
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+        split=rules.split_cohort.output.split,
+    output:
+        panel=report_figure("{panel}", "figures/panels", caption="panel"),
+    log:
+        f"{RESULTS}/{{study}}/logs/plot_panel/{{panel}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/plot_panel/{{panel}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        gans=panel_gans,
+        study=study_facts(),
+        code=code_digest("scangan.report.gan_figures", "scangan.data.split"),
+    script:
+        "../scripts/plot_panel.py"
+
+
+rule plot_scans:
+    input:
+        volumes=lambda wildcards: batch_files(wildcards)["volumes"],
+        scans=rules.gather_scans.output.scans,
+        nodules=rules.gather_scans.output.nodules,
+    output:
+        scans=report_figure("scans"),
+    log:
+        f"{RESULTS}/{{study}}/logs/plot_scans.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/plot_scans.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        code=code_digest("scangan.report.scan_figures", "scangan.data.scan_store"),
+    script:
+        "../scripts/plot_scans.py"
+
+
+rule describe_nodules:
+    input:
+        scans=rules.gather_scans.output.scans,
+        nodules=rules.gather_scans.output.nodules,
+        lidc_counts=rules.survey_lidc.output.counts,
+        lidc_nodules=rules.survey_lidc.output.nodules,
+    output:
+        nodules=report_table("nodules"),
+        figure=report_figure("nodules"),
+    log:
+        f"{RESULTS}/{{study}}/logs/describe_nodules.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/describe_nodules.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        code=code_digest("scangan.report.scan_figures", "scangan.report.tables"),
+    script:
+        "../scripts/describe_nodules.py"
+
+
 rule compare_with_papers:
     input:
-        classification=expand(f"{RESULTS}/{{study}}/tables/classification.csv", study=STUDIES),
-        fidelity=expand(f"{RESULTS}/{{study}}/tables/fidelity.csv", study=STUDIES),
+        tables=[
+            f"{RESULTS}/{study}/tables/{table}.csv"
+            for study in STUDIES
+            for table in ("classification", "fidelity")
+            if table in tables(study)
+        ],
     output:
         csv=f"{RESULTS}/paper_comparison.csv",
         markdown=report(f"{RESULTS}/paper_comparison.md", caption="../report/paper_comparison.rst", category="Papers"),
@@ -100,7 +204,6 @@ rule compare_with_papers:
     conda:
         "../../envs/scangan.yaml"
     params:
-        studies=STUDIES,
         code=code_digest("scangan.report.paper_comparison"),
     script:
         "../scripts/compare_with_papers.py"

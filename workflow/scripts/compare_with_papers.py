@@ -1,3 +1,6 @@
+from collections import defaultdict
+from pathlib import Path
+
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
@@ -5,9 +8,7 @@ with job(snakemake.log[0]):
 
     from scangan.report.paper_comparison import compare_with_papers, write_comparison
 
-    studies = zip(snakemake.params.studies, snakemake.input.classification, snakemake.input.fidelity, strict=True)
-    tables = {
-        study: {"classification": pd.read_csv(classification), "fidelity": pd.read_csv(fidelity)}
-        for study, classification, fidelity in studies
-    }
+    tables = defaultdict(dict)
+    for path in map(Path, snakemake.input.tables):
+        tables[path.parts[-3]][path.stem] = pd.read_csv(path)
     write_comparison(compare_with_papers(tables), snakemake.output.csv, snakemake.output.markdown)

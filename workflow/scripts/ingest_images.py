@@ -3,11 +3,11 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
-    from scangan.config import Data
+    from scangan.config import Images
     from scangan.data.images import ingest_images
     from scangan.data.store import atomic, write_image_set
 
-    settings = Data.model_validate(snakemake.params.settings)
+    settings = Images.model_validate(snakemake.params.settings)
     cohort, rejected = ingest_images(Path(snakemake.input.folder), settings, snakemake.params.data)
     write_image_set(snakemake.output.images, snakemake.output.manifest, cohort)
     with atomic(snakemake.output.rejected) as path:

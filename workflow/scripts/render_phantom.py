@@ -2,10 +2,11 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
-    from scangan.config import Phantom
-    from scangan.data.phantom import write_head_ct_phantom
-
-    settings = Phantom.model_validate(snakemake.params.settings)
-    renderers = {"head_ct": write_head_ct_phantom}
-    renderers[settings.renderer](Path(snakemake.output.folder), settings.images, settings.image_size, settings.seed)
+with job(snakemake.log[0], snakemake.threads):
+    settings = dict(snakemake.params.settings)
+    match settings.pop("renderer"):
+        case "head_ct":
+            from scangan.data.head_ct_phantom import write_head_ct_phantom as write
+        case "chest":
+            from scangan.data.chest_phantom_dicom import write_chest_phantom as write
+    write(Path(snakemake.output.folder), **settings)

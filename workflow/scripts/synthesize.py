@@ -4,12 +4,14 @@ from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
     from scangan.data.store import ImageWriter
-    from scangan.models.catalogue import find_model, read_generator
+    from scangan.models.catalogue import read_generator
     from scangan.synthesis.images import synthesize
 
-    generator, facts = read_generator(Path(snakemake.input.weights), Path(snakemake.input.description))
-    size = find_model(facts["model"]).IMAGE_SIZE
-    shape = (facts["channels"], size, size)
+    settings = dict(snakemake.params.settings)
+    weights, description = Path(snakemake.input.weights), Path(snakemake.input.description)
+    generator, facts = read_generator(weights, description, settings.pop("image_size"))
+    facts["gan"] = snakemake.wildcards.gan
+    shape = (facts["channels"], facts["image_size"], facts["image_size"])
     with ImageWriter(snakemake.output.images, snakemake.output.manifest, shape) as writer:
-        for images, rows in synthesize(generator, facts, **snakemake.params.settings):
+        for images, rows in synthesize(generator, facts, **settings):
             writer.append(images, rows)

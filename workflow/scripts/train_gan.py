@@ -4,7 +4,8 @@ from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
     from scangan.config import Gan
-    from scangan.data.split import read_parts
+    from scangan.data.images import scale_images
+    from scangan.data.split import draw_images, read_parts
     from scangan.models.catalogue import write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric, train_gan
@@ -13,6 +14,7 @@ with job(snakemake.log[0], snakemake.threads):
     settings = Gan.model_validate(snakemake.params.settings)
     images = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
     images = images.select(images.manifest.label == snakemake.wildcards.label)
+    images = scale_images(draw_images(images, settings.training_images, settings.seed), settings.image_size)
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), images.manifest.sha256)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     trained = train_gan(images.images, settings, fabric, resume, description=f"{snakemake.wildcards.label} GAN")
@@ -23,8 +25,10 @@ with job(snakemake.log[0], snakemake.threads):
             "label": snakemake.wildcards.label,
             "data": images.manifest.data.iloc[0],
             "model": settings.model,
-            "base_width": settings.base_width,
+            "options": settings.options,
             "channels": images.images.shape[1],
+            "image_size": images.images.shape[2],
+            "training_images": len(images),
             "steps": trained.steps,
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)

@@ -37,7 +37,7 @@ class Rejected(list):
         return first + ("; ..." if len(self) > REASONS_SHOWN else "")
 
 
-def ingest_images(root: Path, settings: config.Data, data: str) -> tuple[ImageSet, pd.DataFrame]:
+def ingest_images(root: Path, settings: config.Images, data: str) -> tuple[ImageSet, pd.DataFrame]:
     """Read a cohort of labelled images.
 
     root: folder of the data set. data: `real` or `phantom`, noted in the manifest.
@@ -112,6 +112,13 @@ def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
     return square.clip(0, 1)
 
 
+def scale_images(image_set: ImageSet, size: int | None) -> ImageSet:
+    """The same images at another size (None: as they are), see `fit_square`; their checksums stay the originals'."""
+    if size is None or image_set.images.shape[-1] == size:
+        return image_set
+    return ImageSet(np.stack([fit_square(pixels, size) for pixels in image_set.images]), image_set.manifest)
+
+
 def _source(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix()
 
@@ -120,7 +127,7 @@ def _image_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
+def _list_labelled(root: Path, settings: config.Images, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
     """File, id, class and patient of each row of the CSV that names exactly one image."""
     class_of = {str(value): name for name, value in settings.classes.items()}
     listing = []
@@ -146,7 +153,7 @@ def _list_labelled(root: Path, settings: config.Data, rejected: Rejected) -> lis
     return listing
 
 
-def _match_rows(root: Path, settings: config.Data, rejected: Rejected) -> dict[Path, list[tuple[str, str | None]]]:
+def _match_rows(root: Path, settings: config.Images, rejected: Rejected) -> dict[Path, list[tuple[str, str | None]]]:
     """Label and patient of every row that names a file, by file."""
     files = _image_files(root)
     by_stem, by_number = defaultdict(list), defaultdict(list)
@@ -179,7 +186,7 @@ def _match_rows(root: Path, settings: config.Data, rejected: Rejected) -> dict[P
     return rows_of
 
 
-def _read_labels(root: Path, settings: config.Data) -> list[tuple[str, str, str | None]]:
+def _read_labels(root: Path, settings: config.Images) -> list[tuple[str, str, str | None]]:
     """Id, label and patient (None without a column) of each row, spaces around names and values removed."""
     path = root / settings.labels
     if not path.is_file():
@@ -203,7 +210,7 @@ def _read_labels(root: Path, settings: config.Data) -> list[tuple[str, str, str 
     return list(zip(*columns.values(), strict=True))
 
 
-def _list_folders(root: Path, settings: config.Data, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
+def _list_folders(root: Path, settings: config.Images, rejected: Rejected) -> list[tuple[Path, str, str, str]]:
     """File, id, class and patient of each image in the classes' folders; the id is the path without its ending."""
     by_id = defaultdict(list)
     for name, value in settings.classes.items():
@@ -226,7 +233,7 @@ def _reject_same_id(file: Path, same: list[Path], root: Path, rejected: Rejected
     rejected.add(_source(file, root), f"another file has the same id: {others}", "give each image a name of its own")
 
 
-def _check_usable(root: Path, settings: config.Data, labels: list[str], rejected: Rejected) -> None:
+def _check_usable(root: Path, settings: config.Images, labels: list[str], rejected: Rejected) -> None:
     """Stop where too little is left; warn of what was rejected."""
     if not labels:
         raise DataError(

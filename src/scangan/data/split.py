@@ -184,6 +184,16 @@ def select_split(image_set: ImageSet, split_df: pd.DataFrame, *names: str) -> Im
     return image_set.select(parts.isin(names))
 
 
+def draw_images(image_set: ImageSet, images: int | None, seed: int) -> ImageSet:
+    """`images` random ones of a set, in its order (None, or more than there are: all); more hold the fewer."""
+    if images is None:
+        return image_set
+    if images > len(image_set):
+        log.warning("found %d training images, all used where %d were asked for", len(image_set), images)
+    drawn = np.random.default_rng(seed).permutation(len(image_set))[:images]
+    return image_set.select(np.sort(drawn))
+
+
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
     """The cohort's images by part (train, validation, test); asserts that patients are apart."""
     cohort = read_image_set(images_path, manifest_path)

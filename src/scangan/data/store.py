@@ -150,10 +150,10 @@ class ImageWriter:
                 manifest = pd.concat(self._rows, ignore_index=True)
                 with atomic(self.manifest_path) as rows, atomic(self.images_path) as images:
                     manifest.to_parquet(rows, index=False)
-                    _zip_folder(self._folder, images)
+                    zip_folder(self._folder, images)
 
 
-def _zip_folder(folder: Path, target: Path) -> None:
+def zip_folder(folder: Path, target: Path) -> None:
     """Pack without time stamps, in a fixed order; chunks are compressed already."""
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):

@@ -23,8 +23,8 @@ def evaluate_generators(
     """Synthetic images of all classes against the real ones that their generators saw, and those they did not see.
 
     Returns the scores (`variant, metric, value, ci_low, ci_high, images, reference`; variant is `<gan>/<class>` or
-    `<gan>/all`) and one row an image and variant of the nearest training images (`variant, image_id,
-    nearest_image_id, distance, suspected`).
+    `<gan>/all`, the latter alone where there is one class) and one row an image and variant of the nearest training
+    images (`variant, image_id, nearest_image_id, distance, suspected`).
     """
     kinds = {"training": train, "held-out": held_out, "synthetic": synthetic}
     features = {}
@@ -32,7 +32,8 @@ def evaluate_generators(
         log.info("features of %d %s images (%s)", len(images), kind, settings.extractor)
         features[kind] = extract(images.images, settings.extractor, settings.weights)
     scores, nearest = [], []
-    for label in [*sorted(train.manifest.label.unique()), ALL]:
+    labels = sorted(train.manifest.label.unique())
+    for label in [*labels, ALL] if len(labels) > 1 else [ALL]:
         chosen = {
             kind: ((images.manifest.label == label) | (label == ALL)).to_numpy() for kind, images in kinds.items()
         }

@@ -12,20 +12,27 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from scangan.errors import DataError
+from scangan.errors import ConfigError, DataError
 
 
 def find_model(name: str) -> ModuleType:
-    """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZE`."""
+    """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`."""
     return importlib.import_module(f"scangan.models.{name}")
 
 
-def build(name: str, base_width: int | None, channels: int) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator of a model; `base_width` None is the paper's width."""
+def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn.Module, nn.Module]:
+    """Generator and discriminator of a model for images [channels, image_size, image_size].
+
+    options: `base_width`, and what else a model's paper varies (`Gan.options`); left out, they are the paper's.
+    Raises ConfigError for a size that the model cannot have.
+    """
     model = find_model(name)
-    arguments: dict[str, Any] = {"channels": channels}
-    if base_width is not None:
-        arguments["base_width"] = base_width
+    if image_size not in model.IMAGE_SIZES:
+        allowed = ", ".join(map(str, model.IMAGE_SIZES))
+        if isinstance(sizes := model.IMAGE_SIZES, range):
+            allowed = f"{sizes[0]}, {sizes[1]}, ... {sizes[-1]}"
+        raise ConfigError(f"config: image_size: found {image_size}, allowed with {name}: {allowed}")
+    arguments = {"channels": channels, "image_size": image_size, **options}
     return model.Generator(**arguments), model.Discriminator(**arguments)
 
 
@@ -37,17 +44,21 @@ def write_weights(path: Path, state: dict[str, Tensor]) -> None:
 def write_generator(weights: Path, description: Path, state: dict[str, Tensor], **facts: Any) -> None:
     """Write a generator's weights, and beside them what it takes to build it again and where it comes from.
 
-    `facts` must hold `model`, `base_width`, `channels`; the rest is for the reader.
+    `facts` must hold `model`, `channels`, `image_size`, `options` (see `build`); the rest is for the reader.
     """
     write_weights(weights, state)
     description.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
 
 
-def read_generator(weights: Path, description: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """The generator in evaluation mode, and its facts. Raises DataError naming a broken file."""
+def read_generator(weights: Path, description: Path, image_size: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+    """The generator in evaluation mode, and its facts. Raises DataError naming a broken file.
+
+    image_size: another edge than it was trained for, where its weights do not depend on it.
+    """
     try:
         facts = json.loads(description.read_text())
-        generator, _ = build(facts["model"], facts["base_width"], facts["channels"])
+        facts["image_size"] = image_size or facts["image_size"]
+        generator, _ = build(facts["model"], facts["channels"], facts["image_size"], **facts["options"])
     except (ValueError, KeyError) as error:
         raise DataError(f"{description}: description: {error!r}; remove the file and run again") from None
     try:

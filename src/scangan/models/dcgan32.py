@@ -6,11 +6,13 @@ The paper's layer list omits strides and the last convolution; its parameter cou
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor, nn
 
 OUTPUT_RANGE = (-1.0, 1.0)
-IMAGE_SIZE = 32
+IMAGE_SIZES = (32,)
 
 
 def _norm_act(channels: int) -> list[nn.Module]:
@@ -20,14 +22,13 @@ def _norm_act(channels: int) -> list[nn.Module]:
 class Generator(nn.Module):
     """z: [N, 100], standard normal -> x: [N, channels, 32, 32], in [-1, 1]."""
 
-    def __init__(self, base_width: int = 128, channels: int = 1, latent_size: int = 100) -> None:
+    def __init__(self, base_width: int = 128, channels: int = 1, image_size: int = 32, latent_size: int = 100) -> None:
         super().__init__()
         width = base_width
         self.latent_size = latent_size
-        self.width = width
-        self.dense = nn.Sequential(
-            nn.Linear(latent_size, width * 16 * 16), nn.BatchNorm1d(width * 16 * 16), nn.LeakyReLU(0.01)
-        )
+        self.map_shape = (width, image_size // 2, image_size // 2)
+        features = prod(self.map_shape)
+        self.dense = nn.Sequential(nn.Linear(latent_size, features), nn.BatchNorm1d(features), nn.LeakyReLU(0.01))
         self.layers = nn.Sequential(
             nn.Conv2d(width, width, 5, padding=2),
             *_norm_act(width),
@@ -48,13 +49,13 @@ class Generator(nn.Module):
         return torch.randn(images, self.latent_size, generator=rng)
 
     def forward(self, latent: Tensor) -> Tensor:
-        return self.layers(self.dense(latent).unflatten(1, (self.width, 16, 16)))
+        return self.layers(self.dense(latent).unflatten(1, self.map_shape))
 
 
 class Discriminator(nn.Module):
     """x: [N, channels, 32, 32], in [-1, 1] -> logit: [N]; the paper's sigmoid is part of the loss."""
 
-    def __init__(self, base_width: int = 128, channels: int = 1) -> None:
+    def __init__(self, base_width: int = 128, channels: int = 1, image_size: int = 32) -> None:
         super().__init__()
         width = base_width
         self.layers = nn.Sequential(
@@ -70,7 +71,7 @@ class Discriminator(nn.Module):
             *_norm_act(width),
             nn.Flatten(),
             nn.Dropout(0.4),
-            nn.Linear(width * 4 * 4, 1),
+            nn.Linear(width * (image_size // 8) ** 2, 1),
         )
 
     def forward(self, images: Tensor) -> Tensor:

@@ -20,24 +20,24 @@ def images_by_class(image_set: ImageSet, seed: int = 0) -> dict[str, np.ndarray]
     return {label: shuffled.images[shuffled.manifest.label == label] for label in sorted(set(shuffled.manifest.label))}
 
 
-def real_and_synthetic(
-    real: dict[str, np.ndarray],
-    synthetic: dict[str, np.ndarray],
+def side_by_side(
+    columns: dict[str, dict[str, np.ndarray]],
     path: str | Path,
     data: str,
     scale: str,
     caption: str = "",
     edge: int = 5,
 ) -> None:
-    """For each class, edge x edge real images beside as many synthetic ones.
+    """For each class a row, for each kind of images (real, synthetic, those of a network) a column of edge x edge.
 
-    real, synthetic: class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
+    columns: title -> class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
     """
-    with house_figure(path, data, scale, (6.4, 3.2 * len(real)), caption) as figure:
-        axes = figure.subplots(len(real), 2, squeeze=False)
-        for row, label in zip(axes, real, strict=True):
-            for ax, title, images in zip(row, ("real", "synthetic"), (real[label], synthetic[label]), strict=True):
-                ax.imshow(_mosaic(images, edge), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    labels = list(next(iter(columns.values())))
+    with house_figure(path, data, scale, (3.2 * len(columns), 3.2 * len(labels)), caption) as figure:
+        axes = figure.subplots(len(labels), len(columns), squeeze=False)
+        for row, label in zip(axes, labels, strict=True):
+            for ax, (title, images) in zip(row, columns.items(), strict=True):
+                ax.imshow(_mosaic(images[label], edge), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 ax.set_title(f"{label}, {title}")
                 ax.axis("off")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -57,18 +58,46 @@ def fidelity_table(scores: pd.DataFrame, study: str, data: str, scale: str, extr
     return scores.assign(study=study, data=data, scale=scale, extractor=extractor)[FIDELITY_COLUMNS]
 
 
+def networks_table(
+    fidelity: pd.DataFrame, settings: dict[str, dict[str, Any]], described: dict[str, dict[str, Any]]
+) -> pd.DataFrame:
+    """`networks.csv`: the fidelity of each network, all classes together, with the settings in which they differ.
+
+    fidelity: `fidelity.csv`. settings: network -> its block of the configuration; described: network -> what was
+    written beside the weights it draws with (`write_generator`), from which come the steps and the number of training
+    images that there really were. A network without a training of its own has the settings of the other one.
+    """
+    rows = []
+    for gan, own in settings.items():
+        trained = settings[own["weights_of"]] if own["weights_of"] else own
+        facts = {name: described[gan][name] for name in ("image_size", "training_images", "steps")}
+        given = {name: own[name] for name in ("weights_of", "image_size") if own[name] is not None}
+        rows.append(trained | facts | given)
+    # The number of epochs means little beside the steps where the number of images differs.
+    table = pd.json_normalize(rows).set_axis(list(settings)).drop(columns="epochs")
+    differ = table.columns[table.nunique(dropna=False) > 1]
+    scores = fidelity[fidelity["variant"].isin([f"{gan}/all" for gan in settings])]
+    scores = scores.assign(network=scores["variant"].str.removesuffix("/all")).drop(columns="variant")
+    joined = scores.merge(table[differ].rename_axis("network").reset_index(), on="network")
+    return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:]]]
+
+
 def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
     """Images and patients of each split and class, then a row for each reason of rejection (split `rejected`).
 
-    split: `image_id, patient_id, label, split`; rejected: `source, reason, remedy`. Patients of a rejected image are
-    unknown (NA).
+    split: `image_id, patient_id, label, split`; rejected: `source, reason, remedy`, and of scans `counted`: what is not
+    (another modality, a file of another kind) is named `left out`. Patients of a rejected image are unknown (NA); a
+    rejected scan or file counts as one.
     """
     parts = split.groupby(["split", "label"], as_index=False).agg(
         images=("image_id", "size"), patients=("patient_id", "nunique")
     )
     parts["split"] = pd.Categorical(parts["split"], ["train", "validation", "test", "rejected"])
-    reasons = rejected.groupby("reason", as_index=False).size().rename(columns={"reason": "label", "size": "images"})
-    table = pd.concat([parts.sort_values(["split", "label"]), reasons.assign(split="rejected")], ignore_index=True)
+    counted = rejected["counted"] if "counted" in rejected else pd.Series(True, rejected.index)
+    named = rejected.assign(split=counted.map({True: "rejected", False: "left out"}), label=rejected["reason"])
+    reasons = named.groupby(["split", "label"], as_index=False).size().rename(columns={"size": "images"})
+    reasons = reasons.sort_values(["split", "label"], ascending=[False, True])
+    table = pd.concat([parts.sort_values(["split", "label"]), reasons], ignore_index=True)
     table = table.assign(study=study, data=data, scale=scale).astype({"images": int, "patients": "Int64"})
     return table[COHORT_COLUMNS]
 
@@ -79,6 +108,22 @@ def rejected_note(images: int, rejected: pd.DataFrame, path: str | Path) -> str:
         return ""
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
     return f"{len(rejected)} of {images + len(rejected)} images rejected ({reasons}): see {path}"
+
+
+def scans_note(scans: pd.DataFrame, rejected: pd.DataFrame, path: str | Path) -> str:
+    """The lines below a table that say how many scans were left out or lack a lung mask, and where they are listed.
+
+    scans: a row a scan (`lung_check`: why the lung mask failed, or nothing); rejected: `reason`, `counted`.
+    """
+    lines = [f"{len(scans)} scans of {scans['patient_id'].nunique()} patients"]
+    for counted, what in ((True, "scans rejected"), (False, "other files or series left out")):
+        if len(chosen := rejected[rejected["counted"] == counted]):
+            reasons = ", ".join(f"{count} {reason}" for reason, count in chosen["reason"].value_counts().items())
+            of = f" of {len(scans) + len(chosen)}" if counted else ""
+            lines.append(f"{len(chosen)}{of} {what} ({reasons}): see {path}")
+    if failed := (scans["lung_check"] != "").sum():
+        lines.append(f"lung mask failed in {failed} of {len(scans)} scans; their slices are from the volume's middle")
+    return "\n".join(lines)
 
 
 def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
@@ -92,8 +137,9 @@ def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
         cells = tidy.assign(cell=[_cell(row) for row in tidy.to_dict("records")])
         wide = cells.pivot(index=index, columns="metric", values="cell")
         wide = wide.reindex(index=tidy[index].unique(), columns=tidy["metric"].unique()).fillna("")
-        if "images" in tidy:
-            wide.insert(0, "images", tidy.groupby(index)["images"].first())
+        described = [column for column in tidy if column not in {index, *CLASSIFICATION_COLUMNS, *FIDELITY_COLUMNS}]
+        for place, column in enumerate(described + ["images"] * ("images" in tidy)):
+            wide.insert(place, column, tidy.groupby(index)[column].first().astype(object).fillna(""))
         wide = wide.reset_index()
     else:
         shared = [name for name in ("study", "data", "scale") if tidy[name].nunique() == 1]

@@ -25,7 +25,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 
 from scangan.config import Gan
-from scangan.errors import DataError, TrainingError
+from scangan.errors import TrainingError
 from scangan.models.catalogue import build, find_model
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
 from scangan.training.ema import ExponentialMovingAverage
@@ -267,21 +267,19 @@ def train_gan(
     """Train the model that `settings` names on images [N, C, H, W] in [0, 1].
 
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
-    or when asked to stop (SIGTERM, SIGINT: the state is written first); DataError when the images do not fit.
+    or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
     """
     if settings.batch_size % fabric.world_size or settings.batch_size < 2 * fabric.world_size:
         raise TrainingError(
             f"batch_size: found {settings.batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, "
             "at least 2 for each"
         )
-    model = find_model(settings.model)
-    if images.shape[2:] != (model.IMAGE_SIZE, model.IMAGE_SIZE):
-        raise DataError(f"data.image_size: found {images.shape[2]}, allowed with {settings.model}: {model.IMAGE_SIZE}")
     torch.manual_seed(settings.seed)
-    generator, discriminator = build(settings.model, settings.base_width, channels=images.shape[1])
-    low, high = model.OUTPUT_RANGE
+    _, channels, _, image_size = images.shape
+    generator, discriminator = build(settings.model, channels, image_size, **settings.options)
+    low, high = output_range = find_model(settings.model).OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
-    training = AdversarialTraining(fabric, generator, discriminator, scaled, model.OUTPUT_RANGE, settings)
+    training = AdversarialTraining(fabric, generator, discriminator, scaled, output_range, settings)
     log.info(
         "%s: training on %d images, %d steps, on %s", description, len(images), training.steps_in_all, fabric.device
     )

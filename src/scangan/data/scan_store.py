@@ -1,0 +1,251 @@
+"""The scan store: the scans of a cohort, each on one isotropic grid, their tables, and the images cut from them.
+
+Made by `scangan.data.scans`. Whoever reads it waits for no DICOM reader, annotations or torch to be imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from zarr.codecs import BloscCodec
+from zarr.storage import ZipStore
+
+from scangan import config
+from scangan.data.images import fit_square
+from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, zip_folder
+from scangan.errors import DataError
+
+log = logging.getLogger(__name__)
+
+CENTRAL_LUNGS = 0.8  # share of the lungs' height that slices are taken from,
+CENTRAL_VOLUME = 0.5  # and of the volume's where there is no plausible lung mask
+ARRAYS = {"hounsfield": "int16", "lungs": "uint8", "nodules": "uint8"}
+CHUNK_SLICES = 16
+REASONS_SHOWN = 3
+
+REJECTED_TYPES = {"source": "str", "reason": "str", "found": "str", "remedy": "str", "counted": "bool"}
+SCAN_TYPES = {
+    "scan_id": "str",
+    "patient_id": "str",
+    "data": "str",
+    "spacing_mm": "float64",
+    "origin_x_mm": "float64",
+    "origin_y_mm": "float64",
+    "origin_z_mm": "float64",
+    "depth": "int64",
+    "height": "int64",
+    "width": "int64",
+    "modality": "str",
+    "manufacturer": "str",
+    "kernel": "str",
+    "native_spacing_x_mm": "float64",
+    "native_spacing_y_mm": "float64",
+    "native_spacing_z_mm": "float64",
+    "native_slices": "int64",
+    "nodules": "Int64",  # missing where nobody looked for any
+    "lung_volume_ml": "float64",
+    "lung_check": "str",
+    "sha256": "str",
+}
+NODULE_TYPES = {
+    "scan_id": "str",
+    "nodule": "int64",
+    "x_mm": "float64",
+    "y_mm": "float64",
+    "z_mm": "float64",
+    "z_voxel": "float64",
+    "y_voxel": "float64",
+    "x_voxel": "float64",
+    "diameter_mm": "float64",
+    "spread_mm": "float64",
+    "equivalent_diameter_mm": "float64",
+    "volume_mm3": "float64",
+    "readers": "int64",
+    "malignancy": "float64",
+    "subtlety": "float64",
+    "texture": "float64",
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The files of one batch.
+
+    volumes: the scans' arrays, Zarr v3 in a zip, all [Z, Y, X]: `<scan_id>/hounsfield` int16, `<scan_id>/lungs` uint8
+    (0 or 1), `<scan_id>/nodules` uint8 (0 or the nodule's number). scans, nodules, rejected: parquet tables of
+    `SCAN_TYPES`, `NODULE_TYPES` and `REJECTED_TYPES`.
+    """
+
+    volumes: Path
+    scans: Path
+    nodules: Path
+    rejected: Path
+
+
+@contextmanager
+def write_volumes(path: Path) -> Iterator[Callable[[str, np.ndarray, np.ndarray, np.ndarray], None]]:
+    """Write the arrays of scans as they come; the file appears on clean exit only. The same scans give the same bytes.
+
+    Example: `with write_volumes(path) as write: write(scan_id, hounsfield, lungs, nodules)`, all [Z, Y, X].
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".scans.") as folder:
+        zarr.create_group(folder)
+
+        def write(scan_id: str, hounsfield: np.ndarray, lungs: np.ndarray, nodules: np.ndarray) -> None:
+            for (name, kind), values in zip(ARRAYS.items(), (hounsfield, lungs, nodules), strict=True):
+                array = np.asarray(values, kind)
+                zarr.create_array(
+                    folder,
+                    name=f"{scan_id}/{name}",
+                    data=array,
+                    chunks=(min(CHUNK_SLICES, len(array)), *array.shape[1:]),
+                    compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+                )
+
+        yield write
+        with atomic(path) as temporary:
+            zip_folder(Path(folder), temporary)
+
+
+def write_table(path: Path, rows: pd.DataFrame, types: dict[str, str]) -> None:
+    """Write the columns of `types`, in this order, as parquet."""
+    with atomic(path) as temporary:
+        rows.reindex(columns=list(types)).astype(types).to_parquet(temporary, index=False)
+
+
+def gather_batches(
+    batches: Sequence[Batch], rejected: pd.DataFrame, settings: config.Scans
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The scans and nodules of all batches, in the order of their pseudonyms, and the rejected.
+
+    rejected: of `index_scans`; these rows come first.
+    Raises DataError if no scan is left, or if more than `settings.max_rejected` of the scans are rejected.
+    """
+    scans, nodules, refused = (
+        pd.concat([_read_table(getattr(batch, name), types) for batch in batches], ignore_index=True)
+        for name, types in (("scans", SCAN_TYPES), ("nodules", NODULE_TYPES), ("rejected", REJECTED_TYPES))
+    )
+    refused = pd.concat([rejected.astype(REJECTED_TYPES), refused], ignore_index=True)
+    counted = refused[refused.counted]
+    total = len(scans) + len(counted)
+    if scans.empty:
+        raise DataError(f"scans: found none that is usable{list_reasons(counted)}, allowed: at least 1")
+    if len(counted) > settings.max_rejected * total:
+        raise DataError(
+            f"scans: max_rejected: found {len(counted)} of {total} rejected{list_reasons(counted)}, "
+            f"allowed: {math.floor(settings.max_rejected * total)} ({settings.max_rejected:g})"
+        )
+    for row in counted.itertuples():
+        log.warning("rejected: %s: %s: found %s; %s", row.source, row.reason, row.found, row.remedy)
+    scans = scans.sort_values("scan_id", ignore_index=True)
+    return scans, nodules.sort_values(["scan_id", "nodule"], ignore_index=True), refused
+
+
+def list_reasons(rejected: pd.DataFrame) -> str:
+    """The most frequent reasons: ` (missing slices: 3; not DICOM: 1)`."""
+    counts = rejected.reason.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    shown = "; ".join(f"{reason}: {count}" for reason, count in counts.head(REASONS_SHOWN).items())
+    return f" ({shown}{'; ...' if len(counts) > REASONS_SHOWN else ''})" if shown else ""
+
+
+def _read_table(path: Path, types: dict[str, str]) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)[list(types)].astype(types)
+    except UNREADABLE as error:
+        raise _unreadable(path, "table", error, "a whole parquet table of an ingested batch") from error
+
+
+def read_scan_table(path: str | Path) -> pd.DataFrame:
+    """The scan table of a cohort, as written by `DataFrame.to_csv(index=False)`.
+
+    Raises DataError, naming the file, if it is missing or of another kind.
+    """
+    try:
+        # A scanner may be called `NA`; only numbers may be missing.
+        numbers = [name for name, kind in SCAN_TYPES.items() if kind != "str"]
+        return pd.read_csv(
+            path,
+            dtype=SCAN_TYPES,
+            usecols=list(SCAN_TYPES),
+            keep_default_na=False,
+            na_values={name: [""] for name in numbers},
+        )
+    except UNREADABLE as error:
+        raise _unreadable(path, "scans", error, "the table of an ingested cohort") from error
+
+
+def read_scans(
+    volumes: Sequence[str | Path], scans: pd.DataFrame
+) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]]:
+    """The scans of a table, one at a time, in its order.
+
+    scans: rows of a scan table, which may have more columns. Yields a row and, all [Z, Y, X], its Hounsfield units
+    (int16), lungs (bool) and nodules (uint8: 0, or the nodule's number).
+    Raises DataError, naming the file, if a store is missing or truncated, and if no store holds a scan.
+    """
+    with ExitStack() as stack:
+        groups = {}
+        for path in volumes:
+            try:
+                store = ZipStore(Path(path), mode="r")
+                group = zarr.open_group(store, mode="r")
+                groups |= {scan_id: (path, group) for scan_id in group.group_keys()}
+            except UNREADABLE as error:
+                raise _unreadable(path, "scans", error, "a whole Zarr group in a zip") from error
+            stack.callback(store.close)
+        for row in scans.to_dict("records"):
+            scan_id = row["scan_id"]
+            if scan_id not in groups:
+                raise DataError(f"{', '.join(map(str, volumes))}: scans: found no {scan_id}, allowed: all of the table")
+            path, group = groups[scan_id]
+            try:
+                hounsfield, lungs, nodules = (group[f"{scan_id}/{name}"][:] for name in ARRAYS)
+            except UNREADABLE as error:
+                raise _unreadable(path, scan_id, error, "a whole scan") from error
+            yield row, hounsfield, lungs.astype(bool), nodules
+
+
+def _unreadable(path: Path, field: str, error: Exception, allowed: str) -> DataError:
+    found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
+
+
+def cut_slices(
+    hounsfield: np.ndarray, lungs: np.ndarray, scan: dict[str, Any], settings: config.Scans
+) -> tuple[np.ndarray, pd.DataFrame]:
+    """Axial slices of a scan as images.
+
+    hounsfield, lungs: [Z, Y, X]. scan: its row of the scan table. `settings.slices_per_scan` slices lie evenly over the
+    central 80% of the lungs' height (one: in the middle), or over the central half of the volume where `lung_check`
+    says that the lungs were not found; fewer where there are fewer slices than that.
+    Returns float32 [n, channels, size, size], `settings.window` as 0 to 1, front at the top and the patient's left on
+    the right, and manifest rows, whose spacing is that of the images.
+    """
+    heights = np.flatnonzero(lungs.any((1, 2))) if not scan["lung_check"] else np.arange(len(hounsfield))
+    share = CENTRAL_LUNGS if not scan["lung_check"] else CENTRAL_VOLUME
+    margin = (heights[-1] - heights[0]) * (1 - share) / 2
+    parts = np.linspace(0, 1, settings.slices_per_scan) if settings.slices_per_scan > 1 else np.array([0.5])
+    chosen = np.unique(np.rint(heights[0] + margin + parts * (heights[-1] - heights[0] - 2 * margin)).astype(int))
+    low, high = settings.window
+    grey = ((hounsfield[chosen].astype(np.float32) - low) / (high - low)).clip(0, 1)
+    images = np.stack([fit_square(plane[None], settings.image_size) for plane in grey])
+    rows = pd.DataFrame({"image_id": [f"{scan['scan_id']}-z{z}" for z in chosen]}).assign(
+        patient_id=scan["patient_id"],
+        label=settings.label,
+        source=scan["scan_id"],
+        data=scan["data"],
+        spacing_mm=scan["spacing_mm"] * max(hounsfield.shape[1:]) / settings.image_size,
+    )
+    rows = rows.reindex(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)
+    return np.repeat(images, settings.channels, axis=1), rows

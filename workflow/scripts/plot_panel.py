@@ -1,0 +1,21 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]):
+    from scangan.data.images import scale_images
+    from scangan.data.split import read_parts
+    from scangan.data.store import read_image_sets
+    from scangan.report.gan_figures import images_by_class, side_by_side
+
+    facts = snakemake.params.study
+    columns = {}
+    for gan in snakemake.params.gans["gans"]:
+        images, manifests = (
+            [path for path in paths if f"/synthetic/{gan}/" in path]
+            for paths in (snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
+        )
+        columns[gan] = read_image_sets(images, manifests)
+    largest = max(images.images.shape[-1] for images in columns.values())
+    real = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
+    columns = {"real": scale_images(real, largest), **columns}
+    columns = {title: images_by_class(images) for title, images in columns.items()}
+    side_by_side(columns, snakemake.output.panel, facts["data"], facts["scale"], facts["study"])

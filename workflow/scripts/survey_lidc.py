@@ -1,0 +1,9 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]):
+    from scangan.data.lidc import lidc_distributions
+    from scangan.data.store import atomic
+
+    for table, target in zip(lidc_distributions(), snakemake.output, strict=True):
+        with atomic(target) as path:
+            table.to_csv(path, index=False)
