@@ -1,6 +1,6 @@
-"""What the engine and the workflow cost, each beside what a user would have instead, in one run, as ratios.
+"""What engine, ingestion and workflow cost, each beside what a user would have instead, in one run, as ratios.
 
-make bench          both
+make bench          all
 python benchmarks/run.py --only step
 """
 
@@ -20,8 +20,9 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from benchmarks.ingest import compare_ingestion  # noqa: E402
 from scangan.config import Gan  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.training.adversarial import make_fabric, train_gan  # noqa: E402
@@ -34,7 +35,7 @@ IMAGES, BATCH = 72, 16
 def plain_loop(images: torch.Tensor, width: int, penalised: bool, device: torch.device) -> float:
     """Seconds for STEPS steps of the plainest PyTorch loop of the same networks."""
     torch.manual_seed(0)
-    generator, discriminator = (network.to(device) for network in build("dcgan32", width, 1))
+    generator, discriminator = (network.to(device) for network in build("dcgan32", 1, 32, base_width=width))
     optimizers = [
         torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in (generator, discriminator)
     ]
@@ -140,9 +141,11 @@ def measure_overhead() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["step", "overhead"])
+    parser.add_argument("--only", choices=["step", "ingest", "overhead"])
     chosen = parser.parse_args().only
     if chosen in (None, "step"):
         compare_steps()
+    if chosen in (None, "ingest"):
+        compare_ingestion()
     if chosen in (None, "overhead"):
         measure_overhead()
