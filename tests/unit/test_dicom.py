@@ -623,12 +623,6 @@ def test_identifiers(tmp_path):
     assert {"Roe", "Richard"} <= finding.identifiers
 
 
-def test_threads_find_the_same(tmp_path):
-    write_series(tmp_path, random_hounsfield(30))
-    files = list_files(tmp_path)
-    assert find_series(files, tmp_path) == find_series(files, tmp_path, threads=4)
-
-
 def test_list_files(tmp_path):
     for name in ("b/2", "a", "b/.hidden", ".cache/3"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -13,7 +13,6 @@ import re
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -181,14 +180,12 @@ def list_files(root: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())  # no broken links, no pipes
 
 
-def find_series(
-    files: Sequence[Path], root: Path, modality: str = "CT", threads: int = 1
-) -> tuple[list[Series], list[Finding]]:
+def find_series(files: Sequence[Path], root: Path, modality: str = "CT") -> tuple[list[Series], list[Finding]]:
     """Group files by SeriesInstanceUID, from their headers alone.
 
-    files: all below `root`. modality: `CT` or `MR`. threads: more than one helps where opening a file takes long
-    (network); parsing gains nothing. Returns the series, ordered by uid, and, ordered by source, the files that belong
-    to none: no DICOM, damaged, of another modality or kind, localizers, copies of a file, several patients in a series.
+    files: all below `root`. modality: `CT` or `MR`. Returns the series, ordered by uid, and, ordered by source, the
+    files that belong to none: no DICOM, damaged, of another modality or kind, localizers, copies of a file, several
+    patients in a series.
     """
 
     def reject(header: _Header, rejected: ScanRejected) -> None:
@@ -198,8 +195,8 @@ def find_series(
 
     findings, by_series = [], defaultdict(list)
     known = {}
-    with _quiet(), ThreadPoolExecutor(threads) as pool:
-        for header in pool.map(lambda file: _inspect(file, modality, known), files):
+    with _quiet():
+        for header in (_inspect(file, modality, known) for file in files):
             if header.rejected:
                 reject(header, header.rejected)
             else:

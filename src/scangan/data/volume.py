@@ -5,6 +5,7 @@ The frame is LPS (x to the patient's left, y to the back, z to the head) in mm, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,12 +94,12 @@ def _scale(
     across, down, through = (float(factor) * (1 + 1e-12) for factor in factors)
     slices, rows, columns = voxels.shape
     # Filled chunk by chunk: a list of results, joined, would take the memory twice.
-    planes = torch.empty(slices, int(rows * down), int(columns * across))
+    planes = _empty((slices, int(rows * down), int(columns * across)), np.float32)
     step = max(1, CHUNK_VOXELS // (rows * columns))
     for chunk, target in zip(torch.from_numpy(voxels).split(step), planes.split(step), strict=True):
         target[:] = _interpolate(chunk[:, None].float(), (down, across), antialias)[:, 0]
     flat = planes.view(slices, -1)
-    scaled = torch.empty(int(slices * through), flat.shape[1], dtype=torch.int16)
+    scaled = _empty((int(slices * through), flat.shape[1]), np.int16)
     step = max(1, CHUNK_VOXELS // slices)
     for chunk, target in zip(flat.split(step, dim=1), scaled.split(step, dim=1), strict=True):
         target[:] = _interpolate(chunk[None, None], (through, 1.0), antialias)[0, 0].round_()
@@ -106,6 +107,11 @@ def _scale(
     to_old = np.diag([*(1 / factors), 1])
     to_old[:3, 3] = 0.5 / factors - 0.5
     return scaled.view(-1, *planes.shape[1:]).numpy(), affine @ to_old
+
+
+def _empty(shape: Sequence[int], dtype: type) -> torch.Tensor:
+    """Unset memory by way of NumPy, which asks for huge pages, where torch's own would be faulted in by 4 KiB."""
+    return torch.from_numpy(np.empty(shape, dtype))
 
 
 def _interpolate(images: torch.Tensor, factors: tuple[float, float], antialias: bool) -> torch.Tensor:
@@ -143,7 +149,7 @@ def _sample(voxels: np.ndarray, affine: np.ndarray, spacing_mm: float, outside: 
     )
     plane = along_y[:, None] + along_x + torch.from_numpy(start).float()
     source = torch.from_numpy(voxels).float()[None, None]
-    sampled = torch.empty(*size[::-1].tolist(), dtype=torch.int16)
+    sampled = _empty(size[::-1].tolist(), np.int16)
     step = max(1, CHUNK_VOXELS // int(size[0] * size[1]))
     for offsets, target in zip(along_z.split(step), sampled.split(step), strict=True):
         positions = plane + offsets[:, None, None]
