@@ -100,13 +100,24 @@ class ChestPhantom(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
+class CovidCtPhantom(Section):
+    """The stand-in for the COVID-CT set, in its layout, rendered when the data root is null."""
+
+    renderer: Literal["covid_ct"] = Field(description="which phantom is rendered")
+    images: Annotated[int, Field(ge=24)] = Field(746, description="images in all, of both classes")
+    image_size: Annotated[int, Field(ge=48, le=1024)] = Field(
+        256, description="edge of a rendered slice, about, pixels"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
+
+
 class Images(Section):
     """Images in files: where they lie and how they are read."""
 
-    reader: Literal["labelled_images", "image_folder"] = Field(
+    reader: Literal["labelled_images", "image_folder", "covid_ct"] = Field(
         "image_folder",
         description="`labelled_images`: a CSV of id and label beside a folder of images (Kaggle head CT); "
-        "`image_folder`: one folder a class",
+        "`image_folder`: one folder a class; `covid_ct`: the COVID-CT set's folders, split files and patients",
     )
     root: Name = Field(description="key of `data_roots` that holds the folder")
     labels: str = Field("labels.csv", description="`labelled_images`: the CSV, relative to the root")
@@ -119,6 +130,9 @@ class Images(Section):
         description="class name: its value in the label column, or its folder's name; two classes"
     )
     image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
+    fit: Literal["pad", "stretch"] = Field(
+        "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"
+    )
     channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: colour")
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
 
@@ -181,6 +195,11 @@ class Split(Section):
     file: ExistingFile | None = Field(
         None, description="your own split: a CSV of image_id, split; replaces the shuffle"
     )
+    method: Literal["by_patient", "official"] = Field(
+        "by_patient",
+        description="`by_patient`: the shuffle, which keeps each patient's images together; `official`: the parts that "
+        "the data set brings (`covid_ct`), whose patients may be in several of them, which is counted",
+    )
 
     @property
     def is_counts(self) -> bool:
@@ -194,6 +213,8 @@ class Split(Section):
                 f"train, validation, test: found {parts[0]}, {parts[1]}, {parts[2]}, "
                 "allowed: three whole numbers, or three fractions that add up to 1"
             )
+        if self.file is not None and self.method != "by_patient":
+            raise ValueError(f"method: found {self.method} beside a file, allowed: by_patient, or no file")
         return self
 
 
@@ -206,10 +227,31 @@ class GradientPenalty(Section):
     weight: Annotated[float, Field(ge=0)] = Field(10.0, description="its weight (lambda; gamma for R1)")
 
 
+class DiffAugment(Section):
+    """Differentiable augmentation of all that D sees (Zhao 2020), against overfitting to few images."""
+
+    kinds: list[Literal["color", "translation", "cutout"]] = Field([], description="what is varied; none: off")
+    probability: Fraction = Field(
+        1.0, description="share of the images that each of them changes; with a target, where it begins"
+    )
+    adaptive_target: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="the probability follows D's overfitting: D's mean sign on real images is held here (ADA, Karras "
+        "2020: 0.6); null: it stays",
+    )
+    adaptive_images: Positive = Field(500_000, description="images in which the probability can go from 0 to 1")
+
+    @model_validator(mode="after")
+    def _target_has_kinds(self) -> DiffAugment:
+        if self.adaptive_target is not None and not self.kinds:
+            raise ValueError("kinds: found none beside an adaptive_target, allowed: color | translation | cutout")
+        return self
+
+
 class Gan(Section):
     """One generative network and its training; one such network is trained for each class."""
 
-    model: Literal["dcgan32", "simple_ct_gan"] = Field(
+    model: Literal["dcgan32", "dcgan224", "simple_ct_gan"] = Field(
         description="the network, named after its file in `scangan.models`"
     )
     weights_of: Name | None = Field(
@@ -245,6 +287,12 @@ class Gan(Section):
     )
     label_inversion: bool = Field(False, description="train D with real = 0 and generated = 1")
     noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
+    random_crop: tuple[Fraction, Fraction] | None = Field(
+        None,
+        description="least and greatest share of its area that a random resized crop keeps of a real image; null: none",
+    )
+    horizontal_flip: bool = Field(False, description="mirror half of the real images left to right")
+    diffaugment: DiffAugment = Field(DiffAugment(), description="differentiable augmentation")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="number format of training")
     sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of weights, order and noise")
@@ -254,6 +302,13 @@ class Gan(Section):
         if (self.epochs is None) == (self.weights_of is None):
             found = "null" if self.epochs is None else f"both {self.epochs} and weights_of"
             raise ValueError(f"epochs: found {found}, allowed: a whole number, or weights_of in its place")
+        if self.random_crop is not None and not 0 < self.random_crop[0] <= self.random_crop[1]:
+            found = ", ".join(f"{share:g}" for share in self.random_crop)
+            raise ValueError(f"random_crop: found {found}, allowed: a share above 0, and one at least as large")
+        if self.diffaugment.adaptive_target is not None and self.loss == "wasserstein":
+            raise ValueError(
+                "diffaugment.adaptive_target: found one, allowed: null with loss wasserstein, which has no sign"
+            )
         if self.kernel_size is not None and self.model != "simple_ct_gan":
             raise ValueError(f"kernel_size: found {self.kernel_size}, allowed: null for {self.model}")
         return self
@@ -291,7 +346,7 @@ class Classifier(Section):
     """The experiment: the same network trained on each arm, for several seeds, with the same number of steps."""
 
     positive: Name = Field(description="the class that counts as positive (sensitivity)")
-    backbone: Literal["resnet50", "efficientnet-lite0"] = Field("resnet50", description="the network")
+    backbone: Literal["resnet50", "densenet169", "efficientnet-lite0"] = Field("resnet50", description="the network")
     pretrained: str = Field(
         "none",
         description="`imagenet` (torchvision's weights: downloaded, or a file), `efficientnet-lite0` (ImageNet weights "
@@ -342,6 +397,13 @@ class Classifier(Section):
         return self.model_dump(mode="json", exclude=unread)
 
 
+class Judge(Section):
+    """What the classifiers of the arm `real` say of synthetic images of the positive class."""
+
+    sets: Positive = Field(10, description="sets of synthetic images, of each network")
+    images: Positive = Field(100, description="images in a set")
+
+
 class Fidelity(Section):
     """How close synthetic images are to real ones, and whether they are copies."""
 
@@ -372,7 +434,7 @@ class Study(Section):
     """One study: data, split, networks, synthesis, classifier, evaluation."""
 
     data: Annotated[Images | Scans, Field(discriminator="reader")]
-    phantom: Annotated[HeadCtPhantom | ChestPhantom, Field(discriminator="renderer")] | None = Field(
+    phantom: Annotated[HeadCtPhantom | ChestPhantom | CovidCtPhantom, Field(discriminator="renderer")] | None = Field(
         None, description="stand-in when the data root is null; null: a root is required"
     )
     split: Split = Split()
@@ -382,6 +444,7 @@ class Study(Section):
     )
     synthesis: Synthesis
     classifier: Classifier | None = Field(None, description="the experiment; null: images only")
+    judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     fidelity: Fidelity = Fidelity()
     evaluation: Evaluation = Evaluation()
 
@@ -413,8 +476,23 @@ class Study(Section):
             if gan.weights_of is not None:
                 self._check(f"gan.{name}.weights_of", gan.weights_of, trained)
                 self._check(f"gan.{name}.model", gan.model, [self.gan[gan.weights_of].model])
-        if self.phantom is not None and isinstance(self.data, Scans) != isinstance(self.phantom, ChestPhantom):
-            fitting = "chest" if isinstance(self.data, Scans) else "head_ct"
+        if self.judge is not None:
+            if self.classifier is None or "real" not in self.classifier.arms:
+                raise ValueError("judge: found one, allowed: null without a classifier's arm `real`")
+            if "real" in self.gan:
+                raise ValueError(
+                    "gan.real: found with a judge, whose table calls the test images so; allowed: another name"
+                )
+            wanted = self.judge.sets * self.judge.images
+            if wanted > self.synthesis.images_per_class:
+                raise ValueError(
+                    f"judge: found {self.judge.sets} sets of {self.judge.images}, "
+                    f"allowed: {self.synthesis.images_per_class} images at most (synthesis.images_per_class)"
+                )
+        if self.split.method == "official" and self.data.reader != "covid_ct":
+            raise ValueError(f"split.method: found official, allowed: by_patient with {self.data.reader}")
+        if self.phantom is not None:
+            fitting = {"ct_slices": "chest", "covid_ct": "covid_ct"}.get(self.data.reader, "head_ct")
             self._check("phantom.renderer", self.phantom.renderer, [fitting])
         return self
 

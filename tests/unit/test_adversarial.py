@@ -34,7 +34,16 @@ VALUES = {
     "sample_rows": 4,
     "noisy_labels": 0.1,
     "gradient_penalty": {"kind": "dragan", "weight": 1.0},
+    "random_crop": [0.5, 1.0],
+    "horizontal_flip": True,
+    "diffaugment": {
+        "kinds": ["color", "translation", "cutout"],
+        "probability": 0.3,
+        "adaptive_target": 0.2,
+        "adaptive_images": 150,
+    },
 }
+NO_AUGMENTATION = {"random_crop": None, "horizontal_flip": False, "diffaugment": {}}
 
 
 def train(folder=None, images=IMAGES, checkpoint_seconds=0.0, **values):
@@ -238,11 +247,20 @@ VARIANTS = {
     "plain": {"gradient_penalty": {"kind": "none"}},
     "rmsprop": {"optimizer": "rmsprop"},
     "two discriminator steps": {"discriminator_steps": 2, "epochs": 16},
-    "wasserstein": {"loss": "wasserstein", "gradient_penalty": {"kind": "wgan-gp"}, "noisy_labels": 0.0},
+    "wasserstein": {
+        "loss": "wasserstein",
+        "gradient_penalty": {"kind": "wgan-gp"},
+        "noisy_labels": 0.0,
+        "diffaugment": VALUES["diffaugment"] | {"adaptive_target": None},  # a critic's output has no sign
+    },
     "r1, inverted labels": {"gradient_penalty": {"kind": "r1"}, "label_inversion": True},
     "no average": {"ema_decay": 0.0},
     "weight decay": {"weight_decay": 0.01},
     "bf16-mixed": {"precision": "bf16-mixed"},
+    "no augmentation": NO_AUGMENTATION,
+    "augmentation of one probability": {"diffaugment": {"kinds": ["translation"], "probability": 0.5}},
+    "adaptive, inverted labels": {"label_inversion": True},
+    "adaptive, two discriminator steps": {"discriminator_steps": 2, "epochs": 16},
 }
 
 
@@ -295,8 +313,11 @@ def test_history_samples_and_steps(uninterrupted):
         "d_real",
         "d_fake",
         "loss_g",
+        "augment_probability",
         "images_per_second",
     ]
+    assert history.augment_probability.between(0, 1).all()
+    assert history.augment_probability.nunique() > 2
     assert history.step.tolist() == list(range(3, STEPS + 1, 3))
     assert history.epoch.tolist() == list(range(1, 9))
     assert (history.images_per_second > 0).all()
@@ -327,6 +348,7 @@ def test_the_generator_learns_the_shape_of_the_data():
     images[:, :, 8:20, 10:22] = 0.1
     images += np.random.default_rng(0).normal(0, 0.02, images.shape).astype(np.float32)
     trained = train(
+        **NO_AUGMENTATION,
         images=images.clip(0, 1),
         base_width=4,
         batch_size=8,
@@ -342,6 +364,81 @@ def test_the_generator_learns_the_shape_of_the_data():
     likeness = [np.corrcoef(mean_image, images.mean(axis=0).ravel())[0, 1] for mean_image in mean_images]
     assert likeness[0] < 0.3
     assert likeness[-1] > 0.6
+
+
+# Augmentation.
+
+WHITE = np.ones((12, 1, 32, 32), np.float32)
+
+
+def images_shown(monkeypatch, images=WHITE, **values):
+    """What the losses of D (real, fake) and of G (fake) are given at the first step."""
+    shown = {}
+    for name in ("discriminator_losses", "generator_losses"):
+        whole = getattr(adversarial.AdversarialTraining, name)
+
+        def watched(training, *images, name=name, whole=whole):
+            shown.setdefault(name, images)
+            return whole(training, *images)
+
+        monkeypatch.setattr(adversarial.AdversarialTraining, name, watched)
+    train(images=images, **NO_AUGMENTATION | {"epochs": 1} | values)
+    return *shown["discriminator_losses"], *shown["generator_losses"]
+
+
+def test_without_augmentation_the_images_are_shown_as_they_are(monkeypatch):
+    low, high = dcgan32.OUTPUT_RANGE
+    real, fake, fake_for_g = images_shown(monkeypatch, IMAGES)
+    expected = torch.from_numpy(IMAGES)[ShuffledBatches(12, 4, seed=0).batch(0)] * (high - low) + low
+    assert torch.equal(real, expected)
+    assert torch.equal(fake, fake_for_g)
+
+
+def test_real_and_generated_images_are_augmented_for_both_networks(monkeypatch):
+    low, _ = dcgan32.OUTPUT_RANGE
+    shown = images_shown(monkeypatch, diffaugment={"kinds": ["cutout"]})
+    for images in shown:
+        removed = (images == low).sum(dim=(1, 2, 3))
+        assert ((removed >= 8 * 8) & (removed <= 16 * 16)).all()
+    _, fake, fake_for_g = shown
+    assert not torch.equal(fake, fake_for_g)
+    assert fake_for_g.requires_grad
+    assert not fake.requires_grad
+
+
+def test_a_probability_of_nothing_shows_the_images_as_they_are(monkeypatch):
+    real, *_ = images_shown(monkeypatch, diffaugment={"kinds": ["cutout", "color", "translation"], "probability": 0})
+    assert (real == dcgan32.OUTPUT_RANGE[1]).all()
+
+
+def test_crop_and_flip_are_of_the_real_images(monkeypatch):
+    ramp = np.linspace(0, 1, 32, dtype=np.float32) * WHITE
+    slope = 2 / 31
+    real, *_ = images_shown(monkeypatch, ramp, batch_size=12, random_crop=[0.25, 0.5], horizontal_flip=True)
+    slopes = real[:, 0, 16, 5:-5].diff().mean(1)
+    # A rectangle of this area is between sqrt(0.25 * 3/4) and sqrt(0.5 * 4/3) of the edge wide.
+    assert (slopes.abs() > slope * 0.43).all()
+    assert (slopes.abs() < slope * 0.82).all()
+    assert slopes.min() < 0 < slopes.max()
+
+
+@pytest.mark.parametrize(("sign", "inverted", "rises"), [(1, False, True), (1, True, False), (-1, True, True)])
+def test_the_probability_rises_when_d_knows_its_training_images(monkeypatch, sign, inverted, rises):
+    whole = adversarial.AdversarialTraining.discriminator_losses
+
+    def always_sure(training, real, fake):
+        return whole(training, real, fake) | {"sign_real": torch.tensor(float(sign))}
+
+    monkeypatch.setattr(adversarial.AdversarialTraining, "discriminator_losses", always_sure)
+    adaptive = {"kinds": ["cutout"], "probability": 0.5, "adaptive_target": 0.6, "adaptive_images": 400}
+    history = train(label_inversion=inverted, diffaugment=adaptive).history
+    # By 4 minibatches of 4 images of 400 at a time, and a row is the mean of three steps.
+    moved = np.array([step // 4 * 16 / 400 for step in range(1, STEPS + 1)]).reshape(-1, 3).mean(1)
+    np.testing.assert_allclose(history.augment_probability, 0.5 + moved if rises else 0.5 - moved, atol=1e-6)
+
+
+def test_only_an_adaptive_probability_is_in_the_history():
+    assert "augment_probability" not in train(epochs=1, diffaugment={"kinds": ["color"]}).history
 
 
 # What goes wrong.
@@ -535,6 +632,6 @@ def test_two_processes_train_one_network_and_resume_it(tmp_path):
     assert "stopped by a signal at step 12" in first["message"]
     (weights, history), (weights_resumed, history_resumed) = first["whole"], first["resumed"]
     assert all(torch.equal(tensor, weights_resumed[name]) for name, tensor in weights.items())
-    for name in ("loss_d", "loss_g", "penalty"):
+    for name in ("loss_d", "loss_g", "penalty", "augment_probability"):
         assert np.isfinite(history[name]).all()
         assert history[name] == history_resumed[name] == second["whole"][1][name]

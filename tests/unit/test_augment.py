@@ -1,10 +1,20 @@
-"""The classical augmentation against closed forms."""
+"""The classical augmentation, random crops and flips against closed forms."""
+
+import math
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from scangan.config import Classical
-from scangan.training.augment import ClassicalAugmentation, affine_matrices, warp
+from scangan.training.augment import (
+    ClassicalAugmentation,
+    affine_matrices,
+    crop_matrices,
+    random_horizontal_flip,
+    random_resized_crop,
+    warp,
+)
 
 OFF = {"horizontal_flip": False, "vertical_flip": False, "rotation_degrees": 0, "shift": 0, "shear": 0, "zoom": 0}
 
@@ -96,3 +106,90 @@ def test_shifts_stay_in_their_range():
     assert rows.abs().max() <= 3.3 + 1e-3
     assert rows.max() > 2.5
     assert rows.min() < -2.5
+
+
+# Random resized crops and flips.
+
+
+def crop(images, left, top, width, height):
+    rectangle = (torch.full((len(images),), value) for value in (left, top, width, height))
+    return warp(images, crop_matrices(*rectangle), padding="border")
+
+
+@pytest.mark.parametrize("size", [32, 31, 224])
+def test_a_crop_of_the_full_area_is_the_identity(size):
+    images = torch.rand(2, 1, size, size)
+    torch.testing.assert_close(crop(images, 0.0, 0.0, 1.0, 1.0), images, atol=1e-4, rtol=0)
+    # No other proportions than those of the image fit.
+    torch.testing.assert_close(random_resized_crop(images, (1.0, 1.0)), images, atol=1e-4, rtol=0)
+
+
+def test_a_crop_is_cutting_out_and_resizing(images):
+    resized = F.interpolate(images[:, :, 4:28, 8:24], (32, 32), mode="bilinear", align_corners=False)
+    # At its rim a crop is blended with the pixels beside it, which a cut image does not have.
+    inner = slice(1, -1)
+    torch.testing.assert_close(
+        crop(images, 8 / 32, 4 / 32, 16 / 32, 24 / 32)[:, :, inner, inner], resized[:, :, inner, inner]
+    )
+
+
+def test_a_crop_at_the_border_has_no_dark_rim(images):
+    resized = F.interpolate(images[:, :, :16, :16], (32, 32), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(crop(images, 0.0, 0.0, 0.5, 0.5)[:, :, :-1, :-1], resized[:, :, :-1, :-1])
+    white = torch.ones(200, 1, 32, 32)
+    torch.testing.assert_close(random_resized_crop(white, (0.08, 1.0)), white)
+
+
+def random_rectangles(area, count=4000):
+    """Left, top, width and height [count], in edges, found again from crops of two ramps."""
+    middles = (torch.arange(32) + 0.5) / 32
+    ramps = torch.stack([middles.expand(32, 32), middles[:, None].expand(32, 32)]).expand(count, -1, -1, -1)
+    crops = random_resized_crop(ramps, area, torch.Generator().manual_seed(0)).double()
+    width, height = (32 * crops[:, 0, 16, 8:24].diff().mean(1), 32 * crops[:, 1, 8:24, 16].diff().mean(1))
+    left, top = crops[:, 0, 16, 16] - width * 16.5 / 32, crops[:, 1, 16, 16] - height * 16.5 / 32
+    return left, top, width, height
+
+
+@pytest.mark.parametrize("area", [(0.3, 0.5), (0.08, 1.0)])
+def test_the_area_of_a_random_crop_is_uniform_in_its_range(area):
+    _, _, width, height = random_rectangles(area)
+    least, greatest = area
+    quantiles = torch.linspace(0, 1, 11, dtype=torch.float64)
+    found = torch.quantile(width * height, quantiles)
+    torch.testing.assert_close(found, least + (greatest - least) * quantiles, atol=0.02, rtol=0)
+
+
+def test_its_proportions_are_log_uniform_and_its_place_uniform():
+    left, top, width, height = random_rectangles((0.3, 0.5))
+    quantiles = torch.linspace(0, 1, 11, dtype=torch.float64)
+    proportions = torch.quantile(torch.log(width / height), quantiles)
+    torch.testing.assert_close(proportions, (2 * quantiles - 1) * math.log(4 / 3), atol=0.02, rtol=0)
+    for start, length in ((left, width), (top, height)):
+        torch.testing.assert_close(torch.quantile(start / (1 - length), quantiles), quantiles, atol=0.03, rtol=0)
+
+
+def test_a_random_crop_lies_within_the_image():
+    left, top, width, height = random_rectangles((0.5, 1.0))
+    for start, length in ((left, width), (top, height)):
+        assert start.min() > -1e-5
+        assert (start + length).max() < 1 + 1e-5
+    assert torch.log(width / height).abs().max() < math.log(4 / 3) + 1e-4
+
+
+@pytest.mark.parametrize("size", [(32, 32), (31, 17)])
+def test_a_horizontal_flip_mirrors_half_of_the_images_exactly(size):
+    images = torch.rand(200, 3, *size)
+    flipped = random_horizontal_flip(images, torch.Generator().manual_seed(0))
+    mirrored = (flipped == torch.flip(images, [3])).flatten(1).all(1)
+    unchanged = (flipped == images).flatten(1).all(1)
+    assert torch.equal(mirrored, ~unchanged)
+    assert 80 < mirrored.sum() < 120
+    assert torch.equal(random_horizontal_flip(images, torch.Generator().manual_seed(0)), flipped)
+
+
+def test_every_image_has_a_crop_of_its_own_and_the_seed_repeats_it():
+    images = torch.rand(1, 1, 32, 32).expand(8, -1, -1, -1)
+    first, again, other = (random_resized_crop(images, (0.2, 0.8), torch.Generator().manual_seed(s)) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len({image.sum().item() for image in first}) == 8

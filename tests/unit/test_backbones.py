@@ -1,5 +1,7 @@
 """The classifiers' networks and their pretrained weights."""
 
+import re
+
 import pytest
 import safetensors.torch
 import torch
@@ -36,7 +38,13 @@ def test_the_small_stem_sees_sixteen_times_the_pixels():
 
 @pytest.mark.parametrize(
     ("backbone", "stem", "size"),
-    [("resnet50", "imagenet", 31), ("resnet50", "small", 7), ("efficientnet-lite0", "small", 15)],
+    [
+        ("resnet50", "imagenet", 31),
+        ("resnet50", "small", 7),
+        ("densenet169", "imagenet", 31),
+        ("densenet169", "small", 7),
+        ("efficientnet-lite0", "small", 15),
+    ],
 )
 def test_too_small_images_are_refused(backbone, stem, size):
     with pytest.raises(ConfigError, match=f"image_size: found {size}, allowed: at least {size + 1} "):
@@ -124,20 +132,91 @@ def test_missing_weights(tmp_path):
         build(pretrained=tmp_path / "absent.pth")
 
 
-def test_pretrained_weights_need_the_imagenet_stem(tmp_path):
+@pytest.mark.parametrize("backbone", ["resnet50", "densenet169"])
+def test_pretrained_weights_need_the_imagenet_stem(tmp_path, backbone):
     with pytest.raises(ConfigError, match="stem: found small, allowed: imagenet"):
-        build(pretrained=tmp_path / "any.pth", stem="small")
+        build(backbone, pretrained=tmp_path / "any.pth", stem="small")
 
 
-def test_a_failed_download_says_what_to_do(monkeypatch):
-    from torchvision.models import ResNet50_Weights
+@pytest.mark.parametrize(("backbone", "name"), [("resnet50", "ResNet50"), ("densenet169", "DenseNet169")])
+def test_a_failed_download_says_what_to_do(monkeypatch, backbone, name):
+    from torchvision import models
 
     def offline(self, **options):
-        raise OSError("no route to host")
+        raise OSError(f"no route to {self}")
 
-    monkeypatch.setattr(ResNet50_Weights, "get_state_dict", offline)
-    with pytest.raises(DataError, match=r"\(no route to host\); give a weights file, or efficientnet-lite0, or none"):
-        build(pretrained="imagenet")
+    monkeypatch.setattr(getattr(models, f"{name}_Weights"), "get_state_dict", offline)
+    tried = rf"\(no route to {name}_Weights\.IMAGENET1K_V1\); give a weights file, or efficientnet-lite0, or none"
+    with pytest.raises(DataError, match=tried):
+        build(backbone, pretrained="imagenet")
+
+
+@pytest.fixture(scope="module")
+def densenet_weights():
+    """A state dict as torchvision writes it today, with 1000 classes."""
+    from torchvision.models import densenet169
+
+    torch.manual_seed(8)
+    return densenet169(weights=None).state_dict()
+
+
+def as_published(weights):
+    """The names in torchvision's files: `norm.1` for `norm1` in the dense layers, and no counters."""
+    rename = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])")
+    return {rename.sub(r"\1.\2", key): value for key, value in weights.items() if "num_batches" not in key}
+
+
+def test_densenet169_is_the_published_one():
+    """Torchvision's count, 14,149,480, less that of 999 classes."""
+    model = build("densenet169", channels=3, dropout=0.3)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 14_149_480 - 999 * 1665
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2,)
+    dropout, last = model.network.classifier
+    assert (dropout.p, last.out_features, last.bias.item()) == (0.3, 1, 0)
+
+
+def test_densenet169s_small_stem_sees_sixteen_times_the_pixels():
+    model = build("densenet169", stem="small", image_size=8).eval()
+    features = model.network.features
+    assert features.pool0(features.conv0(torch.rand(1, 1, 32, 32))).shape == (1, 64, 32, 32)
+    assert model(torch.rand(1, 1, 8, 8)).shape == (1,)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_densenet169s_weights_keep_their_meaning_under_old_names(tmp_path, densenet_weights, published):
+    from torchvision.models import densenet169
+
+    path = tmp_path / "weights.pth"
+    weights = as_published(densenet_weights) if published else densenet_weights
+    assert ("features.denseblock1.denselayer1.norm.1.weight" in weights) == published
+    torch.save(weights, path)
+    model = build("densenet169", path, channels=3).eval()
+    reference = densenet169(weights=None).eval()
+    reference.load_state_dict(densenet_weights)
+    images = torch.rand(2, 3, 32, 32)
+    normalised = (images - model.mean) / model.std
+    torch.testing.assert_close(model.network.features(normalised), reference.features(normalised))
+    assert model.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    assert model.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+
+
+def test_a_grey_densenet169_equals_the_grey_image_three_times(tmp_path, densenet_weights):
+    path = tmp_path / "weights.pth"
+    torch.save(as_published(densenet_weights), path)
+    grey, colour = (build("densenet169", path, channels=channels).eval() for channels in (1, 3))
+    assert grey.network.features.conv0.in_channels == 1
+    colour.network.classifier.load_state_dict(grey.network.classifier.state_dict())
+    colour.mean.fill_(grey.mean.item())
+    colour.std.fill_(grey.std.item())
+    images = torch.rand(3, 1, 64, 64)
+    torch.testing.assert_close(grey(images), colour(images.repeat(1, 3, 1, 1)), atol=1e-4, rtol=1e-4)
+
+
+def test_a_missing_weight_of_densenet169_is_named(tmp_path, densenet_weights):
+    path = tmp_path / "w.pth"
+    torch.save(without(as_published(densenet_weights), "features.denseblock4.denselayer32.conv.2.weight"), path)
+    with pytest.raises(DataError, match=r"w\.pth: features\.denseblock4\.denselayer32\.conv2\.weight: missing"):
+        build("densenet169", path)
 
 
 def test_efficientnet_lite0_knows_imagenet():

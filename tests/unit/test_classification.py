@@ -59,6 +59,7 @@ def test_weighted_metrics_are_those_of_scikit_learn():
             "accuracy": reference.accuracy_score(y, p >= 0.5),
             "sensitivity": reference.recall_score(y, p >= 0.5),
             "specificity": reference.recall_score(~y, p < 0.5),
+            "f1": reference.f1_score(y, p >= 0.5),
             "auc": reference.roc_auc_score(y, p),
             "brier": reference.brier_score_loss(y, p),
             "expected_calibration_error": sum(abs(part["y"].mean() - part["p"].mean()) * len(part) for _, part in bins)
@@ -66,6 +67,14 @@ def test_weighted_metrics_are_those_of_scikit_learn():
         }
         for metric in METRICS:
             assert ours[metric][row, column] == pytest.approx(expected[metric]), metric
+
+
+def test_f1_without_a_true_positive_is_zero():
+    label = np.arange(6) < 2
+    never, wrongly = np.zeros(6), np.where(label, 0.1, 0.9)
+    ours = weighted_metrics(np.stack([never, wrongly]), label, np.ones((1, 6)))
+    expected = [reference.f1_score(label, p >= 0.5, zero_division=0) for p in (never, wrongly)]
+    assert ours["f1"][0].tolist() == expected == [0, 0]
 
 
 def test_scores_are_means_over_seeds_of_the_test_images_only():
@@ -156,7 +165,7 @@ def test_p_values_are_uniform_under_the_null_and_small_under_an_effect():
         null.append(list(permutation_test(first, second, label, patient, signs).values()))
     for _ in range(5):
         first, second = simulate(rng, label, 5.0), simulate(rng, label, 0.0)
-        effect.append(permutation_test(first, second, label, patient, signs)["auc"])
+        effect += [permutation_test(first, second, label, patient, signs)[metric] for metric in ("f1", "auc")]
     null = np.array(null)
     assert ((null <= 0.05).mean(axis=0) <= 0.1).all()
     assert np.quantile(null[:, METRICS.index("auc")], [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)

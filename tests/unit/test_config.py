@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "config"
 DEFAULT = yaml.safe_load((CONFIG / "config.yaml").read_text())
 GAN = "studies.head_ct.gan.dcgan32"
+COVID = "studies.covid_ct"
 CT = "studies.simple_ct_gan.data"
 NAMES = "a name of letters, digits, - and _"
 GONE = object()
@@ -116,7 +117,28 @@ def test_null_may_come_as_text():
         (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce' or 'wasserstein'"),
         (f"{GAN}.label_inversion", "maybe", "found 'maybe' (str), allowed: true | false"),
         (f"{GAN}.gradient_penalty", "r1", "found 'r1' (str), allowed: a block of keys"),
-        (f"{GAN}.model", "stylegan", "model: found 'stylegan' (str), allowed: 'dcgan32' or 'simple_ct_gan'"),
+        (
+            f"{GAN}.model",
+            "stylegan",
+            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224' or 'simple_ct_gan'",
+        ),
+        (f"{GAN}.random_crop", [0, 1], "random_crop: found 0, 1, allowed: a share above 0, and one at least as large"),
+        (f"{GAN}.random_crop", [0.8, 0.5], "random_crop: found 0.8, 0.5, allowed: a share above 0"),
+        (f"{GAN}.diffaugment", {"kinds": ["colour"]}, "diffaugment.kinds.0: found 'colour' (str), allowed: 'color'"),
+        (f"{GAN}.diffaugment", {"adaptive_target": 0.6}, "diffaugment.kinds: found none beside an adaptive_target"),
+        (f"{COVID}.judge", {"sets": 99}, "judge: found 99 sets of 100, allowed: 100 images at most"),
+        (
+            f"{COVID}.classifier.arms",
+            ["synthetic"],
+            "judge: found one, allowed: null without a classifier's arm `real`",
+        ),
+        (f"{COVID}.gan.real", {"model": "dcgan32", "epochs": 1}, "gan.real: found with a judge"),
+        (
+            f"{COVID}.split.file",
+            __file__,
+            "split.method: found official beside a file, allowed: by_patient, or no file",
+        ),
+        ("studies.head_ct.split.method", "official", "split.method: found official, allowed: by_patient with labelled"),
         ("studies.head_ct.gan", {}, "studies.head_ct.gan: found {} (dict), allowed: at least 1 entry"),
         ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
         ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),
@@ -154,7 +176,7 @@ def test_null_may_come_as_text():
         (
             "studies.head_ct.data.reader",
             "dicom",
-            "studies.head_ct.data.reader: found 'dicom', allowed: labelled_images | image_folder | ct_slices",
+            "data.reader: found 'dicom', allowed: labelled_images | image_folder | covid_ct | ct_slices",
         ),
         (
             "studies.head_ct.phantom",

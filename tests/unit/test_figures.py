@@ -9,6 +9,7 @@ from scangan.data.store import ImageSet
 from scangan.report import style
 from scangan.report.classification_figures import reliability, roc_curves
 from scangan.report.gan_figures import _mosaic, images_by_class, side_by_side, training_curves
+from scangan.report.judge_figure import judged_sets
 
 
 @pytest.fixture
@@ -77,6 +78,35 @@ def test_training_curves(tmp_path, footers):
 def test_curves_of_classifiers(tmp_path, footers, predictions, draw):
     draw(predictions, "haemorrhage", tmp_path / "figure.png", "real", "custom", "2 seeds")
     check(tmp_path, footers, "real data, custom scale; 2 seeds")
+
+
+def judged(gans, sets=3):
+    shares = [(f"{gan}/covid", str(number + 1), (number + 1) / 10, 100) for gan in gans for number in range(sets)]
+    shares += [(f"{gan}/covid", "mean", 0.2, 100 * sets) for gan in gans]
+    shares += [("real/covid", "mean", 0.8, 98), ("real/other", "mean", 0.1, 105)]
+    table = pd.DataFrame(shares, columns=["variant", "set", "value", "images"])
+    return table.assign(ci_low=table["value"] - 0.05, ci_high=table["value"] + 0.1)
+
+
+@pytest.mark.parametrize("gans", [["plain"], ["plain", "augmented"], [f"gan{number}" for number in range(7)]])
+def test_judged_sets(tmp_path, footers, monkeypatch, gans):
+    drawn = []
+    savefig = style.Figure.savefig
+    monkeypatch.setattr(
+        style.Figure, "savefig", lambda self, *arguments: drawn.append(self) or savefig(self, *arguments)
+    )
+    judged_sets(judged(gans), tmp_path / "judge.png", "phantom", "demo", "covid_ct")
+    check(tmp_path, footers, "phantom data, demo scale; covid_ct")
+    (ax,) = drawn[0].axes
+    points = {line.get_label(): line.get_xydata() for line in ax.lines}
+    assert list(points.pop("real covid, 98 test images: 0.80")[:, 1]) == [0.8, 0.8]
+    assert list(points.pop("real other, 105 test images: 0.10")[:, 1]) == [0.1, 0.1]
+    assert list(points) == [f"{gan}/covid, mean: 0.20 [0.15, 0.30]" for gan in gans]
+    for each in points.values():
+        assert each[:, 1].tolist() == [0.1, 0.2, 0.3]
+        assert each[:, 0].round().tolist() == [1, 2, 3]
+    assert len({tuple(each[:, 0]) for each in points.values()}) == len(gans)  # side by side, none hides another
+    assert ax.get_xlabel() == "set of 100 synthetic images"
 
 
 def test_a_failed_figure_leaves_nothing(tmp_path, predictions):

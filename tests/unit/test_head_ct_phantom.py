@@ -36,7 +36,7 @@ def test_layout_is_the_real_one(phantom):
 
 
 def test_the_real_reader_takes_every_slice(phantom):
-    image_set, rejected = ingest_images(phantom, SETTINGS, "phantom")
+    image_set, rejected, _ = ingest_images(phantom, SETTINGS, "phantom")
     assert len(rejected) == 0
     assert image_set.images.shape == (60, 1, 32, 32)
     assert image_set.manifest.label.tolist() == ["haemorrhage"] * 30 + ["normal"] * 30

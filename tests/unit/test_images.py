@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from scangan.config import Images
-from scangan.data.images import fit_square, ingest_images, read_image, scale_images
+from scangan.data.images import fit_square, ingest_images, read_image, scale_images, stretch_square
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
 
@@ -44,7 +44,7 @@ def labels(cohort) -> list[str]:
 
 
 def rejected_of(cohort, **changes) -> list[tuple[str, str]]:
-    _, rejected = ingest_images(cohort, settings(**changes), "real")
+    _, rejected, _ = ingest_images(cohort, settings(**changes), "real")
     assert rejected.columns.tolist() == ["source", "reason", "remedy"]
     assert (rejected.remedy != "").all()
     return list(zip(rejected.source, rejected.reason, strict=True))
@@ -54,7 +54,7 @@ def rejected_of(cohort, **changes) -> list[tuple[str, str]]:
 
 
 def test_kaggle_layout(cohort):
-    image_set, rejected = ingest_images(cohort, settings(), "phantom")
+    image_set, rejected, _ = ingest_images(cohort, settings(), "phantom")
     assert len(rejected) == 0
     assert image_set.images.shape == (10, 1, 8, 8)
     assert image_set.images.dtype == np.float32
@@ -68,16 +68,16 @@ def test_kaggle_layout(cohort):
 
 
 def test_order_of_rows_and_spaces_do_not_matter(cohort):
-    first, _ = ingest_images(cohort, settings(), "real")
+    first, *_ = ingest_images(cohort, settings(), "real")
     write_labels(cohort, [f" {row.replace(',', ' ,  ')} " for row in reversed(labels(cohort))], " id ,hemorrhage  ")
-    second, _ = ingest_images(cohort, settings(), "real")
+    second, *_ = ingest_images(cohort, settings(), "real")
     np.testing.assert_array_equal(first.images, second.images)
     assert first.manifest.equals(second.manifest)
 
 
 def test_patient_column(cohort):
     write_labels(cohort, [f"{row},p{index // 2}" for index, row in enumerate(labels(cohort))], "id,hemorrhage,patient")
-    image_set, _ = ingest_images(cohort, settings(patient_column="patient"), "real")
+    image_set, *_ = ingest_images(cohort, settings(patient_column="patient"), "real")
     assert image_set.manifest.patient_id.tolist() == [f"p{index // 2}" for index in range(10)]
 
 
@@ -88,7 +88,7 @@ def test_image_folder(tmp_path):
             Image.fromarray(RAMP).save(tmp_path / folder / f"{folder[0]}{index}.jpg")
     (tmp_path / "COVID" / "notes.txt").write_text("no image")
     chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
-    image_set, rejected = ingest_images(tmp_path, chosen, "real")
+    image_set, rejected, _ = ingest_images(tmp_path, chosen, "real")
     assert image_set.manifest.label.tolist() == ["covid"] * 3 + ["normal"] * 2
     assert image_set.manifest.image_id.tolist() == [
         "COVID/C0",
@@ -148,7 +148,7 @@ def test_row_with_too_few_values(cohort):
 
 def test_identical_repeated_row(cohort):
     write_labels(cohort, [*labels(cohort), "3,1", "003,1"])
-    image_set, rejected = ingest_images(cohort, settings(), "real")
+    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
     assert len(image_set) == 10
     assert rejected.reason.tolist() == ["labels.csv repeats the row of this id"] * 2
     assert set(rejected.source) == {"head_ct/003.png"}
@@ -156,7 +156,7 @@ def test_identical_repeated_row(cohort):
 
 def test_contradicting_rows(cohort):
     write_labels(cohort, [*labels(cohort), "3,0"])
-    image_set, rejected = ingest_images(cohort, settings(), "real")
+    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
     assert "003" not in set(image_set.manifest.image_id)
     assert rejected.reason.tolist() == ["rows of labels.csv contradict each other: 0 | 1"] * 2
 
@@ -177,7 +177,7 @@ def test_two_files_with_one_number(cohort):
 def test_an_exact_name_goes_before_a_number(cohort):
     Image.fromarray(RAMP).save(cohort / "head_ct" / "3.png")
     write_labels(cohort, [*labels(cohort), "003,0"])
-    image_set, rejected = ingest_images(cohort, settings(), "real")
+    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
     assert len(rejected) == 0
     assert dict(zip(image_set.manifest.image_id, image_set.manifest.label, strict=True))["003"] == "normal"
 
@@ -197,7 +197,7 @@ def test_two_classes_may_have_files_of_one_name(tmp_path):
         for file in ("same.png", "twice.png", "twice.jpg"):
             Image.fromarray(RAMP).save(tmp_path / folder / file)
     chosen = settings(reader="image_folder", classes={"normal": "a", "haemorrhage": "b"}, max_rejected=0.7)
-    image_set, rejected = ingest_images(tmp_path, chosen, "real")
+    image_set, rejected, _ = ingest_images(tmp_path, chosen, "real")
     assert image_set.manifest.image_id.tolist() == ["a/same", "b/same"]
     assert sorted(rejected.reason) == [
         f"another file has the same id: {folder}/twice.{ending}" for folder in "ab" for ending in ("jpg", "png")
@@ -363,3 +363,52 @@ def test_scale_images():
     assert smaller.images.shape == (2, 3, 8, 8)
     assert list(smaller.manifest.image_id) == ["a", "b"]
     np.testing.assert_array_equal(smaller.images[1], fit_square(images.images[1], 8))
+
+
+# Stretched
+
+
+def test_stretch_square_fills_the_square_and_keeps_flat_regions():
+    image = np.zeros((2, 6, 30), np.float32)
+    image[:, :, 15:] = 1
+    square = stretch_square(image, 12)
+    assert square.shape == (2, 12, 12)
+    assert square.dtype == np.float32
+    assert square[:, :, :5].max() == 0
+    assert square[:, :, 7:].min() == 1
+
+
+@pytest.mark.parametrize("edge", [8, 32, 96])
+def test_stretch_square_is_fit_square_where_nothing_needs_stretching(edge):
+    image = np.random.default_rng(0).random((3, edge, edge), dtype=np.float32)
+    np.testing.assert_array_equal(stretch_square(image, 32), fit_square(image, 32))
+
+
+def test_stretch_square_does_not_alias():
+    board = (np.indices((64, 256)).sum(0) % 2).astype(np.float32)
+    np.testing.assert_allclose(stretch_square(board[None], 16)[0, 1:-1, 1:-1], 0.5, atol=0.01)
+
+
+def test_oblong_images_are_padded_or_stretched(cohort):
+    padded, *_ = ingest_images(cohort, settings(), "real")
+    stretched, *_ = ingest_images(cohort, settings(fit="stretch"), "real")
+    # The slices are 12 rows of 10: one side of the padded ones is black.
+    assert padded.images[5, 0, :, -1].max() == 0
+    assert stretched.images[5, 0, :, -1].min() > 0
+
+
+def test_opaque_refuses_any_transparency(tmp_path):
+    alpha = np.full_like(RAMP, 255)
+    path = save(tmp_path / "a.png", np.dstack([RAMP, RAMP, RAMP, alpha]))
+    np.testing.assert_array_equal(read_image(path, 1, opaque=True), read_image(path, 1))
+    alpha[0, :6] = 254
+    save(path, np.dstack([RAMP, RAMP, RAMP, alpha]))
+    with pytest.raises(ValueError, match=r"found 5\.0% of the pixels transparent, allowed: none"):
+        read_image(path, 1, opaque=True)
+
+
+def test_only_covid_ct_has_a_split_of_its_own(cohort):
+    image_set, _, official = ingest_images(cohort, settings(), "real")
+    assert len(image_set) == 10
+    assert official.columns.tolist() == ["image_id", "split"]
+    assert official.empty

@@ -7,9 +7,18 @@ import pandas as pd
 import pytest
 
 from scangan.config import Split
-from scangan.data.split import assert_patients_apart, draw_images, read_split, select_split, split_cohort
-from scangan.data.store import ImageSet
+from scangan.data.split import (
+    assert_patients_apart,
+    draw_images,
+    patients_on_both_sides,
+    read_parts,
+    read_split,
+    select_split,
+    split_cohort,
+)
+from scangan.data.store import ImageSet, write_image_set
 from scangan.errors import DataError
+from scangan.training.supervised import _assert_patients_apart
 
 PAPER = Split(train=144, validation=34, test=22)
 
@@ -32,7 +41,8 @@ def counts_of(split: pd.DataFrame) -> list[int]:
 @pytest.mark.parametrize("seed", range(5))
 def test_the_papers_counts_are_exact_and_stratified(seed):
     split = split_cohort(cohort(), PAPER.model_copy(update={"seed": seed}), 0)
-    assert split.columns.tolist() == ["image_id", "patient_id", "label", "split"]
+    assert split.columns.tolist() == ["image_id", "patient_id", "label", "split", "method"]
+    assert set(split.method) == {"by_patient"}
     assert table_of(split) == {
         "train": {"haemorrhage": 72, "normal": 72},
         "validation": {"haemorrhage": 17, "normal": 17},
@@ -163,7 +173,7 @@ def test_own_split_is_read_whatever_its_order(own):
         (replaced("split", 0, ""), r"split: found '' .*allowed: train \| validation \| test"),
         (
             lambda table: table.drop(columns="split"),
-            "columns: found image_id, patient_id, label; allowed: image_id, split",
+            "columns: found image_id, patient_id, label, method; allowed: image_id, split",
         ),
         (lambda table: table.assign(split="train"), "validation: found no image of class haemorrhage, normal"),
     ],
@@ -236,3 +246,79 @@ def test_fewer_images_than_asked_for_are_all_used_and_told(caplog):
     images = ImageSet(np.zeros((40, 1, 1, 1), np.float32), cohort(40))
     assert len(draw_images(images, 129, 0)) == 40
     assert "found 40 training images, all used where 129 were asked for" in caplog.text
+
+
+# The data set's own split
+
+
+def crossing():
+    """40 images of 20 patients; `p0` is in training and test, `p13` in validation and test."""
+    images = cohort(40).assign(patient_id=[f"p{index % 20}" for index in range(40)])
+    parts = ["train"] * 12 + ["validation"] * 4 + ["test"] * 4
+    official = pd.DataFrame({"image_id": images.image_id, "split": parts * 2})
+    official.loc[[20, 13], "split"] = "test"
+    return images, official
+
+
+def test_official_parts_are_taken_as_they_are(caplog):
+    caplog.set_level(logging.INFO, logger="scangan")
+    images, official = crossing()
+    split = split_cohort(images.sample(frac=1, random_state=1), Split(method="official"), 0, official)
+    assert split.columns.tolist() == ["image_id", "patient_id", "label", "split", "method"]
+    assert split.image_id.tolist() == images.image_id.tolist()
+    assert split.split.tolist() == official.split.tolist()
+    assert patients_on_both_sides(split) == 2
+    assert "WARNING" in caplog.text
+    assert "official split: 2 patients are in several parts" in caplog.text
+    assert "official split: 23 train, 7 validation, 10 test" in caplog.text
+
+
+def test_official_split_leaves_out_what_it_does_not_name(caplog):
+    images, official = crossing()
+    split = split_cohort(images, Split(method="official"), 0, official[official.image_id != "005"])
+    assert len(split) == 39
+    assert "official split: 1 images are in no part, and left out: 005" in caplog.text
+    image_set = ImageSet(np.arange(40, dtype=np.float32).reshape(40, 1, 1, 1), images)
+    chosen = select_split(image_set, split, "train", "validation", "test")
+    assert chosen.images.ravel().tolist() == [number for number in range(40) if number != 5]
+
+
+@pytest.mark.parametrize("official", [None, pd.DataFrame(columns=["image_id", "split"], dtype="str")])
+def test_official_split_that_does_not_exist(official):
+    with pytest.raises(DataError, match=r"split\.method: found official, but .* no split, allowed: by_patient"):
+        split_cohort(cohort(40), Split(method="official"), 0, official)
+
+
+def test_official_split_without_a_class_or_of_another_part():
+    images, official = crossing()
+    with pytest.raises(DataError, match="official split: validation: found no image of class"):
+        split_cohort(images, Split(method="official"), 0, official.replace("validation", "test"))
+    with pytest.raises(DataError, match=r"official split: split: found 'val' .*allowed: train \| validation \| test"):
+        split_cohort(images, Split(method="official"), 0, official.replace("validation", "val"))
+
+
+def test_patients_on_both_sides():
+    table = pd.DataFrame({"patient_id": list("aabbccd"), "split": ["train", "test"] * 2 + ["test", "test", "train"]})
+    assert patients_on_both_sides(table) == 2
+    assert patients_on_both_sides(split_cohort(cohort(patients=50), PAPER, 0)) == 0
+
+
+def test_patients_may_cross_in_an_official_split_only(tmp_path, caplog):
+    images, official = crossing()
+    split = split_cohort(images, Split(method="official"), 0, official)
+    split.to_csv(tmp_path / "split.csv", index=False)
+    paths = tmp_path / "images.zarr.zip", tmp_path / "manifest.parquet"
+    write_image_set(*paths, ImageSet(np.zeros((40, 1, 2, 2), np.float32), images.assign(source="", data="real")))
+    caplog.clear()
+    parts = read_parts(*paths, tmp_path / "split.csv")
+    assert {name: len(part) for name, part in parts.items()} == {"train": 23, "validation": 7, "test": 10}
+    assert caplog.text.count("official split: 2 patients are in several parts") == 1
+    # The training of classifiers looks once more, at the sets that it is given.
+    _assert_patients_apart(parts["train"], parts["test"])
+    unmarked = {name: ImageSet(p.images, p.manifest.drop(columns="split_method")) for name, p in parts.items()}
+    with pytest.raises(DataError, match="patient_id: found 'p0' in training and validation"):
+        _assert_patients_apart(unmarked["train"], unmarked["test"])
+
+    split.assign(method="by_patient").to_csv(tmp_path / "split.csv", index=False)
+    with pytest.raises(DataError, match="split: patient_id: found patient 'p0' in test and train"):
+        read_parts(*paths, tmp_path / "split.csv")

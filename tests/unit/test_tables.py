@@ -10,6 +10,7 @@ from scangan.report.tables import (
     classification_table,
     cohort_table,
     fidelity_table,
+    judge_table,
     networks_table,
     rejected_note,
     scans_note,
@@ -19,7 +20,7 @@ from scangan.report.tables import (
 
 
 def scores(arms=("synthetic", "real")):
-    metrics = ("accuracy", "sensitivity", "specificity", "auc", "brier", "expected_calibration_error")
+    metrics = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier", "expected_calibration_error")
     rows = [
         (arm, metric, 0.82, 0.75, 0.88, 3, 22, np.nan if arm == "real" else 0.031) for arm in arms for metric in metrics
     ]
@@ -42,13 +43,23 @@ def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
     return fidelity_table(scores, "head_ct", data, scale, extractor)
 
 
+def judge(data="phantom", scale="demo", pretrained="none", images=100):
+    shares = [("1", 0.25), ("2", 0.45), ("mean", 0.35)]
+    rows = [(f"{gan}/covid", name, share) for gan in ("dcgan224", "other") for name, share in shares]
+    rows += [("real/covid", "mean", 0.8), ("real/normal", "mean", 0.1)]
+    table = pd.DataFrame(rows, columns=["variant", "set", "value"])
+    table = table.assign(metric="judged_positive", ci_low=0.2, ci_high=0.5, images=images, seeds=3)
+    table.loc[table["set"] == "mean", "images"] = 10 * images
+    return judge_table(table, "covid_ct", data, scale, pretrained)
+
+
 def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arms():
     table = classification()
     assert ", ".join(table.columns) == (
         "study, arm, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale, pretrained"
     )
     assert list(table["arm"].unique()) == ["real", "synthetic"]
-    assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "auc"]
+    assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "f1", "auc"]
     calibration = calibration_table(scores(), "head_ct", "phantom", "demo", "none")
     assert list(calibration.columns) == list(table.columns)
     assert list(calibration["metric"].unique()) == ["brier", "expected_calibration_error"]
@@ -98,11 +109,12 @@ def test_classification_markdown():
         "accuracy",
         "sensitivity",
         "specificity",
+        "f1",
         "auc",
     ]
     real, synthetic = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:6])
-    assert real == ["real"] + ["0.82 [0.75, 0.88]"] * 4
-    assert synthetic == ["synthetic"] + ["0.82 [0.75, 0.88], p = 0.031"] * 4
+    assert real == ["real"] + ["0.82 [0.75, 0.88]"] * 5
+    assert synthetic == ["synthetic"] + ["0.82 [0.75, 0.88], p = 0.031"] * 5
     assert "paired permutation test" in markdown
     assert markdown.endswith("\n\n1 of 200 images rejected: see rejected.csv\n\nA second line.\n")
 
@@ -115,6 +127,25 @@ def test_fidelity_markdown():
     assert "cannot be compared with published ones" in markdown
     assert "| dcgan32/all" in markdown
     assert "nan" not in markdown
+
+
+def test_judge_markdown():
+    table = judge()
+    assert ", ".join(table.columns) == (
+        "study, variant, metric, set, value, ci_low, ci_high, images, seeds, data, scale, pretrained"
+    )
+    lines = to_markdown(table, "variant", "a note").splitlines()
+    assert lines[0] == ("**covid_ct; phantom data, demo scale; judges: the arm `real`, seeds: 3; pretrained: none**")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (lines[2], *lines[4:8])]
+    assert cells == [
+        ["variant", "judged positive", "lowest set", "highest set", "images"],
+        ["dcgan224/covid", "0.35 [0.20, 0.50]", "0.25", "0.45", "1000"],
+        ["other/covid", "0.35 [0.20, 0.50]", "0.25", "0.45", "1000"],
+        ["real/covid", "0.80 [0.20, 0.50]", "", "", "1000"],
+        ["real/normal", "0.10 [0.20, 0.50]", "", "", "1000"],
+    ]
+    assert "0.5: mean over seeds [95% interval" in lines[9]
+    assert lines[-1] == "a note"
 
 
 def test_tables_are_written_whole(tmp_path):
@@ -180,6 +211,36 @@ def test_fidelity_is_compared_only_with_its_own_extractor():
     assert "another number of images" in row["why_not"]
 
 
+def test_the_judges_share_is_found_in_the_row_of_all_sets(tmp_path):
+    judge("real", "paper").to_csv(tmp_path / "judge.csv", index=False)
+    read = pd.read_csv(tmp_path / "judge.csv")
+    row = compare_with_papers({"covid_ct": {"judge": read}}).set_index(["item", "metric"])
+    found = row.loc[("dcgan224/covid", "judged_positive")]
+    assert (found["paper"], found["ours"], found["ci_low"], found["data"]) == (0.4, 0.35, 0.2, "real")
+    published = "another judge: the paper's is the one that the data set's authors published"
+    assert (found["comparable"], found["why_not"]) == ("no", published)
+    fewer = compare_with_papers({"covid_ct": {"judge": judge(images=30)}}).set_index("metric").loc["judged_positive"]
+    assert fewer["why_not"] == f"{published}; phantom data; demo scale; another number of images"
+
+
+def test_covid_cts_judge_stands_beside_that_of_the_sets_authors():
+    ours = classification("real", "paper").assign(study="covid_ct")
+    rows = compare_with_papers({"covid_ct": {"classification": ours}}).set_index(["item", "metric"])
+    for metric, paper in (("accuracy", 0.89), ("f1", 0.85), ("auc", 0.94)):
+        row = rows.loc[("real", metric)]
+        assert (row["paper"], row["ours"], row["comparable"]) == (paper, 0.82, "no")
+        assert row["why_not"].startswith("another training: theirs ")
+
+
+def test_what_the_covid_ct_paper_claims_and_what_its_widths_give():
+    rows = compare_with_papers({"covid_ct": {}})
+    rows = rows[rows["metric"] == "trainable_parameters"].set_index("item")
+    assert rows.loc["dcgan224 generator", ["paper", "ours"]].tolist() == [30_000_000, 115_497_411]
+    assert rows.loc["dcgan224 discriminator", ["paper", "ours"]].tolist() == [5_000_000, 100_447_681]
+    assert set(rows["comparable"]) == {"no"}
+    assert set(rows["why_not"]) == {"the widths that the paper prints do not give the number that it claims"}
+
+
 def test_only_the_studies_passed_in_appear():
     assert compare_with_papers({}).empty
     assert compare_with_papers({"mine": {"classification": classification()}}).empty
@@ -193,7 +254,8 @@ def test_every_printed_figure_names_its_source():
     for paper in papers.values():
         for figure in paper["figures"]:
             assert {"source", "metric", "value"} <= set(figure)
-            assert set(figure) <= {"source", "metric", "value", "arm", "variant", "plus_minus", "note"}
+            optional = {"arm", "variant", "plus_minus", "images", "note", "why_not"}
+            assert set(figure) <= {"source", "metric", "value"} | optional
             assert ("arm" in figure) != ("variant" in figure)
 
 

@@ -16,7 +16,7 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs")
 TOY = "tests/configs/head_ct.yaml"
-TOYS = {"head_ct": TOY, "simple_ct_gan": "tests/configs/simple_ct_gan.yaml"}
+TOYS = {"head_ct": TOY} | {study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct")}
 SEVERAL_THREADS = ("train_gan", "train_classifier", "synthesize", "measure_fidelity")
 
 

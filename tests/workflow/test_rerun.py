@@ -88,7 +88,40 @@ FROM_GATHER = of("simple_ct_gan", "gather_scans") | FROM_SLICES | LIDC_FIGURES
 FROM_BATCHES = of("simple_ct_gan", "ingest_scans(0)", "ingest_scans(1)") | FROM_GATHER
 FROM_INDEX = of("simple_ct_gan", "index_scans") | FROM_BATCHES
 SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
-EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | {"survey_lidc"}
+
+# covid_ct
+
+COVID_LABELS = ("covid", "non_covid")
+PAIR = ("dcgan224", "diffaugment")
+COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification") | FINAL
+COVID_REAL = of("covid_ct", *(f"train_classifier(real, {seed})" for seed in (0, 1)))
+COVID_SYNTHETIC = of("covid_ct", *(f"train_classifier(real+synthetic, {seed})" for seed in (0, 1)))
+COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in PAIR for seed in (0, 1)), "tabulate_judge")
+COVID_TABLES = of("covid_ct", "tabulate_fidelity", "tabulate_networks", "tabulate_judge") | FINAL
+
+
+def from_covid_gan(gan: str) -> set[str]:
+    """What follows from another training of this network."""
+    jobs = [
+        f"{rule}({gan}, {label}{end})"
+        for rule, end in (("train_gan", ""), ("synthesize", ", 0"))
+        for label in COVID_LABELS
+    ]
+    jobs += [f"judge_images({gan}, {seed})" for seed in (0, 1)]
+    jobs += [f"measure_fidelity({gan})", f"plot_gan({gan})", "plot_panel(diffaugment)"]
+    arms = COVID_SYNTHETIC | COVID_SCORES if gan == "dcgan224" else set()
+    return of("covid_ct", *jobs) | COVID_TABLES | arms
+
+
+FROM_COVID_SPLIT = (
+    of("covid_ct", "split_cohort", "tabulate_cohort")
+    | from_covid_gan("dcgan224")
+    | from_covid_gan("diffaugment")
+    | COVID_REAL
+)
+FROM_COVID_INGEST = of("covid_ct", "ingest_images") | FROM_COVID_SPLIT
+COVID_CT = of("covid_ct", "render_phantom") | FROM_COVID_INGEST
+EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | {"survey_lidc"}
 
 # Beginning of a key (the longest counts) -> the jobs that its change must rerun.
 EXPECTED = {
@@ -135,6 +168,15 @@ EXPECTED = {
         "fidelity": of("simple_ct_gan", *(f"measure_fidelity({gan})" for gan in ALL_GANS)) | NETWORK_TABLES,
         "evaluation": set(),  # there is no classifier
     },
+    "covid_ct": {
+        "phantom": COVID_CT,
+        "data": FROM_COVID_INGEST,
+        "split": FROM_COVID_SPLIT,
+        "gan.dcgan224": from_covid_gan("dcgan224"),
+        "gan.diffaugment": from_covid_gan("diffaugment"),
+        "classifier": COVID_REAL | COVID_SYNTHETIC | COVID_SCORES | COVID_JUDGED,
+        "judge": of("covid_ct", "tabulate_judge") | FINAL,
+    },
 }
 # Values where the next number, or the other one of two, will not do; None: there is no other value.
 ANOTHER = {
@@ -167,6 +209,15 @@ ANOTHER = {
     "gan.dcgan32.gradient_penalty.kind": "r1",
     "gan.dcgan32.optimizer": "rmsprop",
     "gan.dcgan32.precision": "bf16-mixed",
+    "gan.dcgan32.random_crop": [0.5, 1],
+    "gan.dcgan32.diffaugment.kinds": ["color"],
+    "gan.dcgan32.diffaugment.adaptive_target": None,  # not without kinds
+    "gan.dcgan224.random_crop": [0.25, 1],
+    "data.fit": {"head_ct": "stretch", "covid_ct": "pad"},
+    "split.method": {"head_ct": None, "covid_ct": "by_patient"},
+    "judge": None,
+    "judge.sets": 1,
+    "judge.images": 3,
     "panels.optimizer": ["adam", "baseline"],
     "synthesis.gan": None,  # tested below
     "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9},
@@ -179,18 +230,6 @@ ANOTHER = {
     "classifier.stem": "small",
     "fidelity.extractor": "inception-v3-compat",
     "fidelity.weights": TOY,
-}
-# What both studies share is tested on the first.
-TESTED_ONCE = ("fidelity", "synthesis", "split", "gan", "panels")
-BUT = {
-    "fidelity.resamples",
-    "synthesis.images_per_class",
-    "synthesis.batch_size",
-    "split.seed",
-    "gan.baseline.epochs",
-    "gan.kernel_5.base_width",
-    "gan.baseline_at_64.image_size",
-    "panels.optimizer",
 }
 
 
@@ -205,6 +244,32 @@ def merge(below: dict, above: dict) -> dict:
         key: merge(below[key], value) if isinstance(value, dict) and key in below else value
         for key, value in above.items()
     }
+
+
+# What the studies share is tested on the first.
+TESTED_ONCE = ("fidelity", "synthesis", "split", "gan", "panels", "data", "classifier", "evaluation")
+SCANS = toy_study("simple_ct_gan")["data"]
+BUT = {
+    "simple_ct_gan": {
+        *(f"data.{key}" for key in SCANS),
+        "evaluation.bootstrap",
+        "fidelity.resamples",
+        "synthesis.images_per_class",
+        "synthesis.batch_size",
+        "split.seed",
+        "gan.baseline.epochs",
+        "gan.kernel_5.base_width",
+        "gan.baseline_at_64.image_size",
+        "panels.optimizer",
+    },
+    "covid_ct": {
+        "data.fit",
+        "split.method",
+        "gan.dcgan224.random_crop",
+        "gan.diffaugment.diffaugment.probability",
+        "classifier.steps",
+    },
+}
 
 
 def leaves(block: dict, prefix: str = "") -> dict[str, object]:
@@ -236,7 +301,7 @@ def changes() -> list[tuple[str, str, object]]:
     found = []
     for study in TOYS:
         for key, value in sorted(leaves(toy_study(study)).items()):
-            elsewhere = study != "head_ct" and key.split(".")[0] in TESTED_ONCE and key not in BUT
+            elsewhere = study != "head_ct" and key.split(".")[0] in TESTED_ONCE and key not in BUT[study]
             if not elsewhere and (other := another_value(study, key, value)) is not None:
                 found.append((study, key, other))
     return found
@@ -284,7 +349,8 @@ def test_another_results_folder_runs_everything_and_leaves_the_first_alone(toy: 
 def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
     assert toy.planned("--config", f"data_roots={{head_ct: {tmp_path}}}") == FROM_INGEST
     assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX
-    assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == set()
+    assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == FROM_COVID_INGEST
+    assert toy.planned("--config", f"data_roots={{brain_mr: {tmp_path}}}") == set()
 
 
 def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
@@ -331,7 +397,7 @@ def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow)
 
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
-    assert toy_copy.planned() == JUDGED
+    assert toy_copy.planned() == JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):

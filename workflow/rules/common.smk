@@ -22,7 +22,11 @@ COHORT = {
     "manifest": f"{RESULTS}/{{study}}/cohort/manifest.parquet",
     "rejected": f"{RESULTS}/{{study}}/cohort/rejected.csv",
 }
-PHANTOM_CODE = {"head_ct": "scangan.data.head_ct_phantom", "chest": "scangan.data.chest_phantom_dicom"}
+PHANTOM_CODE = {
+    "head_ct": "scangan.data.head_ct_phantom",
+    "chest": "scangan.data.chest_phantom_dicom",
+    "covid_ct": "scangan.data.covid_ct_phantom",
+}
 SCANS = {study for study in STUDIES if config["studies"][study]["data"]["reader"] == "ct_slices"}
 
 
@@ -106,6 +110,14 @@ def classifier_settings(wildcards):
     """The settings that one arm reads, so that a change of another's retrains nothing here."""
     experiment = Classifier.model_validate(config["studies"][wildcards.study]["classifier"])
     return sort_keys(experiment.for_arm(wildcards.arm))
+
+
+def judge_settings(wildcards):
+    """Which classifier the judges are, and the images that they take."""
+    study = config["studies"][wildcards.study]
+    named = Classifier.model_validate(study["classifier"])
+    judge = {key: getattr(named, key) for key in ("backbone", "batch_size", "dropout", "pretrained", "stem")}
+    return sort_keys(judge | {"image_size": study["data"]["image_size"]})
 
 
 def labels(study):

@@ -22,6 +22,7 @@ rule ingest_images:
         folder=data_folder,
     output:
         **COHORT,
+        official=f"{RESULTS}/{{study}}/cohort/official_split.csv",
     log:
         f"{RESULTS}/{{study}}/logs/ingest_images.log",
     benchmark:
@@ -146,6 +147,7 @@ rule split_cohort:
     input:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
+        official=branch(lambda wildcards: wildcards.study not in SCANS, then=rules.ingest_images.output.official),
         own=own_file("split", "file"),
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",

@@ -45,3 +45,25 @@ rule score:
         code=code_digest("scangan.metrics.classification"),
     script:
         "../scripts/score.py"
+
+
+rule judge_images:
+    input:
+        unpack(judged_images),
+        weights=f"{RESULTS}/{{study}}/classifier/real/seed{{seed}}/classifier.safetensors",
+    output:
+        judgements=f"{RESULTS}/{{study}}/judge/{{gan}}/seed{{seed}}.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/judge_images/{{gan}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/judge_images/{{gan}}/seed{{seed}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=judge_settings,
+        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.images"),
+    script:
+        "../scripts/judge_images.py"

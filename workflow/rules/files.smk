@@ -51,14 +51,32 @@ def generator_files(wildcards):
     return {"weights": f"{folder}/generator.safetensors", "description": f"{folder}/generator.json"}
 
 
-def synthetic_sets(study, gan):
-    """Images and manifests of all shards of a network, of both classes."""
+def synthetic_sets(study, gan, of_labels=None):
+    """Images and manifests of all shards of a network, of all classes or of some."""
     wanted = config["studies"][study]["synthesis"]
     shards = range(-(-wanted["images_per_class"] // wanted["shard_size"]))
     stem = f"{RESULTS}/{study}/synthetic/{gan}/{{label}}/shard{{shard}}"
     return {
-        "synthetic_images": expand(f"{stem}.zarr.zip", label=labels(study), shard=shards),
-        "synthetic_manifests": expand(f"{stem}.parquet", label=labels(study), shard=shards),
+        "synthetic_images": expand(f"{stem}.zarr.zip", label=of_labels or labels(study), shard=shards),
+        "synthetic_manifests": expand(f"{stem}.parquet", label=of_labels or labels(study), shard=shards),
+    }
+
+
+def judged_images(wildcards):
+    """What the judges see of a network: all shards of the positive class."""
+    positive = config["studies"][wildcards.study]["classifier"]["positive"]
+    return synthetic_sets(wildcards.study, wildcards.gan, [positive])
+
+
+def judgements(wildcards):
+    """Of every network and seed, network by network, and what the same classifiers say of the real images."""
+    study = wildcards.study
+    seeds = range(config["studies"][study]["classifier"]["seeds"])
+    return {
+        "judgements": expand(
+            f"{RESULTS}/{study}/judge/{{gan}}/seed{{seed}}.parquet", gan=config["studies"][study]["gan"], seed=seeds
+        ),
+        "predictions": expand(f"{RESULTS}/{study}/classifier/real/seed{{seed}}/predictions.parquet", seed=seeds),
     }
 
 
@@ -112,6 +130,8 @@ def tables(study):
     names = ["cohort", "fidelity"]
     if settings["classifier"] is not None:
         names += ["classification", "calibration"]
+    if settings["judge"] is not None:
+        names += ["judge"]
     if len(settings["gan"]) > 1:
         names += ["networks"]
     if draws_nodules(study):
@@ -127,6 +147,8 @@ def figures(study):
         names += [f"{gan}/images", f"{gan}/training"]
     if settings["classifier"] is not None:
         names += ["roc", "reliability"]
+    if settings["judge"] is not None:
+        names += ["judge"]
     if study in SCANS:
         names += ["scans"]
     if draws_nodules(study):

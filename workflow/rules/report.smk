@@ -3,6 +3,7 @@
 
 rule tabulate_cohort:
     input:
+        manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         rejected=COHORT["rejected"],
         scans=branch(lambda wildcards: wildcards.study in SCANS, then=rules.gather_scans.output.scans),
@@ -99,6 +100,28 @@ rule plot_classification:
         "../scripts/plot_classification.py"
 
 
+rule tabulate_judge:
+    input:
+        unpack(judgements),
+    output:
+        judge=report_table("judge"),
+        figure=report_figure("judge"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_judge.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_judge.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/judge", within=config),
+        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        seeds=lookup(dpath="studies/{study}/classifier/seeds", within=config),
+        study=study_facts("positive", "pretrained"),
+        code=code_digest("scangan.metrics.judge", "scangan.report.judge_figure", "scangan.report.tables"),
+    script:
+        "../scripts/tabulate_judge.py"
+
+
 rule plot_gan:
     input:
         unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
@@ -191,7 +214,7 @@ rule compare_with_papers:
         tables=[
             f"{RESULTS}/{study}/tables/{table}.csv"
             for study in STUDIES
-            for table in ("classification", "fidelity")
+            for table in ("classification", "fidelity", "judge")
             if table in tables(study)
         ],
     output:

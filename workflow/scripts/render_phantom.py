@@ -9,4 +9,6 @@ with job(snakemake.log[0], snakemake.threads):
             from scangan.data.head_ct_phantom import write_head_ct_phantom as write
         case "chest":
             from scangan.data.chest_phantom_dicom import write_chest_phantom as write
+        case "covid_ct":
+            from scangan.data.covid_ct_phantom import write_covid_ct_phantom as write
     write(Path(snakemake.output.folder), **settings)

@@ -12,6 +12,7 @@ with job(snakemake.log[0]):
     if settings.file is not None:
         split = read_split(settings.file, manifest, rejected.source)
     else:
-        split = split_cohort(manifest, settings, len(rejected))
+        official = pd.read_csv(snakemake.input.official, dtype=str) if snakemake.input.official else None
+        split = split_cohort(manifest, settings, len(rejected), official)
     with atomic(snakemake.output.split) as path:
         split.to_csv(path, index=False)

@@ -3,12 +3,13 @@ from scangan.jobs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from scangan.report.tables import cohort_table, rejected_note, scans_note, write_table
+    from scangan.report.tables import cohort_table, rejected_note, scans_note, split_note, write_table
 
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), pd.read_csv(snakemake.input.rejected)
+    images = len(pd.read_parquet(snakemake.input.manifest, columns=["image_id"]))
     if scans := snakemake.input.get("scans"):
         note = scans_note(pd.read_csv(scans, keep_default_na=False), rejected, snakemake.input.rejected)
     else:
-        note = rejected_note(len(split), rejected, snakemake.input.rejected)
+        note = rejected_note(images, rejected, snakemake.input.rejected)
     table = cohort_table(split, rejected, **snakemake.params.study)
-    write_table(table, *snakemake.output, index=None, note=note)
+    write_table(table, *snakemake.output, index=None, note=f"{split_note(split, images)}\n{note}")

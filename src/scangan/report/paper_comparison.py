@@ -28,8 +28,8 @@ def read_papers() -> dict[str, dict[str, Any]]:
 def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """A row for each figure that a paper prints, or announces and does not print.
 
-    tables: study -> `classification` and `fidelity`, in the columns of those CSV files; either may be missing. Only the
-    studies given appear, and one without a paper (a user's own data) has no rows.
+    tables: study -> `classification`, `fidelity` and `judge`, in the columns of those CSV files; any may be missing.
+    Only the studies given appear, and one without a paper (a user's own data) has no rows.
     `item` is the arm or variant; `comparable` is yes or no, and `why_not` lists every reason.
     """
     papers = read_papers()
@@ -70,22 +70,25 @@ def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, An
     """Our row for a printed figure, or nothing."""
     if figure["metric"] == "trainable_parameters":
         return {"value": _trainable_parameters(*figure["variant"].split())}
-    kind, item = ("classification", "arm") if "arm" in figure else ("fidelity", "variant")
+    item = "arm" if "arm" in figure else "variant"
+    kind = "classification" if item == "arm" else "judge" if figure["metric"] == "judged_positive" else "fidelity"
     if kind not in ours:
         return {}
     table = ours[kind]
     rows = table[(table[item] == figure[item]) & (table["metric"] == figure["metric"])]
+    if kind == "judge":
+        rows = rows[rows["set"] == "mean"]
     return rows.iloc[0].to_dict() if len(rows) else {}
 
 
 def _reasons_against(
     paper: dict[str, Any], figure: dict[str, Any], found: dict[str, Any], ours: dict[str, pd.DataFrame]
 ) -> list[str]:
-    reasons = []
+    reasons = [figure["why_not"]] if "why_not" in figure else []
+    if figure["metric"] == "trainable_parameters":
+        return reasons
     if figure["value"] is None:
         reasons.append("the paper prints no figure; ours is the first" if found else "the paper prints no figure")
-    if figure["metric"] == "trainable_parameters":
-        return []
     if not found:
         return [*reasons, "not measured in this run"]
     if found["data"] != "real":
@@ -95,7 +98,7 @@ def _reasons_against(
     for condition in ("extractor", "pretrained"):
         if condition in found and condition in paper and found[condition] != paper[condition]:
             reasons.append(f"another {condition}: {found[condition]}, the paper's {paper[condition]}")
-    if "variant" in figure and figure["value"] is not None:
+    if "variant" in figure and figure["value"] is not None and found["images"] != figure.get("images"):
         reasons.append("another number of images")
     return reasons
 

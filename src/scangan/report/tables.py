@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from scangan.config import ARMS
+from scangan.data.split import is_official, patients_on_both_sides
 from scangan.data.store import atomic
 
-CLASSIFICATION = ("accuracy", "sensitivity", "specificity", "auc")
+CLASSIFICATION = ("accuracy", "sensitivity", "specificity", "f1", "auc")
 CALIBRATION = ("brier", "expected_calibration_error")
 CLASSIFICATION_COLUMNS = [
     *(
@@ -31,12 +32,16 @@ CLASSIFICATION_COLUMNS = [
 FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
 ]
+JUDGE_COLUMNS = [
+    *("study", "variant", "metric", "set", "value", "ci_low", "ci_high", "images", "seeds"),
+    *("data", "scale", "pretrained"),
+]
 COHORT_COLUMNS = ["study", "split", "label", "images", "patients", "data", "scale"]
 _DECIMALS = {"fid": 1, "kid": 4, "brier": 3, "expected_calibration_error": 3, "suspected_copies": 3}
 
 
 def classification_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
-    """`classification.csv` from what `score_arms` returns: accuracy, sensitivity, specificity, auc of each arm."""
+    """`classification.csv` from what `score_arms` returns: accuracy, sensitivity, specificity, F1, AUC of each arm."""
     return _scores(scores, CLASSIFICATION, study, data, scale, pretrained)
 
 
@@ -58,6 +63,11 @@ def fidelity_table(scores: pd.DataFrame, study: str, data: str, scale: str, extr
     return scores.assign(study=study, data=data, scale=scale, extractor=extractor)[FIDELITY_COLUMNS]
 
 
+def judge_table(shares: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
+    """`judge.csv` from what `metrics.judge.judge_sets` returns; pretrained: of the judges."""
+    return shares.assign(study=study, data=data, scale=scale, pretrained=pretrained)[JUDGE_COLUMNS]
+
+
 def networks_table(
     fidelity: pd.DataFrame, settings: dict[str, dict[str, Any]], described: dict[str, dict[str, Any]]
 ) -> pd.DataFrame:
@@ -75,6 +85,7 @@ def networks_table(
         rows.append(trained | facts | given)
     # The number of epochs means little beside the steps where the number of images differs.
     table = pd.json_normalize(rows).set_axis(list(settings)).drop(columns="epochs")
+    table = table.map(lambda value: ", ".join(map(str, value)) if isinstance(value, list) else value)
     differ = table.columns[table.nunique(dropna=False) > 1]
     scores = fidelity[fidelity["variant"].isin([f"{gan}/all" for gan in settings])]
     scores = scores.assign(network=scores["variant"].str.removesuffix("/all")).drop(columns="variant")
@@ -110,6 +121,19 @@ def rejected_note(images: int, rejected: pd.DataFrame, path: str | Path) -> str:
     return f"{len(rejected)} of {images + len(rejected)} images rejected ({reasons}): see {path}"
 
 
+def split_note(split: pd.DataFrame, images: int) -> str:
+    """The line below a table that says of a data set's own split whose patients it divides, and what it leaves out.
+
+    images: of the cohort.
+    """
+    if not is_official(split):
+        return ""
+    line = f"official split: {patients_on_both_sides(split)} patients have images in several parts"
+    if left_out := images - len(split):
+        line += f"; {left_out} of {images} images are in no part, and left out (see the log of split_cohort)"
+    return line
+
+
 def scans_note(scans: pd.DataFrame, rejected: pd.DataFrame, path: str | Path) -> str:
     """The lines below a table that say how many scans were left out or lack a lung mask, and where they are listed.
 
@@ -130,10 +154,13 @@ def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
     """A wide table for people: a row for each value of `index` (`arm` or `variant`), a column for each metric.
 
     A cell reads `0.82 [0.75, 0.88]`, with `p = 0.031` where there is a test, `(real 0.70)` where there is a reference.
-    Without an index the rows are printed as they are. The heading names study, data and scale, and what else the
-    rows share (cases, seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
+    Without an index the rows are printed as they are. Of sets of images (`judge.csv`) the row `mean` is printed, beside
+    it the lowest and the highest set. The heading names study, data and scale, and what else the rows share (cases,
+    seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
     """
-    if index is not None:
+    if "set" in tidy:
+        wide = _means_of_sets(tidy)
+    elif index is not None:
         cells = tidy.assign(cell=[_cell(row) for row in tidy.to_dict("records")])
         wide = cells.pivot(index=index, columns="metric", values="cell")
         wide = wide.reindex(index=tidy[index].unique(), columns=tidy["metric"].unique()).fillna("")
@@ -161,6 +188,19 @@ def write_table(
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
         markdown.write_text(to_markdown(tidy, index, note), encoding="utf-8")
+
+
+def _means_of_sets(judged: pd.DataFrame) -> pd.DataFrame:
+    """A row for each variant of `judge.csv`: its mean, its lowest and highest set, and its images."""
+    rows = []
+    for variant, shares in judged.groupby("variant", sort=False):
+        is_mean = shares["set"] == "mean"
+        (mean,) = shares[is_mean].to_dict("records")
+        sets = shares.loc[~is_mean, "value"].agg(["min", "max"])
+        lowest, highest = ("" if pd.isna(value) else f"{value:.2f}" for value in sets)
+        rows.append((variant, _cell(mean), lowest, highest, mean["images"]))
+    (metric,) = judged["metric"].unique()
+    return pd.DataFrame(rows, columns=["variant", metric, "lowest_set", "highest_set", "images"])
 
 
 def _cell(row: dict) -> str:
@@ -191,6 +231,8 @@ def _heading(tidy: pd.DataFrame) -> str:
     parts = [values("study"), f"{values('data')} data, {values('scale')} scale"]
     if "cases" in tidy:
         parts += [f"{values('cases')} test images", f"seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
+    if "set" in tidy:
+        parts += [f"judges: the arm `real`, seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
     if "extractor" in tidy:
         parts.append(f"extractor: {values('extractor')}")
     return "; ".join(parts)
@@ -202,6 +244,13 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
         return [
             "Mean over seeds [95% interval: bootstrap over seeds and test patients]; "
             "p: paired permutation test against the arm `real`, not corrected for the number of comparisons."
+        ]
+    if "set" in tidy:
+        return [
+            "Share of images that classifiers trained on real images call positive, with a probability of at least "
+            "0.5: mean over seeds [95% interval: bootstrap over seeds and images, real ones by patient].",
+            "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
+            "can only be read beside what they say of these.",
         ]
     if "reference" in tidy:
         return [

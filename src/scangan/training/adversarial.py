@@ -1,8 +1,8 @@
 """The engine that trains every generative network here, and resumes exactly where it stopped.
 
-The state is complete: both networks, the averaged generator, both optimisers, the gradient scaler, the step (which
-is also the sampler's position), every random state, history and samples so far. So a run that is killed and resumed
-gives the weights of an uninterrupted one, to the bit on a CPU.
+The state is complete: both networks, the averaged generator, both optimisers, the gradient scaler, the adaptive
+augmentation, the step (which is also the sampler's position), every random state, history and samples so far. So a run
+that is killed and resumed gives the weights of an uninterrupted one, to the bit on a CPU.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from torch import Tensor, nn
 from scangan.config import Gan
 from scangan.errors import TrainingError
 from scangan.models.catalogue import build, find_model
+from scangan.training.augment import random_horizontal_flip, random_resized_crop
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
+from scangan.training.diffaugment import AdaptiveProbability, DiffAugment
 from scangan.training.ema import ExponentialMovingAverage
 from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
 from scangan.training.progress import Progress
@@ -86,7 +88,8 @@ class AdversarialTraining:
     """Two networks, their optimisers, and one step of the game between them.
 
     images: [N, C, H, W] in `output_range`, the generator's. Networks are changed in place.
-    A study with another game overrides `discriminator_losses` and `generator_losses`.
+    A study with another game overrides `discriminator_losses` and `generator_losses`; the images that these are given
+    are augmented already, so the gradient penalty is on augmented images too.
     """
 
     def __init__(
@@ -110,6 +113,13 @@ class AdversarialTraining:
         self.optimizer_d = fabric.setup_optimizers(
             _optimizer(self.discriminator, settings, settings.learning_rate_discriminator)
         )
+        wanted = settings.diffaugment
+        self.augment = DiffAugment(wanted.kinds, output_range) if wanted.kinds else None
+        self.adaptive = None
+        if wanted.kinds and wanted.adaptive_target is not None:
+            self.adaptive = AdaptiveProbability(
+                wanted.probability, wanted.adaptive_target, wanted.adaptive_images, fabric.device
+            )
         self.images = _resident(images, fabric.device)
         self.real_spread = images.std(0).mean().item()
         self.batches = ShuffledBatches(
@@ -135,22 +145,25 @@ class AdversarialTraining:
         for repeat in range(self.settings.discriminator_steps):
             real = self._real_batch(self.step_count * self.settings.discriminator_steps + repeat)
             fake = self._generate(len(real))
-            losses = self.discriminator_losses(real, fake.detach())
+            losses = self.discriminator_losses(self._shown(real), self._shown(fake.detach()))
+            self._adapt(losses.pop("sign_real"))
             self._update(self.optimizer_d, self.discriminator, losses["loss_d"] + losses["penalty"])
         # D's weights need no gradient here, which spares a third of its backward pass.
         self.discriminator.requires_grad_(False)
-        losses |= self.generator_losses(fake)
+        losses |= self.generator_losses(self._shown(fake))
         self._update(self.optimizer_g, self.generator, losses["loss_g"])
         self.discriminator.requires_grad_(True)
         self.average.update(self.generator)
         self.step_count += 1
+        if self.adaptive is not None:
+            losses["augment_probability"] = self.adaptive.probability
         losses["spread"] = fake.detach().float().std(0).mean()
         for name, value in losses.items():
             self.window[name] = self.window.get(name, 0) + value.detach()
         self.window_steps += 1
 
     def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """`loss_d` and the weighted `penalty` (both minimised), and D's mean logits."""
+        """`loss_d` and the weighted `penalty` (both minimised), D's mean logits, and their mean sign on real images."""
         with self.fabric.autocast():
             d_real, d_fake = self.discriminator(real), self.discriminator(fake)
         d_real, d_fake = d_real.float(), d_fake.float()
@@ -161,7 +174,13 @@ class AdversarialTraining:
         if (wanted := self.settings.gradient_penalty).kind != "none":
             # In full precision: second derivatives overflow half precision first.
             penalty = wanted.weight * gradient_penalty(wanted.kind, self.discriminator, real, fake.float())
-        return {"loss_d": loss_d, "penalty": penalty, "d_real": d_real.mean(), "d_fake": d_fake.mean()}
+        return {
+            "loss_d": loss_d,
+            "penalty": penalty,
+            "d_real": d_real.mean(),
+            "d_fake": d_fake.mean(),
+            "sign_real": d_real.sign().mean(),
+        }
 
     def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
         """`loss_g`, minimised."""
@@ -215,6 +234,7 @@ class AdversarialTraining:
             "optimizer_g": self.optimizer_g.state_dict(),
             "optimizer_d": self.optimizer_d.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
+            "adaptive": self.adaptive.state_dict() if self.adaptive is not None else None,
             "step_count": self.step_count,
             "collapsed_looks": self.collapsed_looks,
             "window": self.window,
@@ -232,13 +252,36 @@ class AdversarialTraining:
         self.optimizer_g.load_state_dict(state["optimizer_g"])
         self.optimizer_d.load_state_dict(state["optimizer_d"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["adaptive"])
         for name in ("step_count", "collapsed_looks", "window", "window_steps", "history", "samples"):
             setattr(self, name, state[name])
         restore_random_state(state["random"])
 
     def _real_batch(self, k: int) -> Tensor:
-        indices = self.batches.batch(k)
-        return self.images[indices.to(self.images.device)].to(self.fabric.device, non_blocking=True)
+        # A copy that is not awaited lets the next steps be prepared while the GPU is busy.
+        indices = self.batches.batch(k).to(self.images.device, non_blocking=True)
+        images = self.images[indices].to(self.fabric.device, non_blocking=True)
+        if self.settings.random_crop is not None:
+            images = random_resized_crop(images, self.settings.random_crop)
+        if self.settings.horizontal_flip:
+            images = random_horizontal_flip(images)
+        return images
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """What D sees of them."""
+        if self.augment is None:
+            return images
+        probability = self.settings.diffaugment.probability if self.adaptive is None else self.adaptive.probability
+        return self.augment(images.float(), probability)
+
+    def _adapt(self, sign_real: Tensor) -> None:
+        if self.adaptive is None:
+            return
+        if self.settings.label_inversion:
+            sign_real = -sign_real
+        # Over all processes, so that all of them augment alike.
+        self.adaptive.observe(self.fabric.all_reduce(sign_real.detach(), reduce_op="mean"), self.settings.batch_size)
 
     def _generate(self, images: int) -> Tensor:
         latent = self.generator.draw_latent(images, torch.default_generator)

@@ -1,6 +1,9 @@
-"""Classical augmentation: random flips, rotation, shift, shear and zoom, drawn anew for every image."""
+"""Classical augmentation: random flips, rotation, shift, shear, zoom and resized crops, drawn anew for every image."""
 
 from __future__ import annotations
+
+import math
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
@@ -34,6 +37,40 @@ class ClassicalAugmentation:
         return warp(images, matrices.to(images.device))
 
 
+def random_resized_crop(
+    images: torch.Tensor, area: tuple[float, float], generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """A random rectangle of every image [N, C, S, S], resized to its whole edge (bilinear).
+
+    Its share of the area is uniform in `area` (least, greatest; above 0), its width / height log-uniform between 3/4
+    and 4/3, its place uniform: torchvision's RandomResizedCrop. Where that draws again because a rectangle does not
+    fit, here the proportions are drawn from those that fit, so that the area stays uniform.
+    """
+    share, proportion, across, down = torch.rand(4, len(images), generator=generator)
+    least, greatest = area
+    share = least + (greatest - least) * share
+    # Width and height are at most the whole edge if width / height lies between the area's share and its inverse.
+    widest = torch.minimum(-torch.log(share), torch.tensor(math.log(4 / 3)))
+    half_log = widest * (proportion - 0.5)
+    width, height = share.sqrt() * torch.exp(half_log), share.sqrt() * torch.exp(-half_log)
+    matrices = crop_matrices((1 - width) * across, (1 - height) * down, width, height)
+    return warp(images, matrices.to(images.device, non_blocking=True), padding="border")
+
+
+def random_horizontal_flip(images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Mirror half of the images [N, C, H, W] left to right."""
+    mirrored = torch.rand(len(images), 1, 1, 1, generator=generator) < 0.5
+    return torch.where(mirrored.to(images.device, non_blocking=True), images.flip(-1), images)
+
+
+def crop_matrices(left: torch.Tensor, top: torch.Tensor, width: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+    """Matrices [N, 2, 3] for `warp` that make a rectangle the whole image; every argument is [N], in edges."""
+    none = torch.zeros_like(left)
+    # Coordinates run from -1 to 1 over the edge: the middle of the rectangle is where 0 comes from.
+    across, down = 2 * left + width - 1, 2 * top + height - 1
+    return torch.stack([width, none, across, none, height, down], dim=1).reshape(-1, 2, 3)
+
+
 def affine_matrices(
     flip_x: torch.Tensor,
     flip_y: torch.Tensor,
@@ -58,9 +95,12 @@ def affine_matrices(
     return torch.stack([a, b, -a * x - b * y, c, d, -c * x - d * y], dim=1).reshape(-1, 2, 3)
 
 
-def warp(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """Resample images [N, C, S, S] by matrices [N, 2, 3] that map places of the result to places of the image."""
+def warp(images: torch.Tensor, matrices: torch.Tensor, padding: Literal["zeros", "border"] = "zeros") -> torch.Tensor:
+    """Resample images [N, C, S, S] by matrices [N, 2, 3] that map places of the result to places of the image.
+
+    Beyond the image lie zeros or, with `border`, its outermost pixels.
+    """
     # In coordinates from -1 to 1 a rotation is one only if the image is square.
     assert images.shape[2] == images.shape[3], f"images: found {tuple(images.shape)}, allowed: [N, C, S, S]"
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -140,6 +142,24 @@ def train_classifier(
 
     weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
     return TrainedClassifier(weights, pd.DataFrame(history), model.eval())
+
+
+def read_classifier(
+    weights: Path, channels: int, image_size: int, backbone: str, pretrained: str, stem: str, dropout: float
+) -> nn.Module:
+    """A trained classifier, ready for `predict`, on the GPU where there is one; see `build_classifier`.
+
+    Raises DataError naming a weights file that is damaged or another network's.
+    """
+    # Its own weights replace the pretrained ones: only the network that they mean is needed.
+    pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
+    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout)
+    try:
+        model.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{weights}: weights: {reason}; remove the file and run again") from None
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
@@ -327,6 +347,9 @@ def _logits(model: nn.Module, images: torch.Tensor, batch_size: int, device: tor
 
 
 def _assert_patients_apart(real_train: ImageSet, validation: ImageSet) -> None:
+    # In the data set's own split patients may be in several parts: `select_split` marks it, and the log counts them.
+    if all("official" in set(part.manifest.get("split_method", ())) for part in (real_train, validation)):
+        return
     shared = sorted(set(real_train.manifest["patient_id"]) & set(validation.manifest["patient_id"]))
     if shared:
         raise DataError(f"split: patient_id: found '{shared[0]}' in training and validation, allowed: one of them")

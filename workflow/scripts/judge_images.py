@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from scangan.data.images import scale_images
+    from scangan.data.store import atomic, read_image_sets
+    from scangan.training.supervised import predict, read_classifier
+
+    settings = dict(snakemake.params.settings)
+    batch_size, image_size = settings.pop("batch_size"), settings.pop("image_size")
+    images = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
+    images = scale_images(images, image_size)
+    judge = read_classifier(Path(snakemake.input.weights), *images.images.shape[1:3], **settings)
+    table = images.manifest[["image_id", "synthesis_seed"]].assign(probability=predict(judge, images, batch_size))
+    with atomic(snakemake.output.judgements) as path:
+        table.assign(gan=snakemake.wildcards.gan).to_parquet(path, index=False)
