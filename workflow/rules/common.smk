@@ -60,12 +60,9 @@ def study_facts(*more):
     return facts
 
 
-def is_phantom(wildcards):
-    return config["data_roots"][config["studies"][wildcards.study]["data"]["root"]] is None
-
-
 def data_kind(wildcards):
-    return "phantom" if is_phantom(wildcards) else "real"
+    root = config["studies"][wildcards.study]["data"]["root"]
+    return "phantom" if config["data_roots"][root] is None else "real"
 
 
 def only(studies):

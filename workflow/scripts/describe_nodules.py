@@ -20,4 +20,7 @@ with job(snakemake.log[0]):
     kinds = {"LIDC database": "real", "cohort": facts["data"]}
     table = distribution_table(facts["study"], sources, kinds, facts["scale"])
     write_table(table, *snakemake.output.nodules, index=None)
-    nodule_distributions(sources, snakemake.output.figure, facts["data"], facts["scale"], facts["study"])
+    # The bars are of real patients whatever the cohort is.
+    named = {f"{name}, {kinds[name]}": source for name, source in sources.items()}
+    data = " and ".join(dict.fromkeys(kinds.values()))
+    nodule_distributions(named, snakemake.output.figure, data, facts["scale"], facts["study"])
