@@ -1,0 +1,309 @@
+"""Axial slices of BRATS (Menze et al. 2015), chosen and labelled as in Han et al. 2018, section 3.2.
+
+A patient is a folder with one T1 after contrast and a segmentation, anywhere below the root:
+
+BraTS19_2013_1_1/BraTS19_2013_1_1_t1ce.nii.gz, ..._seg.nii.gz         2017 and later; 2023 says -t1c, -seg
+brats_2013_pat0001_1/VSD.Brain.XX.O.MR_T1c.54514/*.mha, ...OT.54517/  2016: each sequence in a folder of its name
+
+The paper reads the high-grade gliomas: let the root be the folder `HGG`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+
+from scangan.data.dicom import ScanRejected
+from scangan.data.images import Rejected, fit_square
+from scangan.data.store import MANIFEST_TYPES, ImageSet
+from scangan.data.volume_files import SUFFIXES, _check_nifti_is_whole
+from scangan.errors import DataError
+
+log = logging.getLogger(__name__)
+
+T1C, SEGMENTATION = (
+    re.compile(rf"(?:^|[._-])(?:{names})(?=[._-]|$)", re.IGNORECASE) for names in ("t1ce|t1c|t1gd", "segm?|ot")
+)
+SEQUENCE = re.compile(r"(?:^|[._-])(?:t1(?:ce|c|gd|n)?|t2[wf]?|flair|segm?|ot)(?=[._-]|$)", re.IGNORECASE)
+# Some releases number a patient's visits, each in a folder: brats_tcia_pat117_0002, BraTS-GLI-00008-101.
+VISIT = re.compile(r"^(brats_(?:2013|tcia)_pat\d+|BraTS-[A-Z]+-\d+)[_-]\d+$", re.IGNORECASE)
+MOST_LABEL = 4  # 1 necrosis, 2 oedema, (3 non-enhancing, until 2016,) 4 enhancing; all are tumour
+SAME = 0.01  # relative: spacings, and cosines of directions, that differ less are the same
+MOST_NEGATIVE = 0.05  # share of a brain's voxels; interpolation overshoots by a few, normalisation makes it half
+
+OUTSIDE, SKIPPED = "outside the slices asked for", "between the slices asked for"
+SMALL, LARGE = "brain too small", "brain too large"
+AMBIGUOUS, BOUNDARY = "tumour of ambiguous size", "at the tumour's boundary"
+TAKEN = "taken"
+
+
+@dataclass(frozen=True)
+class Brats:
+    """Which slices are taken, and what they become.
+
+    slices: first and last that may be taken, counted from 0 at the feet (paper: 30 to 130 of 155).
+    every: of these, every n-th is (paper: 1).
+    The paper discards "too small/big images", those whose label contradicts the picture, and "unclear boundary images",
+    by eye or by rules that it does not print; the rules and these thresholds are ours:
+    brain_mm2: least and most area of the brain in a slice.
+    tumour_mm2: most tumour in a slice without one, least in a slice with one, mm2; between them it is ambiguous.
+    boundary_slices: so many slices on both sides of the place where a tumour begins or ends are dropped.
+    white_percentile: intensity of the volume's brain that becomes 1; 0 stays 0. Ours, the paper prints none.
+    padded_size: pixels to which a plane is zero-padded, centred (paper: 240 to 256).
+    image_size: edge of the images, scaled from the padded plane.
+    channels: 1: grey, 3: repeated.
+    tumour, non_tumour: names of the classes.
+    max_rejected: share of rejected patients above which the run stops.
+    """
+
+    slices: tuple[int, int] = (30, 130)
+    every: int = 1
+    brain_mm2: tuple[float, float] = (4000.0, 25000.0)
+    tumour_mm2: tuple[float, float] = (0.0, 500.0)
+    boundary_slices: int = 3
+    white_percentile: float = 99.5
+    padded_size: int = 256
+    image_size: int = 256
+    channels: int = 1
+    tumour: str = "tumour"
+    non_tumour: str = "non_tumour"
+    max_rejected: float = 0.1
+
+
+def ingest_brats(root: Path, settings: Brats, data: str) -> tuple[ImageSet, pd.DataFrame, pd.DataFrame]:
+    """Read the slices of all patients below `root`.
+
+    data: `real` or `phantom`, noted in the manifest.
+    Returns the images, float32 [N, channels, image_size, image_size] in [0, 1], front at the top and the patient's left
+    on the right, ordered by patient and upwards, `patient_id` the name of the patient's folder without the number of
+    the visit; the rejected patients (columns `source, reason, remedy`); and how many slices of the others were dropped
+    and why (columns `reason, slices`). All images are in memory at once: for 3 GB of the whole real set
+    `read_brats` writes them as they come.
+    Raises DataError as `read_brats`.
+    """
+    sets: list[ImageSet] = []
+    rejected, dropped = read_brats(root, settings, data, lambda images, rows: sets.append(ImageSet(images, rows)))
+    return ImageSet.concatenate(sets), rejected, dropped
+
+
+def read_brats(
+    root: Path, settings: Brats, data: str, append: Callable[[np.ndarray, pd.DataFrame], None]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Like `ingest_brats`, but hands each patient's images and manifest rows to `append`; returns the two tables.
+
+    A patient that cannot be used is rejected by name, and the others go on.
+    Raises DataError if no patient is usable, if more than `settings.max_rejected` of them are rejected, and if a class
+    has no slice; some images were handed over by then.
+
+    Example:
+        with ImageWriter(images_path, manifest_path, shape=(1, 256, 256)) as writer:
+            rejected, dropped = read_brats(root, settings, "real", writer.append)
+    """
+    root = Path(root)
+    rejected, counts, labels = Rejected(), Counter(), Counter()
+    patients = find_patients(root)
+    names = Counter(folder.name for folder in patients)
+    for folder, files in patients.items():
+        source = folder.relative_to(root).as_posix()
+        try:
+            if names[folder.name] > 1:
+                raise ScanRejected(
+                    "another folder has the same name", folder.name, "remove one, or give each a name of its own"
+                )
+            head, labelled, spacing_mm = _read_patient(folder, files, settings)
+        except ScanRejected as error:
+            rejected.add(source, f"{error.reason}: found {error.found}", error.remedy)
+            continue
+        tumour_mm2 = np.count_nonzero(labelled, axis=(1, 2)) * spacing_mm**2
+        brain_mm2 = np.count_nonzero(head, axis=(1, 2)) * spacing_mm**2
+        fates = judge_slices(tumour_mm2, brain_mm2, settings)
+        counts.update(fates)
+        taken = np.flatnonzero(fates == TAKEN)
+        if len(taken) == 0:
+            log.warning("%s: no slice of this patient is taken", source)
+            continue
+        has_tumour = tumour_mm2[taken] > settings.tumour_mm2[0]
+        rows = pd.DataFrame(
+            {
+                "image_id": [f"{folder.name}-z{z:03d}" for z in taken],
+                "patient_id": VISIT.sub(r"\1", folder.name),
+                "label": np.where(has_tumour, settings.tumour, settings.non_tumour),
+                "source": source,
+                "data": data,
+                "spacing_mm": spacing_mm * settings.padded_size / settings.image_size,
+            }
+        )
+        labels.update(rows.label)
+        rows = rows.reindex(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)
+        append(_make_images(head[taken], settings), rows)
+
+    _check_usable(root, settings, len(patients), labels, rejected)
+    reasons = (OUTSIDE, SKIPPED, SMALL, LARGE, AMBIGUOUS, BOUNDARY)
+    dropped = [(reason, counts[reason]) for reason in reasons]
+    log.info("%s: %d of %d patients; %s", root, len(patients) - len(rejected), len(patients), dict(labels))
+    return rejected.table(), pd.DataFrame(dropped, columns=["reason", "slices"])
+
+
+def find_patients(root: Path) -> dict[Path, list[Path]]:
+    """The patients' folders below `root`, in order, and the volume files of each; hidden ones are left out."""
+    patients = defaultdict(list)
+    for path in sorted(Path(root).rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.name.lower().endswith(SUFFIXES) and path.is_file() and not hidden:
+            # A folder named after a sequence holds that sequence, of the patient whose folder it lies in.
+            in_sequence = path.parent != Path(root) and SEQUENCE.search(path.parent.name)
+            patients[path.parent.parent if in_sequence else path.parent].append(path)
+    return dict(sorted(patients.items()))
+
+
+def judge_slices(tumour_mm2: np.ndarray, brain_mm2: np.ndarray, settings: Brats) -> np.ndarray:
+    """Say of each slice of a volume whether it is taken, or why not: the first reason that holds.
+
+    tumour_mm2, brain_mm2: [Z], areas in each slice, from the feet upwards. Returns str [Z], `TAKEN` or the reason.
+    """
+    numbers = np.arange(len(tumour_mm2))
+    first, last = settings.slices
+    most_without, least_with = settings.tumour_mm2
+    has_tumour = tumour_mm2 > most_without
+    # Slices outside the range count, too: a tumour may end just beyond it.
+    changes = np.flatnonzero(has_tumour[1:] != has_tumour[:-1]) + 0.5
+    near = (abs(numbers[:, None] - changes) < settings.boundary_slices).any(1)
+    return np.select(
+        [
+            (numbers < first) | (numbers > last),
+            (numbers - first) % settings.every != 0,
+            brain_mm2 < settings.brain_mm2[0],
+            brain_mm2 > settings.brain_mm2[1],
+            has_tumour & (tumour_mm2 < least_with),
+            near,
+        ],
+        [OUTSIDE, SKIPPED, SMALL, LARGE, AMBIGUOUS, BOUNDARY],
+        TAKEN,
+    )
+
+
+def _read_patient(folder: Path, files: list[Path], settings: Brats) -> tuple[np.ndarray, np.ndarray, float]:
+    """The head, in [0, 1] and 0 outside the brain, and its labels, both [Z, Y, X]; the size of a pixel, mm."""
+    t1c = _read_oriented(_only(files, T1C, "T1 after contrast", "*_t1ce.nii.gz or *T1c*.mha", folder))
+    segmentation = _read_oriented(_only(files, SEGMENTATION, "segmentation", "*_seg.nii.gz or *OT*.mha", folder))
+    for field, found, allowed in (
+        ("shapes", segmentation.GetSize(), t1c.GetSize()),
+        ("spacings", segmentation.GetSpacing(), t1c.GetSpacing()),
+        ("directions", segmentation.GetDirection(), t1c.GetDirection()),
+    ):
+        # Origins are not compared: releases of BRATS differ in theirs, and its labels go by voxel.
+        if len(found) != len(allowed) or not np.allclose(found, allowed, rtol=SAME, atol=SAME):
+            reason = f"{field} of segmentation and T1 after contrast differ"
+            raise ScanRejected(reason, f"{_say(found)} and {_say(allowed)}", "replace the file that is wrong")
+    width, height, depth = t1c.GetSize()
+    if depth <= settings.slices[1]:
+        raise ScanRejected("too few slices", f"{depth}, allowed: {settings.slices[1] + 1} or more", "lower `slices`")
+    if max(width, height) > settings.padded_size:
+        found = f"{width}x{height}, allowed: {settings.padded_size} or less"
+        raise ScanRejected("planes too large", found, "raise `padded_size`")
+    across, down, _ = t1c.GetSpacing()
+    if not math.isclose(across, down, rel_tol=SAME):
+        raise ScanRejected("pixels are not square", f"{across:g} x {down:g} mm", "resample the volume")
+    return (
+        _normalise(sitk.GetArrayFromImage(t1c), settings.white_percentile),
+        _check_labels(sitk.GetArrayFromImage(segmentation)),
+        across,
+    )
+
+
+def _only(files: list[Path], pattern: re.Pattern, what: str, allowed: str, folder: Path) -> Path:
+    """The one file that is named, or lies in a folder named, by the pattern."""
+    found = [
+        path
+        for path in files
+        if pattern.search(path.name) or (path.parent != folder and pattern.search(path.parent.name))
+    ]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found or files)
+        reason = f"{'several files are' if found else 'no file is'} the {what}"
+        raise ScanRejected(reason, f"{names}; allowed: one {allowed}", "complete the folder, or remove it")
+    return found[0]
+
+
+def _read_oriented(path: Path) -> sitk.Image:
+    """A NIfTI or MetaImage volume as float32, its axes turned to (left, back, up). Raises ScanRejected."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            raise ScanRejected(f"{path.name} is no volume", f"{found}, allowed: 3 dimensions, 1 value", "replace it")
+        if path.name.lower().endswith((".nii", ".nii.gz")):
+            _check_nifti_is_whole(path, reader)
+        reader.SetOutputPixelType(sitk.sitkFloat32)
+        return sitk.DICOMOrient(reader.Execute(), "LPS")
+    except (RuntimeError, EOFError, OSError, zlib.error) as error:
+        # SimpleITK's messages name the file, and span several lines of which the last says what is wrong.
+        said = (str(error).replace(str(path), "the file").strip() or type(error).__name__).splitlines()[-1]
+        raise ScanRejected(f"{path.name} is unreadable", said, "replace the file, or remove the patient") from error
+
+
+def _normalise(head: np.ndarray, white_percentile: float) -> np.ndarray:
+    """Scale a volume so that 0, outside the brain, stays 0, and the percentile of the brain's intensity becomes 1."""
+    if not np.isfinite(head).all():
+        raise ScanRejected("intensities are not all numbers", "NaN or infinity", "replace the T1 after contrast")
+    brain = head[head != 0]
+    if brain.size == 0 or brain.max() <= 0:
+        raise ScanRejected("the T1 after contrast is empty", "no voxel above 0", "replace the T1 after contrast")
+    if (negative := (brain < 0).mean()) > MOST_NEGATIVE:
+        found = f"{negative:.0%} of the brain below 0, allowed: {MOST_NEGATIVE:.0%}"
+        raise ScanRejected("intensities were normalised before", found, "supply the volume as it was released")
+    return (head / np.percentile(brain[brain > 0], white_percentile)).clip(0, 1).astype(np.float32)
+
+
+def _check_labels(labels: np.ndarray) -> np.ndarray:
+    found = np.unique(labels)
+    if not np.isin(found, np.arange(MOST_LABEL + 1)).all():
+        said = f"{found.min():g} to {found.max():g}, allowed: whole numbers from 0 to {MOST_LABEL}"
+        raise ScanRejected("the segmentation holds no labels of BRATS", said, "replace the segmentation")
+    if not found.any():
+        raise ScanRejected("the segmentation is empty", "no tumour", "segment the tumour, or remove the patient")
+    return labels.astype(np.uint8)
+
+
+def _make_images(planes: np.ndarray, settings: Brats) -> np.ndarray:
+    """Planes [n, Y, X], zero-padded around their centre, then scaled: [n, channels, image_size, image_size]."""
+    free = [settings.padded_size - length for length in planes.shape[1:]]
+    padded = np.pad(planes, [(0, 0), *((space // 2, space - space // 2) for space in free)])
+    if settings.image_size != settings.padded_size:
+        padded = fit_square(padded, settings.image_size)
+    return np.repeat(padded[:, None], settings.channels, axis=1)
+
+
+def _check_usable(root: Path, settings: Brats, patients: int, labels: Counter, rejected: Rejected) -> None:
+    """Stop where too little is left; warn of what was rejected."""
+    if len(rejected) == patients:
+        allowed = "at least 1, a folder with *_t1ce.nii.gz and *_seg.nii.gz"
+        raise DataError(
+            f"{root}: patients: found none that is usable ({patients} rejected: {rejected}), allowed: {allowed}"
+        )
+    if len(rejected) > settings.max_rejected * patients:
+        raise DataError(
+            f"{root}: max_rejected: found {len(rejected)} of {patients} patients rejected ({rejected}), "
+            f"allowed: {math.floor(settings.max_rejected * patients)} ({settings.max_rejected:g})"
+        )
+    for name in (settings.tumour, settings.non_tumour):
+        if not labels[name]:
+            raise DataError(f"{root}: slices: found none of class '{name}', allowed: at least 1")
+    for row in rejected:
+        log.warning("rejected: %s: %s; %s", *row)
+
+
+def _say(values: tuple) -> str:
+    return " x ".join(f"{value:g}" for value in values)
