@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).parent.parent
 # What they decide reaches a job through its settings, or not at all.
+DATA_FILE = re.compile(r"\w+\.(html|yaml)")
 LEFT_OUT = {"scangan.config", "scangan.errors", "scangan.jobs", "scangan.training.progress"}
 
 
 def code_digest(*modules: str) -> str:
     """Digest of these modules of the package and all that they import from it, docstrings and comments left out.
+
+    A data file that a module names and that lies beside it (`papers.yaml`) is part of it.
 
     Imports are read, not run: `importlib.import_module(name)` is not followed, so a module found by name
     (a network of the catalogue) must be given. Raises ModuleNotFoundError for a module that has no file.
@@ -72,4 +76,13 @@ def _digest(name: str) -> str:
                 | ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
             ):
                 node.body = rest
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    digest = hashlib.sha256(ast.dump(tree).encode())
+    for file in sorted(_data_files(name, tree)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _data_files(name: str, tree: ast.Module) -> set[Path]:
+    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    folder = _path(name).parent
+    return {folder / text for text in texts if DATA_FILE.fullmatch(text) and (folder / text).is_file()}

@@ -27,7 +27,10 @@ from scangan.errors import ConfigError
 
 KNOWN_ROOTS = ("head_ct", "covid_ct", "brain_mr", "lidc", "nlst")
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
-ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real")
+ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real", "real+classical+synthetic")
+# An arm of the sweep: so many synthetic images for each real one.
+SHARE_ARM = "real+synthetic-x{share:g}"
+EDGES = tuple(4 << level for level in range(9))  # of the images of a network that grows
 
 
 def _existing_file(value: str) -> str:
@@ -77,6 +80,14 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _forget_nulls(cls, values: Any) -> Any:
+        """An overlay cannot remove a key of another reader or phantom from the default; it can set it to null."""
+        if not isinstance(values, dict):
+            return values
+        return {key: value for key, value in values.items() if value is not None or key in cls.model_fields}
+
 
 class HeadCtPhantom(Section):
     """The stand-in for head CT slices, rendered when the data root is null."""
@@ -111,6 +122,15 @@ class CovidCtPhantom(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
+class BrainMrPhantom(Section):
+    """The stand-in for BRATS: patients as NIfTI volumes with segmentations, written when the data root is null."""
+
+    renderer: Literal["brain_mr"] = Field(description="which phantom is rendered")
+    patients: Annotated[int, Field(ge=5)] = Field(20, description="patients in all")
+    image_size: Annotated[int, Field(ge=32, le=512)] = Field(240, description="edge of an axial slice, pixels")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
+
+
 class Images(Section):
     """Images in files: where they lie and how they are read."""
 
@@ -135,6 +155,20 @@ class Images(Section):
     )
     channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: colour")
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _no_booleans(cls, classes: Any) -> Any:
+        # YAML reads an unquoted `yes` as true.
+        for name, value in classes.items() if isinstance(classes, dict) else ():
+            if isinstance(value, bool):
+                raise ValueError(f"found {str(value).lower()} for {name}, allowed: text or a number; quote it: 'yes'")
+        return classes
+
+    @property
+    def phantom_renderer(self) -> str:
+        """The phantom that stands in for such a set."""
+        return "covid_ct" if self.reader == "covid_ct" else "head_ct"
 
     @model_validator(mode="after")
     def _two_classes(self) -> Images:
@@ -170,6 +204,11 @@ class Scans(Section):
     channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: repeated")
     max_rejected: Fraction = Field(0.1, description="share of rejected scans above which the run stops")
 
+    @property
+    def phantom_renderer(self) -> str:
+        """The phantom that stands in for such a set."""
+        return "chest"
+
     @field_validator("annotations")
     @classmethod
     def _known_or_file(cls, annotations: str) -> str:
@@ -183,6 +222,53 @@ class Scans(Section):
         if not window[0] < window[1]:
             raise ValueError(f"found {window[0]:g}, {window[1]:g}, allowed: a lower and a higher value")
         return window
+
+
+class Brats(Section):
+    """Axial slices of BRATS, with a tumour and without: T1 after contrast and segmentation, a folder a patient."""
+
+    reader: Literal["brats"] = Field(description="`brats`: patients' folders of NIfTI or MetaImage, anywhere below")
+    root: Name = Field(description="key of `data_roots` that holds the folder")
+    classes: tuple[Name, Name] = Field(
+        ("tumour", "non_tumour"), description="names of the slices with a tumour and of those without"
+    )
+    slices: tuple[int, int] = Field(
+        (30, 130), description="first and last slice that may be taken, counted from 0 at the feet (section 3.1)"
+    )
+    every: Positive = Field(1, description="of these, every n-th is taken")
+    brain_mm2: tuple[float, float] = Field(
+        (4000.0, 25000.0), description="least and most area of the brain in a slice, mm2 (threshold ours)"
+    )
+    tumour_mm2: tuple[float, float] = Field(
+        (0.0, 500.0),
+        description="most tumour in a slice without one, least in a slice with one, mm2; between them it is ambiguous "
+        "and dropped (thresholds ours)",
+    )
+    boundary_slices: Annotated[int, Field(ge=0)] = Field(
+        3, description="slices dropped on both sides of the place where a tumour begins or ends (ours)"
+    )
+    white_percentile: Annotated[float, Field(gt=0, le=100)] = Field(
+        99.5, description="percentile of a volume's brain that becomes white; 0 stays black (ours)"
+    )
+    padded_size: Annotated[int, Field(ge=8)] = Field(256, description="edge to which planes are zero-padded, pixels")
+    image_size: Annotated[int, Field(ge=8)] = Field(256, description="edge of the square image, pixels")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: repeated")
+    max_rejected: Fraction = Field(0.1, description="share of rejected patients above which the run stops")
+
+    @property
+    def phantom_renderer(self) -> str:
+        """The phantom that stands in for such a set."""
+        return "brain_mr"
+
+    @model_validator(mode="after")
+    def _ranges_are_open(self) -> Brats:
+        for name in ("slices", "brain_mm2", "tumour_mm2"):
+            low, high = getattr(self, name)
+            if not 0 <= low < high:
+                raise ValueError(f"{name}: found {low:g}, {high:g}, allowed: a lower and a higher number, from 0")
+        if self.classes[0] == self.classes[1]:
+            raise ValueError(f"classes: found '{self.classes[0]}' twice, allowed: two names")
+        return self
 
 
 class Split(Section):
@@ -248,10 +334,29 @@ class DiffAugment(Section):
         return self
 
 
+class Progressive(Section):
+    """How a growing network (`pggan`) passes through its resolutions, each twice as large as the one before."""
+
+    batch_sizes: dict[int, Positive] = Field({}, description="edge: images a step at that edge; others: `batch_size`")
+    shares: dict[int, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="edge: its part in the images of all `epochs`, beside 1 for the others"
+    )
+    fade: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="share of an edge's images that is shown while its layers fade in; 4x4 does not fade"
+    )
+
+    @model_validator(mode="after")
+    def _edges_are_known(self) -> Progressive:
+        for name in ("batch_sizes", "shares"):
+            if unknown := set(getattr(self, name)) - set(EDGES):
+                raise ValueError(f"{name}: found edge {min(unknown)}, allowed: {' | '.join(map(str, EDGES))}")
+        return self
+
+
 class Gan(Section):
     """One generative network and its training; one such network is trained for each class."""
 
-    model: Literal["dcgan32", "dcgan224", "simple_ct_gan"] = Field(
+    model: Literal["dcgan32", "dcgan224", "pggan", "simple_ct_gan"] = Field(
         description="the network, named after its file in `scangan.models`"
     )
     weights_of: Name | None = Field(
@@ -271,6 +376,9 @@ class Gan(Section):
     )
     loss: Literal["bce", "wasserstein"] = Field("bce", description="adversarial loss")
     gradient_penalty: GradientPenalty = Field(GradientPenalty(), description="penalty on the discriminator")
+    drift: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the mean square of D's output for real images, which keeps it near 0 (PGGAN: 0.001)"
+    )
     discriminator_steps: Positive = Field(1, description="discriminator updates for each generator update")
     optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimiser of both networks")
     learning_rate_generator: Rate = Field(2e-4, description="learning rate of G")
@@ -285,6 +393,7 @@ class Gan(Section):
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.999, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
     )
+    progressive: Progressive = Field(Progressive(), description="growth of the network (`pggan`)")
     label_inversion: bool = Field(False, description="train D with real = 0 and generated = 1")
     noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
     random_crop: tuple[Fraction, Fraction] | None = Field(
@@ -311,12 +420,33 @@ class Gan(Section):
             )
         if self.kernel_size is not None and self.model != "simple_ct_gan":
             raise ValueError(f"kernel_size: found {self.kernel_size}, allowed: null for {self.model}")
+        if self.model == "pggan" and self.discriminator_steps != 1:
+            raise ValueError(f"discriminator_steps: found {self.discriminator_steps}, allowed: 1 for pggan")
+        if self.model != "pggan" and self.progressive != Progressive():
+            raise ValueError(f"progressive: found one, allowed: none for {self.model}, which does not grow")
         return self
 
     @property
     def options(self) -> dict[str, Any]:
         """What the network's constructor takes besides image size and channels; the paper's values are left out."""
         return {name: value for name in ("base_width", "kernel_size") if (value := getattr(self, name)) is not None}
+
+
+class Screening(Section):
+    """Unrealistic synthetic images are discarded before any arm trains on them."""
+
+    neighbours: Positive = Field(
+        3, description="an image's distance is that to its n-th nearest training image of its class, in feature space"
+    )
+    quantile: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="images farther than this quantile of the real validation images are discarded,"
+    )
+    most_discarded: Fraction = Field(
+        0.25, description="but of a class at most this share, the farthest: of a weak network all might be"
+    )
+    overrule: ExistingFile | None = Field(
+        None, description="your own verdicts: a CSV of image_id, kept; they replace the rule's"
+    )
 
 
 class Synthesis(Section):
@@ -329,10 +459,11 @@ class Synthesis(Section):
     shard_size: Positive = Field(1024, description="images in one file, made by one job")
     batch_size: Positive = Field(64, description="images generated at once")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class is drawn from seed + i")
+    screening: Screening | None = Field(None, description="unrealistic images are discarded; null: none is")
 
 
 class Classical(Section):
-    """Classical augmentation, drawn anew for every image at every step (arm `real+classical`)."""
+    """Classical augmentation of real images, drawn anew at every step (arms with `+classical`)."""
 
     horizontal_flip: bool = Field(True, description="mirror half of the images left to right")
     vertical_flip: bool = Field(False, description="mirror half of the images top to bottom")
@@ -357,7 +488,13 @@ class Classifier(Section):
         description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
         "pixels (sixteen times the work)",
     )
-    arms: list[Literal[ARMS]] = Field(list(ARMS), min_length=1, description="training sets that are compared")
+    arms: list[Literal[ARMS]] = Field(list(ARMS[:5]), min_length=1, description="training sets that are compared")
+    shares: list[Annotated[float, Field(gt=0)]] = Field(
+        [], description="sweep: numbers of synthetic images beside all real ones, as multiples of the latter; none: no"
+    )
+    centre_crop: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="edge of the middle of every image that the classifier sees, pixels; null: the whole"
+    )
     seeds: Positive = Field(3, description="independent trainings of each arm")
     steps: Positive = Field(description="optimisation steps, the same for every arm")
     pretrain_share: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -389,12 +526,33 @@ class Classifier(Section):
 
     def for_arm(self, arm: str) -> dict[str, Any]:
         """Just the settings that one arm's training reads, as plain values: a change of others retrains nothing."""
-        unread = {"arms", "seeds"}
-        if arm != "real+classical":
+        unread = {"arms", "seeds", "shares"}
+        if "+classical" not in arm:
             unread.add("classical")
         if arm != "synthetic-then-real":
             unread |= {"pretrain_share", "fine_tune_rate"}
         return self.model_dump(mode="json", exclude=unread)
+
+
+class Embedding(Section):
+    """t-SNE of real, classically augmented and synthetic images: a map of the distributions."""
+
+    each: Annotated[int, Field(ge=2)] = Field(300, description="images of each class of each of the three kinds")
+    perplexity: Annotated[float, Field(gt=1)] = Field(100.0, description="t-SNE's effective number of neighbours")
+    iterations: Annotated[int, Field(ge=250)] = Field(1000, description="t-SNE's steps")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice and of the augmentation")
+
+
+class ReadingRoom(Section):
+    """A page in which readers say of images whether they are real, and of which class (Visual Turing Test)."""
+
+    images: Positive = Field(50, description="real and as many synthetic images of each class")
+    readers: list[ExistingFile] = Field(
+        [], description="CSV files that readers exported; none: simulated readers stand in, and are named so"
+    )
+    simulated_readers: Positive = Field(1, description="how many, where there are no others")
+    simulated_skill: Fraction = Field(0.8, description="their probability of a right answer to each question")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice, the order and the simulated answers")
 
 
 class Judge(Section):
@@ -433,10 +591,11 @@ class Evaluation(Section):
 class Study(Section):
     """One study: data, split, networks, synthesis, classifier, evaluation."""
 
-    data: Annotated[Images | Scans, Field(discriminator="reader")]
-    phantom: Annotated[HeadCtPhantom | ChestPhantom | CovidCtPhantom, Field(discriminator="renderer")] | None = Field(
-        None, description="stand-in when the data root is null; null: a root is required"
-    )
+    data: Annotated[Images | Scans | Brats, Field(discriminator="reader")]
+    phantom: (
+        Annotated[HeadCtPhantom | ChestPhantom | CovidCtPhantom | BrainMrPhantom, Field(discriminator="renderer")]
+        | None
+    ) = Field(None, description="stand-in when the data root is null; null: a root is required")
     split: Split = Split()
     gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
     panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
@@ -445,6 +604,8 @@ class Study(Section):
     synthesis: Synthesis
     classifier: Classifier | None = Field(None, description="the experiment; null: images only")
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
+    embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
+    reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
     fidelity: Fidelity = Fidelity()
     evaluation: Evaluation = Evaluation()
 
@@ -462,9 +623,10 @@ class Study(Section):
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
         if self.classifier is not None:
-            if not isinstance(self.data, Images):
+            if isinstance(self.data, Scans):
                 raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
             self._check("classifier.positive", self.classifier.positive, self.data.classes)
+        if self.classifier is not None or self.reading_room is not None:
             self._check("synthesis.gan", self.synthesis.gan, self.gan)
         elif self.synthesis.gan is not None:
             raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier")
@@ -489,11 +651,14 @@ class Study(Section):
                     f"judge: found {self.judge.sets} sets of {self.judge.images}, "
                     f"allowed: {self.synthesis.images_per_class} images at most (synthesis.images_per_class)"
                 )
+        if self.classifier is not None and (crop := self.classifier.centre_crop or 0) > self.data.image_size:
+            raise ValueError(f"classifier.centre_crop: found {crop}, allowed: {self.data.image_size} at most")
+        if self.embedding is not None and (self.classifier is None or "real" not in self.classifier.arms):
+            raise ValueError("embedding: found one, allowed: null without a classifier's arm `real`")
+        if self.synthesis.screening is not None and self.synthesis.gan is None:
+            raise ValueError("synthesis.screening: found one, allowed: null without `synthesis.gan`")
         if self.split.method == "official" and self.data.reader != "covid_ct":
             raise ValueError(f"split.method: found official, allowed: by_patient with {self.data.reader}")
-        if self.phantom is not None:
-            fitting = {"ct_slices": "chest", "covid_ct": "covid_ct"}.get(self.data.reader, "head_ct")
-            self._check("phantom.renderer", self.phantom.renderer, [fitting])
         return self
 
     @staticmethod
@@ -533,6 +698,11 @@ class Config(Section):
             if self.data_roots[study.data.root] is None and study.phantom is None:
                 raise ValueError(
                     f"data_roots.{study.data.root}: found null, but studies.{name} has no phantom; allowed: a folder"
+                )
+            if self.data_roots[study.data.root] is None and study.phantom.renderer != study.data.phantom_renderer:
+                raise ValueError(
+                    f"studies.{name}.phantom.renderer: found '{study.phantom.renderer}', "
+                    f"allowed: {study.data.phantom_renderer}"
                 )
         return self
 

@@ -389,7 +389,7 @@ def images_shown(monkeypatch, images=WHITE, **values):
 def test_without_augmentation_the_images_are_shown_as_they_are(monkeypatch):
     low, high = dcgan32.OUTPUT_RANGE
     real, fake, fake_for_g = images_shown(monkeypatch, IMAGES)
-    expected = torch.from_numpy(IMAGES)[ShuffledBatches(12, 4, seed=0).batch(0)] * (high - low) + low
+    expected = torch.from_numpy(IMAGES)[ShuffledBatches(12, seed=0).batch(0, 4)] * (high - low) + low
     assert torch.equal(real, expected)
     assert torch.equal(fake, fake_for_g)
 
@@ -521,16 +521,125 @@ def test_half_precision_without_a_gpu_is_refused():
         make_fabric("16-mixed", 1, "cpu")
 
 
+# A network that grows: 12 images, 30 epochs, 120 images for each of 4, 8 and 16 pixels, half of them in a fade.
+
+GROWING = NO_AUGMENTATION | {
+    "model": "pggan",
+    "base_width": 4,
+    "loss": "wasserstein",
+    "gradient_penalty": {"kind": "wgan-gp", "weight": 10.0},
+    "drift": 0.001,
+    "beta1": 0.0,
+    "beta2": 0.99,
+    "epochs": 30,
+    "noisy_labels": 0.0,
+    "progressive": {"batch_sizes": {4: 12, 8: 6}},
+}
+SMALL = IMAGES[:, :, ::2, ::2].copy()
+
+
+@pytest.fixture(scope="module")
+def grown():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adversarial, "HISTORY_ROWS", 8)
+        yield train(images=SMALL, **GROWING)
+
+
+def test_a_growing_network_passes_through_its_resolutions(monkeypatch, grown):
+    seen = []
+    step = adversarial.AdversarialTraining.discriminator_losses
+
+    def look(training, real, fake):
+        assert real.shape == fake.shape
+        seen.append((*real.shape[::3], training.generator.alpha, training.discriminator.alpha))
+        return step(training, real, fake)
+
+    monkeypatch.setattr(adversarial.AdversarialTraining, "discriminator_losses", look)
+    trained = train(images=SMALL, **GROWING)
+    # Edge, images of a batch: 10 steps of 12, 20 of 6, 30 of 4.
+    assert Counter((edge, batch) for batch, edge, *_ in seen) == {(4, 12): 10, (8, 6): 20, (16, 4): 30}
+    assert trained.steps == len(seen) == 60
+    fade = [alpha for _, edge, alpha, _ in seen if edge == 16]
+    assert fade == pytest.approx([4 * k / 60 for k in range(15)] + [1.0] * 15)
+    assert all(of_g == of_d for *_, of_g, of_d in seen)
+    assert trained.history.epoch.iloc[-1] == pytest.approx(30)
+    # Rows of samples of smaller images are shown as large as the others.
+    assert trained.samples.shape == (4, 8, 1, 16, 16)
+    first = trained.samples[0].reshape(8, 1, 8, 2, 8, 2)  # of step 15
+    assert (first == first[:, :, :, :1, :, :1]).all()
+    assert_identical(trained, grown)
+
+
+# After the 10th step 8 pixels begin, after the 30th 16; the 13th and 37th lie in fades.
+@pytest.mark.parametrize("step", [10, 13, 20, 30, 37])
+def test_resumes_exactly_in_the_middle_of_a_fade(tmp_path, grown, step):
+    with pytest.MonkeyPatch.context() as patch:
+        take, taken = adversarial.AdversarialTraining.step, Counter()
+
+        def stop_after(training):
+            take(training)
+            taken["steps"] += 1
+            if taken["steps"] == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        patch.setattr(adversarial.AdversarialTraining, "step", stop_after)
+        with pytest.raises(TrainingError, match=f"step {step} of 60"):
+            train(tmp_path, images=SMALL, **GROWING)
+    assert_identical(train(tmp_path, images=SMALL, **GROWING), grown)
+
+
+def test_a_new_resolution_begins_with_a_fresh_optimiser(monkeypatch):
+    first_moments = {}
+    step = adversarial.AdversarialTraining.step
+
+    def look(training):
+        before = [len(optimizer.optimizer.state) for optimizer in (training.optimizer_g, training.optimizer_d)]
+        level = training.generator.level
+        step(training)
+        steps = {int(state["step"]) for state in training.optimizer_g.optimizer.state.values()}
+        first_moments[training.step_count] = (level != training.generator.level, min(before), max(steps))
+
+    monkeypatch.setattr(adversarial.AdversarialTraining, "step", look)
+    train(images=SMALL, **GROWING)
+    assert [first_moments[step][2] for step in (10, 11, 30, 31, 60)] == [10, 1, 20, 1, 30]
+
+
+def test_the_weights_of_a_growing_network_draw_at_full_size(grown):
+    from scangan.models.pggan import Generator
+
+    generator = Generator(base_width=4, channels=1, image_size=16)
+    generator.load_state_dict(grown.weights)
+    assert (generator.level, generator.alpha) == (2, 1.0)
+    drawn = generator(generator.draw_latent(2, torch.Generator().manual_seed(0)))
+    assert drawn.shape == (2, 1, 16, 16)
+
+
+def test_drift_is_the_mean_square_of_real_scores(monkeypatch):
+    shown = []
+    losses = adversarial.AdversarialTraining.discriminator_losses
+
+    def keep(training, real, fake):
+        found = losses(training, real, fake)
+        with torch.no_grad():
+            shown.append((found["penalty"].item(), training.discriminator(real).square().mean().item()))
+        return found
+
+    monkeypatch.setattr(adversarial.AdversarialTraining, "discriminator_losses", keep)
+    train(images=SMALL, **GROWING | {"gradient_penalty": {}, "drift": 0.5, "epochs": 3})
+    for penalty, square in shown:
+        assert penalty == pytest.approx(0.5 * square, rel=1e-4)
+
+
 # The order of the images.
 
 
-def order(batches, count):
-    return torch.cat([batches.batch(k) for k in range(count)]).tolist()
+def order(batches, batch_size, count):
+    return torch.cat([batches.batch(k * batch_size, batch_size) for k in range(count)]).tolist()
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(12, 4), (10, 4), (7, 3), (3, 8), (1, 2), (5, 23)])
 def test_each_image_once_an_epoch(images, batch_size):
-    drawn = order(ShuffledBatches(images, batch_size, seed=0), images)
+    drawn = order(ShuffledBatches(images, seed=0), batch_size, images)
     epochs = [drawn[start : start + images] for start in range(0, len(drawn), images)]
     assert len(epochs) == batch_size
     assert all(sorted(epoch) == list(range(images)) for epoch in epochs)
@@ -538,23 +647,29 @@ def test_each_image_once_an_epoch(images, batch_size):
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-def test_a_batch_is_a_function_of_its_number():
-    batches = ShuffledBatches(10, 4, seed=3)
-    in_order = [batches.batch(k) for k in range(40)]
+def test_a_batch_is_a_function_of_the_images_shown_before():
+    batches = ShuffledBatches(10, seed=3)
+    in_order = [batches.batch(4 * k, 4) for k in range(40)]
     for k in (39, 0, 17, 5):
-        assert torch.equal(batches.batch(k), in_order[k])
-        assert torch.equal(ShuffledBatches(10, 4, seed=3).batch(k), in_order[k])
-    assert order(ShuffledBatches(10, 4, seed=4), 5) != order(ShuffledBatches(10, 4, seed=3), 5)
+        assert torch.equal(batches.batch(4 * k, 4), in_order[k])
+        assert torch.equal(ShuffledBatches(10, seed=3).batch(4 * k, 4), in_order[k])
+    assert order(ShuffledBatches(10, seed=4), 4, 5) != order(ShuffledBatches(10, seed=3), 4, 5)
+
+
+def test_batches_of_another_size_go_on_in_the_same_order():
+    small = order(ShuffledBatches(10, seed=0), 3, 8)
+    batches = ShuffledBatches(10, seed=0)
+    assert torch.cat([batches.batch(0, 4), batches.batch(4, 4), batches.batch(8, 16)]).tolist() == small
 
 
 @pytest.mark.parametrize(("images", "world_size"), [(10, 2), (10, 4), (3, 4)])
 def test_processes_share_a_batch(images, world_size):
-    whole = ShuffledBatches(images, 8, seed=0)
-    ranks = [ShuffledBatches(images, 8, 0, rank, world_size) for rank in range(world_size)]
-    for k in range(6):
-        shares = [rank.batch(k) for rank in ranks]
+    whole = ShuffledBatches(images, seed=0)
+    ranks = [ShuffledBatches(images, 0, rank, world_size) for rank in range(world_size)]
+    for k in range(0, 48, 8):
+        shares = [rank.batch(k, 8) for rank in ranks]
         assert all(len(share) == 8 // world_size for share in shares)
-        assert torch.equal(torch.stack(shares, 1).flatten(), whole.batch(k))
+        assert torch.equal(torch.stack(shares, 1).flatten(), whole.batch(k, 8))
 
 
 # Several processes, each with a share of every batch.

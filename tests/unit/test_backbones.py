@@ -241,3 +241,23 @@ def test_efficientnet_lite0_grey_and_small(tmp_path):
     assert model(torch.rand(2, 1, 32, 32)).shape == (2,)
     assert model.network._conv_stem.in_channels == 1
     assert model.network._dropout.p == 0.3
+
+
+def test_a_centre_crop_is_all_that_the_network_sees():
+    torch.manual_seed(0)
+    model = build_classifier("resnet50", "none", "imagenet", 1, 48, 0.0, centre_crop=32).eval()
+    images = torch.rand(2, 1, 48, 48)
+    changed = images.clone()
+    changed[:, :, :8] = changed[..., :8] = changed[:, :, -8:] = changed[..., -8:] = 0
+    assert torch.equal(model(images), model(changed))
+    changed[:, :, 20, 20] = 1 - changed[:, :, 20, 20]
+    assert not torch.equal(model(images), model(changed))
+    whole = build_classifier("resnet50", "none", "imagenet", 1, 32, 0.0).eval()
+    whole.load_state_dict(model.state_dict())
+    assert torch.equal(model(images), whole(images[..., 8:40, 8:40]))
+
+
+def test_a_crop_too_small_for_the_network_is_named():
+    expected = "classifier.centre_crop: found 24, allowed: at least 32 for resnet50, stem imagenet"
+    with pytest.raises(ConfigError, match=f"^{expected}$"):
+        build_classifier("resnet50", "none", "imagenet", 1, 48, 0.0, centre_crop=24)

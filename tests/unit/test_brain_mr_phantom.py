@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, label
 
+from scangan.config import Brats
 from scangan.data.brain_mr_phantom import ENHANCING, NECROSIS, OEDEMA, render_brain, write_brain_mr_phantom
-from scangan.data.brats import Brats, ingest_brats
+from scangan.data.brats import ingest_brats
 
 PATIENTS, SIZE = 8, 64
-SETTINGS = Brats(padded_size=SIZE, image_size=SIZE, max_rejected=0)
+SETTINGS = Brats(reader="brats", root="brain_mr", padded_size=SIZE, image_size=SIZE, max_rejected=0)
 
 
 @pytest.fixture(scope="module")

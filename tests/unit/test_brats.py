@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from scangan.config import Brats
 from scangan.data.brats import (
     AMBIGUOUS,
     BOUNDARY,
@@ -17,7 +18,6 @@ from scangan.data.brats import (
     SKIPPED,
     SMALL,
     TAKEN,
-    Brats,
     find_patients,
     ingest_brats,
     judge_slices,
@@ -26,10 +26,15 @@ from scangan.data.brats import (
 from scangan.data.store import ImageWriter, read_image_set
 from scangan.errors import DataError
 
+
+def settings_of(**values) -> Brats:
+    return Brats(reader="brats", root="brain_mr", **values)
+
+
 # As in the headers of BRATS: nibabel's frame is RAS, so the arrays' axes go to the left, to the back and upwards.
 BRATS_AFFINE = np.array([[-1.0, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])
 SHAPE = (20, 24, 40)  # columns, rows, slices
-SMALL_SETTINGS = Brats(
+SMALL_SETTINGS = settings_of(
     slices=(5, 35), brain_mm2=(50, 400), tumour_mm2=(0, 10), boundary_slices=2, padded_size=28, image_size=28
 )
 
@@ -75,7 +80,7 @@ def test_brats_as_released(tmp_path):
     write_patient(tmp_path / "HGG" / name, t1c, labels)
     for other in ("t1", "t2", "flair"):
         save(tmp_path / "HGG" / name / f"{name}_{other}.nii.gz", np.zeros((2, 2, 2), np.int16))
-    image_set, rejected, dropped = ingest_brats(tmp_path, Brats(), "real")
+    image_set, rejected, dropped = ingest_brats(tmp_path, settings_of(), "real")
     assert rejected.empty
     # The tumour fills slices 77 to 123, 60 x 60 pixels; three slices on both sides of each end are dropped.
     chosen = [*range(30, 74), *range(80, 121), *range(127, 131)]
@@ -172,7 +177,7 @@ def test_patients_in_order_wherever_they_lie(tmp_path):
 
 
 def test_every_reason_by_hand():
-    settings = Brats(slices=(2, 19), every=1, brain_mm2=(100, 900), tumour_mm2=(5, 50), boundary_slices=2)
+    settings = settings_of(slices=(2, 19), every=1, brain_mm2=(100, 900), tumour_mm2=(5, 50), boundary_slices=2)
     tumour = np.array([0, 0, 0, 0, 0, 5, 0, 0, 6, 49, 60, 50, 50, 50, 90, 0, 0, 0, 0, 0, 0])
     brain = np.full(21, 500)
     brain[3], brain[12] = 99, 901
@@ -182,14 +187,14 @@ def test_every_reason_by_hand():
 
 
 def test_every_other_slice():
-    none = judge_slices(np.zeros(10), np.full(10, 500), Brats(slices=(1, 7), every=3, brain_mm2=(100, 900)))
+    none = judge_slices(np.zeros(10), np.full(10, 500), settings_of(slices=(1, 7), every=3, brain_mm2=(100, 900)))
     assert np.flatnonzero(none == TAKEN).tolist() == [1, 4, 7]
     assert np.flatnonzero(none == SKIPPED).tolist() == [2, 3, 5, 6]
 
 
 def test_boundary_beyond_the_range_counts():
     tumour = np.array([80, 80, 0, 0, 0, 0])
-    fates = judge_slices(tumour, np.full(6, 500), Brats(slices=(2, 5), brain_mm2=(1, 900), boundary_slices=2))
+    fates = judge_slices(tumour, np.full(6, 500), settings_of(slices=(2, 5), brain_mm2=(1, 900), boundary_slices=2))
     assert fates.tolist() == [OUTSIDE, OUTSIDE, BOUNDARY, BOUNDARY, TAKEN, TAKEN]
 
 
@@ -199,16 +204,16 @@ def test_areas_are_in_square_millimetres(tmp_path):
     for name, affine in (("fine", BRATS_AFFINE), ("wide", wide)):
         write_patient(tmp_path / name / "P1", affine=affine)
     enough = {"slices": (5, 35), "boundary_slices": 0, "padded_size": 24, "image_size": 12}
-    _, _, fine = ingest_brats(tmp_path / "fine", Brats(brain_mm2=(0, 192), tumour_mm2=(0, 30), **enough), "real")
+    _, _, fine = ingest_brats(tmp_path / "fine", settings_of(brain_mm2=(0, 192), tumour_mm2=(0, 30), **enough), "real")
     image_set, _, dropped = ingest_brats(
-        tmp_path / "wide", Brats(brain_mm2=(0, 768), tumour_mm2=(0, 120), **enough), "real"
+        tmp_path / "wide", settings_of(brain_mm2=(0, 768), tumour_mm2=(0, 120), **enough), "real"
     )
     assert dict(fine.values)[LARGE] == dict(dropped.values)[LARGE] == 0
     assert dict(fine.values)[AMBIGUOUS] == dict(dropped.values)[AMBIGUOUS] == 0
     # 24 padded pixels of 2 mm became 12.
     assert set(image_set.manifest.spacing_mm) == {4.0}
     with pytest.raises(DataError, match=f"{tmp_path}/wide: slices: found none of class 'tumour'"):
-        ingest_brats(tmp_path / "wide", Brats(brain_mm2=(0, 768), tumour_mm2=(0, 121), **enough), "real")
+        ingest_brats(tmp_path / "wide", settings_of(brain_mm2=(0, 768), tumour_mm2=(0, 121), **enough), "real")
 
 
 # The images
@@ -232,7 +237,7 @@ def test_intensity_goes_by_the_volume_alone(tmp_path):
 
 def test_channels_and_scaling(tmp_path):
     write_patient(tmp_path / "P1")
-    settings = Brats(**{**vars(SMALL_SETTINGS), "image_size": 14, "channels": 3})
+    settings = SMALL_SETTINGS.model_copy(update={"image_size": 14, "channels": 3})
     small, _, _ = ingest_brats(tmp_path, settings, "real")
     large, _, _ = ingest_brats(tmp_path, SMALL_SETTINGS, "real")
     assert small.images.shape == (len(large), 3, 14, 14)
@@ -346,7 +351,7 @@ def test_a_bad_patient_is_rejected_by_name_and_the_others_go_on(tmp_path, case):
     write_bad, reason = REFUSED[case]
     write_patient(tmp_path / "GOOD")
     write_bad(tmp_path / "BAD")
-    settings = Brats(**{**vars(SMALL_SETTINGS), "max_rejected": 0.5})
+    settings = SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5})
     image_set, rejected, dropped = ingest_brats(tmp_path, settings, "real")
     assert rejected.columns.tolist() == ["source", "reason", "remedy"]
     [(source, found, remedy)] = rejected.values.tolist()
@@ -368,7 +373,7 @@ def test_oblong_pixels(tmp_path):
 def test_two_folders_of_one_name(tmp_path):
     for place in ("a/P1", "b/P1", "P2", "P3"):
         write_patient(tmp_path / place)
-    image_set, rejected, _ = ingest_brats(tmp_path, Brats(**{**vars(SMALL_SETTINGS), "max_rejected": 0.5}), "real")
+    image_set, rejected, _ = ingest_brats(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
     assert rejected.source.tolist() == ["a/P1", "b/P1"]
     assert set(image_set.manifest.patient_id) == {"P2", "P3"}
 
@@ -379,7 +384,7 @@ def test_too_many_rejected(tmp_path, caplog):
     with pytest.raises(DataError, match=r"max_rejected: found 1 of 2 patients rejected \(BAD: .*allowed: 0 \(0.1\)"):
         ingest_brats(tmp_path, SMALL_SETTINGS, "real")
     with caplog.at_level(logging.WARNING):
-        ingest_brats(tmp_path, Brats(**{**vars(SMALL_SETTINGS), "max_rejected": 0.5}), "real")
+        ingest_brats(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
     assert "rejected: BAD: no file is the segmentation" in caplog.text
 
 

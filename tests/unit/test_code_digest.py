@@ -134,3 +134,16 @@ def test_every_module_that_a_rule_names_is_there():
     assert len(named) >= 10
     for name in named:
         code_digest(name)
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [("report/papers.yaml", "report.paper_comparison"), ("report/reading_room.html", "report.reading_room")],
+)
+def test_a_data_file_is_part_of_the_module_that_names_it(package, file, module):
+    before = digests()
+    with (package / file).open("a") as data:
+        data.write("\n")
+    after = digests()
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == importers(f"scangan.{module}") - LEFT_OUT

@@ -120,7 +120,7 @@ def test_null_may_come_as_text():
         (
             f"{GAN}.model",
             "stylegan",
-            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224' or 'simple_ct_gan'",
+            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224', 'pggan' or 'simple_ct_gan'",
         ),
         (f"{GAN}.random_crop", [0, 1], "random_crop: found 0, 1, allowed: a share above 0, and one at least as large"),
         (f"{GAN}.random_crop", [0.8, 0.5], "random_crop: found 0.8, 0.5, allowed: a share above 0"),
@@ -241,8 +241,8 @@ def test_fractions_and_counts_of_a_split():
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_drops_exactly_what_it_does_not_read(arm):
     settings = Classifier(positive="haemorrhage", steps=10)
-    unread = {"arms", "seeds"}
-    unread |= set() if arm == "real+classical" else {"classical"}
+    unread = {"arms", "seeds", "shares"}
+    unread |= set() if arm in ("real+classical", "real+classical+synthetic") else {"classical"}
     unread |= set() if arm == "synthetic-then-real" else {"pretrain_share", "fine_tune_rate"}
     kept = settings.for_arm(arm)
     assert set(Classifier.model_fields) - set(kept) == unread
@@ -333,3 +333,51 @@ def test_both_lists_of_dependencies_agree():
     (pins,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert pins == project["dependencies"]
     assert all("==" in pin for pin in pins)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("gan.pggan.discriminator_steps", 2, "gan.pggan.discriminator_steps: found 2, allowed: 1 for pggan"),
+        ("gan.pggan.progressive", {"batch_sizes": {5: 16}}, "progressive.batch_sizes: found edge 5, allowed: 4 | 8 |"),
+        ("gan.pggan.progressive", {"fade": 1}, "progressive.fade: found 1 (int), allowed: less than 1"),
+        ("gan.pggan.progressive", {"shares": {8: 0}}, "progressive.shares.8: found 0 (int), allowed: more than 0"),
+        ("data.slices", [130, 30], "data.slices: found 130, 30, allowed: a lower and a higher number, from 0"),
+        ("data.classes", ["tumour", "tumour"], "data.classes: found 'tumour' twice, allowed: two names"),
+        ("classifier.centre_crop", 65, "classifier.centre_crop: found 65, allowed: 64 at most"),
+        ("classifier.arms", ["synthetic"], "embedding: found one, allowed: null without a classifier's arm `real`"),
+        ("synthesis.screening.most_discarded", 1.5, "most_discarded: found 1.5 (float), allowed: at most 1"),
+        (
+            "reading_room.readers",
+            ["gone.csv"],
+            "readers.0: found 'gone.csv', which is no file",
+        ),
+        ("phantom", {"renderer": "head_ct"}, "brain_mr.phantom.renderer: found 'head_ct', allowed: brain_mr"),
+    ],
+)
+def test_a_mistake_in_brain_mr_is_one_line(key, value, expected):
+    message = error_of(changed(f"studies.brain_mr.{key}", value))
+    assert message.count("\n") == 0
+    assert expected in message
+
+
+def test_a_network_that_does_not_grow_has_no_schedule():
+    message = error_of(changed(f"{GAN}.progressive", {"fade": 0.25}))
+    assert "dcgan32.progressive: found one, allowed: none for dcgan32, which does not grow" in message
+
+
+def test_another_reader_takes_over_where_null_drops_the_keys_of_the_first(tmp_path):
+    folders = {"reader": "image_folder", "classes": {"tumour": "yes", "non_tumour": "no"}}
+    mine = {"data_roots": {"brain_mr": str(tmp_path)}, "studies": {"brain_mr": {"data": folders}}}
+    message = error_of(overlay(DEFAULT, mine))
+    assert "studies.brain_mr.data.every: unknown key" in message
+    folders |= {"every": None, "padded_size": None}
+    data = validate(overlay(DEFAULT, mine))["studies"]["brain_mr"]["data"]
+    assert (data["reader"], data["image_size"]) == ("image_folder", 64)
+    assert "every" not in data
+
+
+def test_a_folder_called_yes_is_to_be_quoted(tmp_path):
+    classes = yaml.safe_load("{tumour: yes, non_tumour: no}")
+    message = error_of(changed("studies.head_ct.data.classes", classes))
+    assert "data.classes: found true for tumour, allowed: text or a number; quote it: 'yes'" in message

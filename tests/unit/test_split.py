@@ -1,6 +1,8 @@
 """The split's guarantees, over many cohorts and seeds; and a user's own split, fault by fault."""
 
 import logging
+import re
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -10,6 +12,7 @@ from scangan.config import Split
 from scangan.data.split import (
     assert_patients_apart,
     draw_images,
+    draw_share,
     patients_on_both_sides,
     read_parts,
     read_split,
@@ -322,3 +325,21 @@ def test_patients_may_cross_in_an_official_split_only(tmp_path, caplog):
     split.assign(method="by_patient").to_csv(tmp_path / "split.csv", index=False)
     with pytest.raises(DataError, match="split: patient_id: found patient 'p0' in test and train"):
         read_parts(*paths, tmp_path / "split.csv")
+
+
+def test_a_share_is_a_multiple_of_the_real_images_of_each_class():
+    def image_set(kind, **classes):
+        labels = [label for label, count in classes.items() for _ in range(count)]
+        ids = [f"{kind}{number}" for number in range(len(labels))]
+        manifest = pd.DataFrame({"image_id": ids, "patient_id": ids, "label": labels})
+        return ImageSet(np.zeros((len(ids), 1, 2, 2), np.float32), manifest)
+
+    real, synthetic = image_set("r", a=10, b=3), image_set("s", a=40, b=40)
+    drawn = {share: draw_share(synthetic, real, share, 0).manifest for share in (0.1, 0.25, 0.5, 1, 4)}
+    counts = {share: manifest.label.value_counts().sort_index().tolist() for share, manifest in drawn.items()}
+    assert counts == {0.1: [1, 1], 0.25: [2, 1], 0.5: [5, 2], 1: [10, 3], 4: [40, 12]}
+    nested = [set(manifest.image_id) for manifest in drawn.values()]
+    assert all(small <= large for small, large in pairwise(nested))
+    expected = "classifier.shares: found 5, which takes 50 synthetic images of class a; allowed: what 40 suffice for"
+    with pytest.raises(DataError, match=re.escape(expected)):
+        draw_share(synthetic, real, 5, 0)

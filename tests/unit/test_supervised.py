@@ -106,7 +106,8 @@ def test_every_arm_has_the_same_steps(toy, arm):
     history = train(arm, {"patience": 100}, progress=Counting).history
     assert Counting.counts == [4] * 24
     assert history["step"].iloc[-1] == 24
-    phases = ["synthetic", "real"] if arm == "synthetic-then-real" else [arm.removesuffix("+classical")]
+    name = "real" if arm == "real+classical" else arm
+    phases = ["synthetic", "real"] if arm == "synthetic-then-real" else [name]
     assert list(history["phase"].unique()) == phases
 
 
@@ -271,3 +272,45 @@ def test_the_weights_of_the_classes_are_logged(toy, caplog):
     with caplog.at_level(logging.INFO, logger="scangan"):
         train()
     assert "21 images, 13 positive (weight in the loss 0.808) and 8 negative (1.312)" in caplog.text
+
+
+def test_of_real_and_synthetic_images_only_the_real_ones_are_augmented(toy, monkeypatch):
+    """Augmentation that blackens: in the arm with both, what is not black is synthetic."""
+    seen = []
+    monkeypatch.setattr(supervised.ClassicalAugmentation, "__call__", lambda self, images, generator: 0 * images)
+    advance = supervised._PhaseTraining.advance
+
+    def watch(training):
+        loss = advance(training)
+        seen.append(training.phase)
+        return loss
+
+    monkeypatch.setattr(supervised._PhaseTraining, "advance", watch)
+    shown = []
+    monkeypatch.setattr(supervised, "build_classifier", lambda *_: Watched(shown))
+    train("real+classical+synthetic", {"steps": 16, "validate_every": 16})
+    phase = seen[0]
+    assert (phase.name, phase.augmented) == ("real+classical+synthetic", len(REAL.manifest))
+    assert len(phase.data.targets) == len(REAL.manifest) + len(SYNTHETIC.manifest)
+    assert torch.equal(phase.data.images[: phase.augmented], torch.from_numpy(REAL.images))
+    black = torch.cat([images.flatten(1).amax(1) == 0 for images in shown[:16]])
+    # 16 batches of 4: nearly all of the 65 images once.
+    assert 15 <= int(black.sum()) <= phase.augmented
+    assert len(black) == 64
+
+
+class Watched(nn.Module):
+    """Keeps the batches that it is shown in training."""
+
+    def __init__(self, shown):
+        super().__init__()
+        self.shown, self.last = shown, nn.Linear(1, 1)
+
+    def forward(self, images):
+        if self.training:
+            self.shown.append(images.detach())
+        return self.last(images.mean((1, 2, 3), keepdim=False)[:, None]).squeeze(1)
+
+
+def test_an_arm_of_the_sweep_is_real_and_synthetic(toy):
+    assert_same(train("real+synthetic-x2"), train("real+synthetic"))

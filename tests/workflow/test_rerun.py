@@ -121,7 +121,32 @@ FROM_COVID_SPLIT = (
 )
 FROM_COVID_INGEST = of("covid_ct", "ingest_images") | FROM_COVID_SPLIT
 COVID_CT = of("covid_ct", "render_phantom") | FROM_COVID_INGEST
-EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | {"survey_lidc"}
+
+# brain_mr
+
+BRAIN_LABELS = ("tumour", "non_tumour")
+SWEPT, BOTH = "real+synthetic-x0.5", "real+classical+synthetic"
+BRAIN_SHARDS = of("brain_mr", *(f"synthesize(pggan, {label}, 0)" for label in BRAIN_LABELS))
+SECOND_BRAIN_SHARDS = {job.replace(", 0)", ", 1)") for job in BRAIN_SHARDS}
+BRAIN_SCORES = of("brain_mr", "score", "tabulate_classification", "plot_classification") | FINAL
+SWEEP_SCORES = of("brain_mr", "score_shares", "tabulate_shares") | {"all"}
+BRAIN_ARMS = {arm: of("brain_mr", f"train_classifier({arm}, 0)") for arm in ("real", BOTH, SWEPT)}
+MAP = of("brain_mr", "embed_images", "plot_embedding") | {"all"}
+READ = of("brain_mr", "simulate_reader(1)", "score_readers") | FINAL
+ROOM = of("brain_mr", "open_reading_room") | READ
+# What follows from other verdicts of the screening.
+FROM_VERDICTS = BRAIN_ARMS[BOTH] | BRAIN_ARMS[SWEPT] | BRAIN_SCORES | SWEEP_SCORES | MAP | ROOM
+FROM_SCREENING = of("brain_mr", "screen_images(pggan)", "tabulate_screening") | FROM_VERDICTS
+BRAIN_FIDELITY = of("brain_mr", "measure_fidelity(pggan)", "tabulate_fidelity") | FINAL
+FROM_BRAIN_SHARDS = BRAIN_FIDELITY | of("brain_mr", "plot_gan(pggan)") | FROM_SCREENING
+FROM_PGGAN = (
+    of("brain_mr", *(f"train_gan(pggan, {label})" for label in BRAIN_LABELS)) | BRAIN_SHARDS | FROM_BRAIN_SHARDS
+)
+FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGAN | BRAIN_ARMS["real"]
+FROM_BRATS = of("brain_mr", "ingest_brats", "tabulate_slices") | FROM_BRAIN_SPLIT
+BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
+ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
+EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | BRAIN_MR | {"survey_lidc"}
 
 # Beginning of a key (the longest counts) -> the jobs that its change must rerun.
 EXPECTED = {
@@ -136,6 +161,9 @@ EXPECTED = {
         "classifier.positive": CLASSIFIERS | JUDGED,
         "classifier.arms": JUDGED,
         "classifier.seeds": {job.replace(" 0)", " 1)") for job in CLASSIFIERS} | JUDGED,
+        "classifier.shares": of("head_ct", *(f"train_classifier(real+synthetic-x{share}, 0)" for share in (0.5, 0.75)))
+        | of("head_ct", "score_shares", "tabulate_shares")
+        | {"all"},
         "classifier.classical": CLASSICAL | JUDGED,
         "classifier.pretrain_share": PRETRAINED | JUDGED,
         "classifier.fine_tune_rate": PRETRAINED | JUDGED,
@@ -177,6 +205,24 @@ EXPECTED = {
         "classifier": COVID_REAL | COVID_SYNTHETIC | COVID_SCORES | COVID_JUDGED,
         "judge": of("covid_ct", "tabulate_judge") | FINAL,
     },
+    "brain_mr": {
+        "phantom": BRAIN_MR,
+        "data": FROM_BRATS,
+        "split": FROM_BRAIN_SPLIT,
+        "gan.pggan": FROM_PGGAN,
+        "synthesis": BRAIN_SHARDS | FROM_BRAIN_SHARDS,
+        "synthesis.images_per_class": SECOND_BRAIN_SHARDS | FROM_BRAIN_SHARDS,
+        "synthesis.screening": FROM_SCREENING,
+        "classifier": ALL_BRAIN_ARMS | BRAIN_SCORES | SWEEP_SCORES | MAP,
+        "classifier.arms": of("brain_mr", "train_classifier(real+classical, 0)") | BRAIN_SCORES,
+        "classifier.shares": of("brain_mr", "train_classifier(real+synthetic-x0.75, 0)") | SWEEP_SCORES,
+        "classifier.classical": BRAIN_ARMS[BOTH] | BRAIN_SCORES | MAP,
+        "embedding": MAP,
+        "reading_room": ROOM,
+        "reading_room.simulated_skill": READ,
+        "reading_room.simulated_readers": of("brain_mr", "simulate_reader(2)", "score_readers") | FINAL,
+        "reading_room.readers": of("brain_mr", "score_readers") | FINAL,
+    },
 }
 # Values where the next number, or the other one of two, will not do; None: there is no other value.
 ANOTHER = {
@@ -185,10 +231,10 @@ ANOTHER = {
     "data.id_column": "name",
     "data.label_column": "bleeding",
     "data.patient_column": "patient",
-    "data.classes": {"normal": 1, "haemorrhage": 0},
-    "data.channels": {"head_ct": 3, "simple_ct_gan": 1},
+    "data.classes": {"head_ct": {"normal": 1, "haemorrhage": 0}, "brain_mr": None},
+    "data.channels": {"head_ct": 3, "simple_ct_gan": 1, "brain_mr": 3},
     "data.image_size": 64,
-    "data.reader": {"head_ct": "image_folder", "simple_ct_gan": None},
+    "data.reader": {"head_ct": "image_folder", "simple_ct_gan": None, "brain_mr": None},
     "data.modality": "MR",
     "data.annotations": "none",
     "data.scans": 7,
@@ -219,8 +265,19 @@ ANOTHER = {
     "judge.sets": 1,
     "judge.images": 3,
     "panels.optimizer": ["adam", "baseline"],
+    "data.slices": [20, 130],
+    "data.brain_mm2": [4000, 26000],
+    "data.tumour_mm2": [0, 400],
+    "gan.dcgan32.progressive.fade": None,  # it does not grow
+    "synthesis.screening": None,  # tested with brain_mr
     "synthesis.gan": None,  # tested below
-    "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9},
+    "synthesis.screening.overrule": TOY,
+    "classifier.shares": [0.5, 0.75],
+    "classifier.centre_crop": 30,
+    "reading_room": None,
+    "reading_room.readers": [TOY],
+    "embedding": None,
+    "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9, "brain_mr": 61},
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
     "classifier.arms": ["real", "real+classical"],
@@ -268,6 +325,16 @@ BUT = {
         "gan.dcgan224.random_crop",
         "gan.diffaugment.diffaugment.probability",
         "classifier.steps",
+    },
+    "brain_mr": {
+        *(f"data.{key}" for key in toy_study("brain_mr")["data"]),
+        *(f"synthesis.{key}" for key in ("images_per_class", "seed", "screening.neighbours", "screening.overrule")),
+        *(f"synthesis.screening.{key}" for key in ("quantile", "most_discarded")),
+        *(f"classifier.{key}" for key in ("arms", "shares", "centre_crop", "dropout", "classical.vertical_flip")),
+        "split.seed",
+        "gan.pggan.drift",
+        "gan.pggan.progressive.fade",
+        "gan.pggan.progressive.batch_sizes.4",
     },
 }
 
@@ -350,7 +417,7 @@ def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
     assert toy.planned("--config", f"data_roots={{head_ct: {tmp_path}}}") == FROM_INGEST
     assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX
     assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == FROM_COVID_INGEST
-    assert toy.planned("--config", f"data_roots={{brain_mr: {tmp_path}}}") == set()
+    assert toy.planned("--config", f"data_roots={{brain_mr: {tmp_path}}}") == FROM_BRATS
 
 
 def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
@@ -397,7 +464,8 @@ def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow)
 
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
-    assert toy_copy.planned() == JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
+    judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
+    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):

@@ -1,6 +1,33 @@
 # The experiment: the same classifier trained on each arm, for several seeds.
 
 
+rule screen_images:
+    input:
+        unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+        split=rules.split_cohort.output.split,
+        weights=own_file("fidelity", "weights"),
+        overrule=overruling_file,
+    output:
+        verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/screen_images/{{gan}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/screen_images/{{gan}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
+        extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
+        code=code_digest("scangan.metrics.screening", "scangan.data.split", "scangan.data.images"),
+    script:
+        "../scripts/screen_images.py"
+
+
 rule train_classifier:
     input:
         unpack(arm_inputs),
@@ -23,6 +50,8 @@ rule train_classifier:
         gpu=1,
     params:
         settings=classifier_settings,
-        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.split"),
+        code=code_digest(
+            "scangan.training.supervised", "scangan.models.backbones", "scangan.data.split", "scangan.data.screened"
+        ),
     script:
         "../scripts/train_classifier.py"

@@ -2,7 +2,7 @@
 from snakemake.exceptions import WorkflowError
 
 from scangan.code_digest import code_digest
-from scangan.config import ARMS, PRETRAINED, Classifier, scale_of, sort_keys, validate
+from scangan.config import ARMS, PRETRAINED, SHARE_ARM, Classifier, scale_of, sort_keys, validate
 from scangan.errors import ConfigError
 
 try:
@@ -26,13 +26,17 @@ PHANTOM_CODE = {
     "head_ct": "scangan.data.head_ct_phantom",
     "chest": "scangan.data.chest_phantom_dicom",
     "covid_ct": "scangan.data.covid_ct_phantom",
+    "brain_mr": "scangan.data.brain_mr_phantom",
 }
-SCANS = {study for study in STUDIES if config["studies"][study]["data"]["reader"] == "ct_slices"}
+READER = {study: config["studies"][study]["data"]["reader"] for study in STUDIES}
+SCANS = {study for study in STUDIES if READER[study] == "ct_slices"}
+BRATS = {study for study in STUDIES if READER[study] == "brats"}
+IMAGES = set(STUDIES) - SCANS - BRATS
 
 
 wildcard_constraints:
     study="|".join(map(re.escape, STUDIES)),
-    arm="|".join(map(re.escape, ARMS)),
+    arm="|".join(map(re.escape, ARMS)) + r"|real\+synthetic-x[0-9.e+-]+",
     gan="[A-Za-z0-9_-]+",
     panel="[A-Za-z0-9_-]+",
     label="[A-Za-z0-9_-]+",
@@ -113,7 +117,8 @@ def judge_settings(wildcards):
     """Which classifier the judges are, and the images that they take."""
     study = config["studies"][wildcards.study]
     named = Classifier.model_validate(study["classifier"])
-    judge = {key: getattr(named, key) for key in ("backbone", "batch_size", "dropout", "pretrained", "stem")}
+    keys = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
+    judge = {key: getattr(named, key) for key in keys}
     return sort_keys(judge | {"image_size": study["data"]["image_size"]})
 
 
@@ -126,6 +131,25 @@ def arms_and_seeds(wildcards):
     """How the files of `predictions` are ordered: arm by arm, seed by seed."""
     experiment = config["studies"][wildcards.study]["classifier"]
     return {"arms": experiment["arms"], "seeds": experiment["seeds"]}
+
+
+def share_arms(study):
+    """The arms of the sweep over shares of synthetic images."""
+    return [SHARE_ARM.format(share=share) for share in config["studies"][study]["classifier"]["shares"]]
+
+
+def shares_and_seeds(wildcards):
+    """How the files of `share_predictions` are ordered."""
+    seeds = config["studies"][wildcards.study]["classifier"]["seeds"]
+    return {"arms": ["real", *share_arms(wildcards.study)], "seeds": seeds}
+
+
+def embedding_settings(wildcards):
+    """t-SNE's settings, the classical augmentation, and which classifier's space it is."""
+    study = config["studies"][wildcards.study]
+    classifier = {key: value for key, value in judge_settings(wildcards).items() if key != "image_size"}
+    classical = study["classifier"]["classical"]
+    return sort_keys({"embedding": study["embedding"], "classifier": classifier, "classical": classical})
 
 
 def panel_gans(wildcards):

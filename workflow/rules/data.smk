@@ -28,7 +28,7 @@ rule ingest_images:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/ingest_images.tsv"
     wildcard_constraints:
-        study=only(set(STUDIES) - SCANS),
+        study=only(IMAGES),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -37,6 +37,28 @@ rule ingest_images:
         code=code_digest("scangan.data.images", "scangan.data.store"),
     script:
         "../scripts/ingest_images.py"
+
+
+rule ingest_brats:
+    input:
+        folder=data_folder,
+    output:
+        **COHORT,
+        dropped=f"{RESULTS}/{{study}}/cohort/dropped_slices.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/ingest_brats.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/ingest_brats.tsv"
+    wildcard_constraints:
+        study=only(BRATS),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/data", within=config),
+        data=data_kind,
+        code=code_digest("scangan.data.brats", "scangan.data.store"),
+    script:
+        "../scripts/ingest_brats.py"
 
 
 rule index_scans:
@@ -147,7 +169,7 @@ rule split_cohort:
     input:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
-        official=branch(lambda wildcards: wildcards.study not in SCANS, then=rules.ingest_images.output.official),
+        official=branch(lambda wildcards: wildcards.study in IMAGES, then=rules.ingest_images.output.official),
         own=own_file("split", "file"),
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",

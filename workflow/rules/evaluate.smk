@@ -67,3 +67,109 @@ rule judge_images:
         code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.images"),
     script:
         "../scripts/judge_images.py"
+
+
+rule score_shares:
+    input:
+        predictions=share_predictions,
+    output:
+        scores=f"{RESULTS}/{{study}}/classifier/share_scores.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/score_shares.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/score_shares.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        arms=shares_and_seeds,
+        code=code_digest("scangan.metrics.classification"),
+    script:
+        "../scripts/score.py"
+
+
+rule embed_images:
+    input:
+        unpack(lambda wildcards: screened_sets(wildcards.study)),
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+        split=rules.split_cohort.output.split,
+        weights=f"{RESULTS}/{{study}}/classifier/real/seed0/classifier.safetensors",
+    output:
+        points=f"{RESULTS}/{{study}}/embedding/points.parquet",
+        separation=f"{RESULTS}/{{study}}/embedding/separation.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/embed_images.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/embed_images.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=embedding_settings,
+        code=code_digest("scangan.metrics.embedding", "scangan.data.screened", "scangan.data.split"),
+    script:
+        "../scripts/embed_images.py"
+
+
+rule open_reading_room:
+    input:
+        unpack(lambda wildcards: screened_sets(wildcards.study)),
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+        split=rules.split_cohort.output.split,
+    output:
+        page=f"{RESULTS}/{{study}}/reading_room/index.html",
+        answers=f"{RESULTS}/{{study}}/reading_room/answers.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/open_reading_room.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/open_reading_room.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("reading_room", "images", "seed"),
+        labels=lambda wildcards: labels(wildcards.study),
+        study=study_facts(),
+        code=code_digest("scangan.report.reading_room", "scangan.data.screened", "scangan.data.split"),
+    script:
+        "../scripts/open_reading_room.py"
+
+
+rule simulate_reader:
+    input:
+        answers=rules.open_reading_room.output.answers,
+    output:
+        reading=f"{RESULTS}/{{study}}/reading_room/simulated/reader{{number}}.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/simulate_reader/{{number}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/simulate_reader/{{number}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("reading_room", "seed", "simulated_skill"),
+        code=code_digest("scangan.metrics.reading"),
+    script:
+        "../scripts/simulate_reader.py"
+
+
+rule score_readers:
+    input:
+        readings=readings,
+        answers=rules.open_reading_room.output.answers,
+    output:
+        readers=report_table("readers"),
+    log:
+        f"{RESULTS}/{{study}}/logs/score_readers.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/score_readers.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        code=code_digest("scangan.metrics.reading", "scangan.report.reading_room", "scangan.report.tables"),
+    script:
+        "../scripts/score_readers.py"

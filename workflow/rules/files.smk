@@ -82,17 +82,42 @@ def judgements(wildcards):
 
 def arm_inputs(wildcards):
     """The synthetic images that an arm trains on, if any."""
-    if "synthetic" not in wildcards.arm:
-        return {}
-    return synthetic_sets(wildcards.study, config["studies"][wildcards.study]["synthesis"]["gan"])
+    return screened_sets(wildcards.study) if "synthetic" in wildcards.arm else {}
 
 
-def predictions(study):
+def screened_sets(study):
+    """The synthetic images of the experiment, and which of them were discarded."""
+    wanted = config["studies"][study]["synthesis"]
+    verdicts = [f"{RESULTS}/{study}/screening/{wanted['gan']}.parquet"] if wanted["screening"] is not None else []
+    return synthetic_sets(study, wanted["gan"]) | {"verdicts": verdicts}
+
+
+def overruling_file(wildcards):
+    """The user's own verdicts on synthetic images, if there are any."""
+    named = config["studies"][wildcards.study]["synthesis"]["screening"]["overrule"]
+    return [named] if named is not None else []
+
+
+def predictions(study, arms=None):
     experiment = config["studies"][study]["classifier"]
     return expand(
         f"{RESULTS}/{study}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
-        arm=experiment["arms"],
+        arm=arms or experiment["arms"],
         seed=range(experiment["seeds"]),
+    )
+
+
+def share_predictions(wildcards):
+    """Of the arm `real` and of every share of synthetic images beside it."""
+    return predictions(wildcards.study, ["real", *share_arms(wildcards.study)])
+
+
+def readings(wildcards):
+    """What readers exported, or simulated ones."""
+    room = config["studies"][wildcards.study]["reading_room"]
+    simulated = range(1, room["simulated_readers"] + 1)
+    return room["readers"] or expand(
+        f"{RESULTS}/{wildcards.study}/reading_room/simulated/reader{{number}}.csv", number=simulated
     )
 
 
@@ -130,8 +155,18 @@ def tables(study):
     names = ["cohort", "fidelity"]
     if settings["classifier"] is not None:
         names += ["classification", "calibration"]
+        if settings["classifier"]["shares"]:
+            names += ["shares"]
     if settings["judge"] is not None:
         names += ["judge"]
+    if settings["synthesis"]["screening"] is not None:
+        names += ["screening"]
+    if settings["embedding"] is not None:
+        names += ["separation"]
+    if settings["reading_room"] is not None:
+        names += ["readers"]
+    if study in BRATS:
+        names += ["slices"]
     if len(settings["gan"]) > 1:
         names += ["networks"]
     if draws_nodules(study):
@@ -147,8 +182,12 @@ def figures(study):
         names += [f"{gan}/images", f"{gan}/training"]
     if settings["classifier"] is not None:
         names += ["roc", "reliability"]
+        if settings["classifier"]["shares"]:
+            names += ["shares"]
     if settings["judge"] is not None:
         names += ["judge"]
+    if settings["embedding"] is not None:
+        names += ["embedding"]
     if study in SCANS:
         names += ["scans"]
     if draws_nodules(study):

@@ -122,6 +122,85 @@ rule tabulate_judge:
         "../scripts/tabulate_judge.py"
 
 
+rule tabulate_slices:
+    input:
+        dropped=branch(lambda wildcards: wildcards.study in BRATS, then=rules.ingest_brats.output.dropped),
+        manifest=COHORT["manifest"],
+    output:
+        slices=report_table("slices"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_slices.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_slices.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        code=code_digest("scangan.report.tables"),
+    script:
+        "../scripts/tabulate_slices.py"
+
+
+rule tabulate_screening:
+    input:
+        verdicts=lambda wildcards: screened_sets(wildcards.study)["verdicts"],
+    output:
+        screening=report_table("screening"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_screening.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_screening.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
+        study=study_facts("extractor"),
+        code=code_digest("scangan.report.screening_table", "scangan.report.tables"),
+    script:
+        "../scripts/tabulate_screening.py"
+
+
+rule tabulate_shares:
+    input:
+        scores=rules.score_shares.output.scores,
+        split=rules.split_cohort.output.split,
+    output:
+        shares=report_table("shares"),
+        figure=report_figure("shares"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_shares.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_shares.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts("pretrained"),
+        code=code_digest("scangan.report.share_figure", "scangan.report.tables"),
+    script:
+        "../scripts/tabulate_shares.py"
+
+
+rule plot_embedding:
+    input:
+        points=rules.embed_images.output.points,
+        separation=rules.embed_images.output.separation,
+    output:
+        separation=report_table("separation"),
+        figure=report_figure("embedding"),
+    log:
+        f"{RESULTS}/{{study}}/logs/plot_embedding.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/plot_embedding.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=study_facts(),
+        settings=lookup(dpath="studies/{study}/embedding", within=config),
+        code=code_digest("scangan.report.embedding_figure", "scangan.report.tables"),
+    script:
+        "../scripts/plot_embedding.py"
+
+
 rule plot_gan:
     input:
         unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
@@ -214,7 +293,7 @@ rule compare_with_papers:
         tables=[
             f"{RESULTS}/{study}/tables/{table}.csv"
             for study in STUDIES
-            for table in ("classification", "fidelity", "judge")
+            for table in ("classification", "fidelity", "judge", "readers")
             if table in tables(study)
         ],
     output:

@@ -11,4 +11,6 @@ with job(snakemake.log[0], snakemake.threads):
             from scangan.data.chest_phantom_dicom import write_chest_phantom as write
         case "covid_ct":
             from scangan.data.covid_ct_phantom import write_covid_ct_phantom as write
+        case "brain_mr":
+            from scangan.data.brain_mr_phantom import write_brain_mr_phantom as write
     write(Path(snakemake.output.folder), **settings)

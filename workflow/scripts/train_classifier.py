@@ -4,8 +4,9 @@ from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
     from scangan.config import Classifier
-    from scangan.data.split import read_parts
-    from scangan.data.store import atomic, read_image_sets
+    from scangan.data.screened import read_screened
+    from scangan.data.split import draw_share, read_parts
+    from scangan.data.store import atomic
     from scangan.models.catalogue import write_weights
     from scangan.training.checkpoint import CheckpointStore, resume_folder
     from scangan.training.supervised import predict_parts, train_classifier
@@ -15,7 +16,10 @@ with job(snakemake.log[0], snakemake.threads):
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
     synthetic = None
     if "synthetic" in arm:
-        synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
+        files = [snakemake.input[name] for name in ("synthetic_images", "synthetic_manifests", "verdicts")]
+        synthetic = read_screened(*files)
+        if share := arm.partition("-x")[2]:
+            synthetic = draw_share(synthetic, parts["train"], float(share), seed)
     sets = [parts["train"], parts["validation"], *([synthetic] if synthetic else [])]
     checksums = [checksum for images in sets for checksum in images.manifest.sha256]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)

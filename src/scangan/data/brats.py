@@ -5,7 +5,9 @@ A patient is a folder with one T1 after contrast and a segmentation, anywhere be
 BraTS19_2013_1_1/BraTS19_2013_1_1_t1ce.nii.gz, ..._seg.nii.gz         2017 and later; 2023 says -t1c, -seg
 brats_2013_pat0001_1/VSD.Brain.XX.O.MR_T1c.54514/*.mha, ...OT.54517/  2016: each sequence in a folder of its name
 
-The paper reads the high-grade gliomas: let the root be the folder `HGG`.
+The paper reads the high-grade gliomas: let the root be the folder `HGG`. It discards "too small/big images", those
+whose label contradicts the picture, and "unclear boundary images", by eye or by rules that it does not print; the rules
+here and the thresholds of `config.Brats` are ours.
 """
 
 from __future__ import annotations
@@ -16,17 +18,17 @@ import re
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from scangan.config import Brats
 from scangan.data.dicom import ScanRejected
 from scangan.data.images import Rejected, fit_square
 from scangan.data.store import MANIFEST_TYPES, ImageSet
-from scangan.data.volume_files import SUFFIXES, _check_nifti_is_whole
+from scangan.data.volume_files import SUFFIXES, check_nifti_is_whole
 from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -45,39 +47,6 @@ OUTSIDE, SKIPPED = "outside the slices asked for", "between the slices asked for
 SMALL, LARGE = "brain too small", "brain too large"
 AMBIGUOUS, BOUNDARY = "tumour of ambiguous size", "at the tumour's boundary"
 TAKEN = "taken"
-
-
-@dataclass(frozen=True)
-class Brats:
-    """Which slices are taken, and what they become.
-
-    slices: first and last that may be taken, counted from 0 at the feet (paper: 30 to 130 of 155).
-    every: of these, every n-th is (paper: 1).
-    The paper discards "too small/big images", those whose label contradicts the picture, and "unclear boundary images",
-    by eye or by rules that it does not print; the rules and these thresholds are ours:
-    brain_mm2: least and most area of the brain in a slice.
-    tumour_mm2: most tumour in a slice without one, least in a slice with one, mm2; between them it is ambiguous.
-    boundary_slices: so many slices on both sides of the place where a tumour begins or ends are dropped.
-    white_percentile: intensity of the volume's brain that becomes 1; 0 stays 0. Ours, the paper prints none.
-    padded_size: pixels to which a plane is zero-padded, centred (paper: 240 to 256).
-    image_size: edge of the images, scaled from the padded plane.
-    channels: 1: grey, 3: repeated.
-    tumour, non_tumour: names of the classes.
-    max_rejected: share of rejected patients above which the run stops.
-    """
-
-    slices: tuple[int, int] = (30, 130)
-    every: int = 1
-    brain_mm2: tuple[float, float] = (4000.0, 25000.0)
-    tumour_mm2: tuple[float, float] = (0.0, 500.0)
-    boundary_slices: int = 3
-    white_percentile: float = 99.5
-    padded_size: int = 256
-    image_size: int = 256
-    channels: int = 1
-    tumour: str = "tumour"
-    non_tumour: str = "non_tumour"
-    max_rejected: float = 0.1
 
 
 def ingest_brats(root: Path, settings: Brats, data: str) -> tuple[ImageSet, pd.DataFrame, pd.DataFrame]:
@@ -137,7 +106,7 @@ def read_brats(
             {
                 "image_id": [f"{folder.name}-z{z:03d}" for z in taken],
                 "patient_id": VISIT.sub(r"\1", folder.name),
-                "label": np.where(has_tumour, settings.tumour, settings.non_tumour),
+                "label": np.where(has_tumour, *settings.classes),
                 "source": source,
                 "data": data,
                 "spacing_mm": spacing_mm * settings.padded_size / settings.image_size,
@@ -245,7 +214,7 @@ def _read_oriented(path: Path) -> sitk.Image:
         if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
             raise ScanRejected(f"{path.name} is no volume", f"{found}, allowed: 3 dimensions, 1 value", "replace it")
         if path.name.lower().endswith((".nii", ".nii.gz")):
-            _check_nifti_is_whole(path, reader)
+            check_nifti_is_whole(path, reader)
         reader.SetOutputPixelType(sitk.sitkFloat32)
         return sitk.DICOMOrient(reader.Execute(), "LPS")
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
@@ -298,7 +267,7 @@ def _check_usable(root: Path, settings: Brats, patients: int, labels: Counter, r
             f"{root}: max_rejected: found {len(rejected)} of {patients} patients rejected ({rejected}), "
             f"allowed: {math.floor(settings.max_rejected * patients)} ({settings.max_rejected:g})"
         )
-    for name in (settings.tumour, settings.non_tumour):
+    for name in settings.classes:
         if not labels[name]:
             raise DataError(f"{root}: slices: found none of class '{name}', allowed: at least 1")
     for row in rejected:

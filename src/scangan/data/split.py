@@ -237,6 +237,28 @@ def draw_images(image_set: ImageSet, images: int | None, seed: int) -> ImageSet:
     return image_set.select(np.sort(drawn))
 
 
+def share_counts(real_images: pd.Series, share: float) -> dict[str, int]:
+    """Class -> synthetic images that make `share` times the real ones (class -> images); at least one of each."""
+    return {label: max(1, round(share * images)) for label, images in real_images.sort_index().items()}
+
+
+def draw_share(synthetic: ImageSet, real: ImageSet, share: float, seed: int) -> ImageSet:
+    """`share` times as many synthetic images of each class as there are real ones, at random; more hold the fewer.
+
+    Raises DataError if a class has too few.
+    """
+    drawn = []
+    for label, wanted in share_counts(real.manifest.label.value_counts(), share).items():
+        of_class = synthetic.select(synthetic.manifest.label == label)
+        if wanted > len(of_class):
+            raise DataError(
+                f"classifier.shares: found {share:g}, which takes {wanted} synthetic images of class {label}; "
+                f"allowed: what {len(of_class)} suffice for (raise synthesis.images_per_class)"
+            )
+        drawn.append(draw_images(of_class, wanted, seed))
+    return ImageSet.concatenate(drawn)
+
+
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
     """The cohort's images by part (train, validation, test); asserts that patients are apart, see `select_split`."""
     cohort = read_image_set(images_path, manifest_path)

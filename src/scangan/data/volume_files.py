@@ -30,7 +30,7 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
             raise ScanRejected("not a volume", f"{found}, allowed: 3 dimensions, 1 value", "save one volume a file")
         if Path(path).name.lower().endswith((".nii", ".nii.gz")):
-            _check_nifti_is_whole(Path(path), reader)
+            check_nifti_is_whole(Path(path), reader)
         image = reader.Execute()
     except (RuntimeError, EOFError, OSError, zlib.error) as error:
         # SimpleITK's messages name the file, and span several lines of which the last says what is wrong.
@@ -55,7 +55,7 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return voxels, affine
 
 
-def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
+def check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
     """Raise EOFError where voxels are missing: SimpleITK would fill them up with zeros and say nothing."""
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         end = sum(map(len, iter(lambda: file.read(2**20), b"")))

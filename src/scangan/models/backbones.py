@@ -31,22 +31,37 @@ TORCHVISION_WEIGHTS = {"resnet50": "ResNet50_Weights", "densenet169": "DenseNet1
 
 
 class ImageClassifier(nn.Module):
-    """A network that normalises its own input. x: [N, C, H, W] in [0, 1] -> logits of the positive class [N]."""
+    """A network that crops and normalises its own input. x: [N, C, H, W] in [0, 1] -> logits of the positive class [N].
 
-    def __init__(self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor) -> None:
+    centre_crop: edge of the middle of an image that it sees; None: the whole.
+    """
+
+    def __init__(
+        self, network: nn.Module, mean: torch.Tensor, std: torch.Tensor, centre_crop: int | None = None
+    ) -> None:
         super().__init__()
         self.network = network
+        self.centre_crop = centre_crop
         self.register_buffer("mean", mean.reshape(1, -1, 1, 1))
         self.register_buffer("std", std.reshape(1, -1, 1, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         channels = self.mean.shape[1]
         assert x.shape[1:2] == (channels,), f"x: found {tuple(x.shape)}, allowed: [N, {channels}, H, W]"
+        if self.centre_crop is not None:
+            top, left = ((edge - self.centre_crop) // 2 for edge in x.shape[2:])
+            x = x[:, :, top : top + self.centre_crop, left : left + self.centre_crop]
         return self.network((x - self.mean) / self.std).squeeze(1)
 
 
 def build_classifier(
-    backbone: str, pretrained: str, stem: str, channels: int, image_size: int, dropout: float
+    backbone: str,
+    pretrained: str,
+    stem: str,
+    channels: int,
+    image_size: int,
+    dropout: float,
+    centre_crop: int | None = None,
 ) -> ImageClassifier:
     """A classifier with one logit and a new last layer, drawn with the global torch seed.
 
@@ -58,28 +73,28 @@ def build_classifier(
         feeding the grey image three times. Its mean and deviation are the averages over RGB.
     image_size: edge in pixels, at least the network's total stride.
     dropout: before the last layer.
+    centre_crop: edge of the middle of the images that the network sees; None: the whole.
 
     Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
     wrong.
     """
     backbone, pretrained = _resolve(backbone, pretrained)
     smallest = TOTAL_STRIDE[backbone, stem]
-    if image_size < smallest:
-        raise ConfigError(
-            f"data.image_size: found {image_size}, allowed: at least {smallest} for {backbone}, stem {stem}"
-        )
+    if (seen := centre_crop or image_size) < smallest:
+        key = "data.image_size" if centre_crop is None else "classifier.centre_crop"
+        raise ConfigError(f"{key}: found {seen}, allowed: at least {smallest} for {backbone}, stem {stem}")
     if backbone in TORCHVISION_WEIGHTS and stem == "small" and pretrained != "none":
         raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
 
     networks = {"resnet50": _resnet50, "densenet169": _densenet169, "efficientnet-lite0": _efficientnet_lite0}
     network = networks[backbone](stem, channels, dropout)
     if pretrained == "none":
-        return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5))
+        return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5), centre_crop)
     _load_pretrained(network, backbone, pretrained, channels)
     mean, std = map(torch.tensor, NORMALISATION[backbone])
     if channels == 1:
         mean, std = mean.mean(), std.mean()
-    return ImageClassifier(network, mean, std)
+    return ImageClassifier(network, mean, std, centre_crop)
 
 
 def _resolve(backbone: str, pretrained: str) -> tuple[str, str]:

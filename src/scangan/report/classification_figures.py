@@ -19,6 +19,7 @@ COLOURS = {
     "synthetic": "#56B4E9",
     "real+synthetic": "#009E73",
     "synthetic-then-real": "#D55E00",
+    "real+classical+synthetic": "#CC79A7",
 }
 
 

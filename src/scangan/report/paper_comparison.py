@@ -8,8 +8,11 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from scangan.metrics.reading import SIMULATED
 from scangan.report.tables import write_table
 
+# What the papers' Visual Turing Test asks: our question.
+QUESTIONS = {"real_or_synthetic_accuracy": "origin", "tumour_or_not_accuracy": "label"}
 COLUMNS = [
     *("study", "source", "item", "metric", "paper", "paper_plus_minus", "ours", "ci_low", "ci_high", "data", "scale"),
     *("comparable", "why_not"),
@@ -28,8 +31,8 @@ def read_papers() -> dict[str, dict[str, Any]]:
 def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """A row for each figure that a paper prints, or announces and does not print.
 
-    tables: study -> `classification`, `fidelity` and `judge`, in the columns of those CSV files; any may be missing.
-    Only the studies given appear, and one without a paper (a user's own data) has no rows.
+    tables: study -> `classification`, `fidelity`, `judge` and `readers`, in the columns of those CSV files; any may be
+    missing. Only the studies given appear, and one without a paper (a user's own data) has no rows.
     `item` is the arm or variant; `comparable` is yes or no, and `why_not` lists every reason.
     """
     papers = read_papers()
@@ -68,6 +71,8 @@ def write_comparison(comparison: pd.DataFrame, csv_path: str | Path, md_path: st
 
 def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, Any]:
     """Our row for a printed figure, or nothing."""
+    if figure["metric"] in QUESTIONS:
+        return _accuracy_of_readers(ours["readers"], QUESTIONS[figure["metric"]]) if "readers" in ours else {}
     if figure["metric"] == "trainable_parameters":
         return {"value": _trainable_parameters(*figure["variant"].split())}
     item = "arm" if "arm" in figure else "variant"
@@ -95,12 +100,21 @@ def _reasons_against(
         reasons.append(f"{found['data']} data")
     if found["scale"] != "paper":
         reasons.append(f"{found['scale']} scale")
+    if SIMULATED in found.get("readers", ""):
+        reasons.append("simulated readers")
     for condition in ("extractor", "pretrained"):
         if condition in found and condition in paper and found[condition] != paper[condition]:
             reasons.append(f"another {condition}: {found[condition]}, the paper's {paper[condition]}")
     if "variant" in figure and figure["value"] is not None and found["images"] != figure.get("images"):
         reasons.append("another number of images")
     return reasons
+
+
+def _accuracy_of_readers(readers: pd.DataFrame, question: str) -> dict[str, Any]:
+    """All readers together, or the only one."""
+    rows = readers.query("question == @question and metric == 'accuracy' and group == 'all'")
+    together = rows[rows["reader"] == "all"]
+    return (together if len(together) else rows).iloc[0].to_dict() | {"readers": " ".join(readers["reader"].unique())}
 
 
 def _first(ours: dict[str, pd.DataFrame], column: str) -> str:

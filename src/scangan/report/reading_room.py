@@ -72,7 +72,7 @@ def write_reading_room(
         "classes": list(classes),
         "images": [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures],
     }
-    template = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
+    template = Path(__file__).with_name("reading_room.html").read_text(encoding="utf-8")
     # No text may end the script element that it stands in.
     page = template.replace("{{room}}", json.dumps(room).replace("<", "\\u003c"))
     truth = shuffled.manifest.assign(

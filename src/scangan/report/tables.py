@@ -36,6 +36,7 @@ JUDGE_COLUMNS = [
     *("study", "variant", "metric", "set", "value", "ci_low", "ci_high", "images", "seeds"),
     *("data", "scale", "pretrained"),
 ]
+SLICES_COLUMNS = ["study", "slices_are", "label_or_reason", "slices", "data", "scale"]
 COHORT_COLUMNS = ["study", "split", "label", "images", "patients", "data", "scale"]
 _DECIMALS = {"fid": 1, "kid": 4, "brier": 3, "expected_calibration_error": 3, "suspected_copies": 3}
 
@@ -111,6 +112,19 @@ def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, study: str, data: 
     table = pd.concat([parts.sort_values(["split", "label"]), reasons], ignore_index=True)
     table = table.assign(study=study, data=data, scale=scale).astype({"images": int, "patients": "Int64"})
     return table[COHORT_COLUMNS]
+
+
+def slices_table(dropped: pd.DataFrame, manifest: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
+    """Slices of volumes: those taken, by class, then those dropped, by the first reason that held.
+
+    dropped: `reason, slices`; manifest: `label` of those taken. Columns `study, slices_are, label_or_reason, slices,
+    data, scale`.
+    """
+    taken = manifest.label.value_counts().sort_index()
+    rows = [("taken", label, number) for label, number in taken.items()]
+    rows += [("dropped", reason, number) for reason, number in dropped.itertuples(index=False)]
+    table = pd.DataFrame(rows, columns=["slices_are", "label_or_reason", "slices"])
+    return table.assign(study=study, data=data, scale=scale)[SLICES_COLUMNS]
 
 
 def rejected_note(images: int, rejected: pd.DataFrame, path: str | Path) -> str:
@@ -252,7 +266,7 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
             "can only be read beside what they say of these.",
         ]
-    if "reference" in tidy:
+    if "extractor" in tidy and "fid" in set(tidy["metric"]):
         return [
             "Mean [95% of random sets of so many images]; real: the same for held-out real images.",
             "The number of images and the extractor are part of a score: these cannot be compared with published ones.",

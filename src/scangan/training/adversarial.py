@@ -23,6 +23,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from scangan.config import Gan
 from scangan.errors import TrainingError
@@ -33,6 +34,7 @@ from scangan.training.diffaugment import AdaptiveProbability, DiffAugment
 from scangan.training.ema import ExponentialMovingAverage
 from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
 from scangan.training.progress import Progress
+from scangan.training.progressive import Stage, blend_real, make_schedule
 
 log = logging.getLogger(__name__)
 
@@ -47,24 +49,24 @@ COLLAPSE_LOOKS = 3
 class ShuffledBatches:
     """Indices of training images: every image once an epoch, in an order drawn from (seed, epoch).
 
-    Batches run on over the end of an epoch, so no image is left out. Stateless: batch k is a function of k,
-    and with several processes each takes its share of it.
+    Batches run on over the end of an epoch, so no image is left out. Stateless: a batch is a function of the images
+    shown before it, and with several processes each takes its share of it.
     """
 
-    def __init__(self, images: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        self.images, self.batch_size, self.seed = images, batch_size, seed
+    def __init__(self, images: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.images, self.seed = images, seed
         self.rank, self.world_size = rank, world_size
         self._orders: dict[int, Tensor] = {}
 
-    def batch(self, k: int) -> Tensor:
-        """Indices of this process's share of batch k: [batch_size / world_size]."""
-        positions = range(k * self.batch_size + self.rank, (k + 1) * self.batch_size, self.world_size)
+    def batch(self, shown: int, batch_size: int) -> Tensor:
+        """Indices of this process's share of the batch after `shown` images: [batch_size / world_size]."""
+        positions = range(shown + self.rank, shown + batch_size, self.world_size)
+        # Only the epochs that the batch spans are needed, and those after it.
+        self._orders = {epoch: order for epoch, order in self._orders.items() if epoch >= shown // self.images}
         return torch.stack([self._order(p // self.images)[p % self.images] for p in positions])
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
-            # Only the newest epochs are still needed: a batch spans few of them.
-            self._orders = {e: order for e, order in self._orders.items() if e >= epoch - self.batch_size}
             rng = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._orders[epoch] = torch.randperm(self.images, generator=rng)
         return self._orders[epoch]
@@ -121,12 +123,9 @@ class AdversarialTraining:
                 wanted.probability, wanted.adaptive_target, wanted.adaptive_images, fabric.device
             )
         self.images = _resident(images, fabric.device)
-        self.real_spread = images.std(0).mean().item()
-        self.batches = ShuffledBatches(
-            len(images), settings.batch_size, settings.seed, fabric.global_rank, fabric.world_size
-        )
-        self.images_per_step = settings.batch_size * settings.discriminator_steps
-        self.steps_in_all = max(1, round(settings.epochs * len(images) / self.images_per_step))
+        self.batches = ShuffledBatches(len(images), settings.seed, fabric.global_rank, fabric.world_size)
+        self.schedule = make_schedule(settings, len(images), images.shape[-1])
+        self.steps_in_all = self.schedule.steps_in_all
         self.fixed_noise = generator.draw_latent(SAMPLE_COLUMNS, torch.Generator().manual_seed(settings.seed))
         self.step_count = 0
         self.collapsed_looks = 0
@@ -142,8 +141,9 @@ class AdversarialTraining:
         torch.manual_seed(
             (self.settings.seed * 1_000_003 + self.step_count) * self.fabric.world_size + self.fabric.global_rank
         )
+        stage = self._grow()
         for repeat in range(self.settings.discriminator_steps):
-            real = self._real_batch(self.step_count * self.settings.discriminator_steps + repeat)
+            real = self._real_batch(self.images_shown + repeat * stage.batch_size, stage)
             fake = self._generate(len(real))
             losses = self.discriminator_losses(self._shown(real), self._shown(fake.detach()))
             self._adapt(losses.pop("sign_real"))
@@ -157,10 +157,27 @@ class AdversarialTraining:
         self.step_count += 1
         if self.adaptive is not None:
             losses["augment_probability"] = self.adaptive.probability
-        losses["spread"] = fake.detach().float().std(0).mean()
+        losses["spread"], losses["spread_real"] = (images.detach().float().std(0).mean() for images in (fake, real))
         for name, value in losses.items():
             self.window[name] = self.window.get(name, 0) + value.detach()
         self.window_steps += 1
+
+    @property
+    def images_shown(self) -> int:
+        """Real images that D has seen so far."""
+        return self.schedule.images_at(self.step_count)
+
+    def _grow(self) -> Stage:
+        """Bring the networks to where the schedule is, if they grow; returns what holds for the coming step."""
+        stage = self.schedule.at(self.images_shown)
+        if stage.level is not None:
+            if self.step_count and stage.level != self.generator.level:
+                # As in the authors' code: the moments of the smaller network say nothing about the larger one.
+                for optimizer in (self.optimizer_g, self.optimizer_d):
+                    optimizer.optimizer.state.clear()
+            for network in (self.generator, self.discriminator):
+                network.set_progress(stage.level, stage.alpha)
+        return stage
 
     def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`loss_d` and the weighted `penalty` (both minimised), D's mean logits, and their mean sign on real images."""
@@ -174,6 +191,8 @@ class AdversarialTraining:
         if (wanted := self.settings.gradient_penalty).kind != "none":
             # In full precision: second derivatives overflow half precision first.
             penalty = wanted.weight * gradient_penalty(wanted.kind, self.discriminator, real, fake.float())
+        if self.settings.drift:
+            penalty = penalty + self.settings.drift * d_real.square().mean()
         return {
             "loss_d": loss_d,
             "penalty": penalty,
@@ -193,6 +212,8 @@ class AdversarialTraining:
         """Add one row of images of the averaged generator from the fixed noise."""
         low, high = self.output_range
         images = self.average.average(self.fixed_noise.to(self.fabric.device)).float()
+        # A network that grows draws smaller images at first.
+        images = interpolate(images, size=self.images.shape[-2:], mode="nearest")
         self.samples.append(((images - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
 
     def close_window(self, images_per_second: float) -> dict[str, float]:
@@ -212,7 +233,8 @@ class AdversarialTraining:
                 f"step {self.step_count}: {', '.join(broken)} is not a number; lower the learning rates "
                 "or use precision 32-true"
             )
-        spread = means.pop("spread") / self.real_spread if self.real_spread else 1.0
+        spread, spread_real = means.pop("spread"), means.pop("spread_real")
+        spread = spread / spread_real if spread_real else 1.0
         late = self.step_count > self.steps_in_all / 10
         self.collapsed_looks = self.collapsed_looks + 1 if late and spread < COLLAPSE_SHARE else 0
         if self.collapsed_looks >= COLLAPSE_LOOKS:
@@ -220,7 +242,7 @@ class AdversarialTraining:
                 f"step {self.step_count}: the generator collapsed: its images differ from each other by {spread:.2%} "
                 f"of what real ones do; try another seed, a gradient penalty, or a lower learning rate"
             )
-        epoch = self.step_count * self.images_per_step / self.batches.images
+        epoch = self.images_shown / self.batches.images
         row = {"step": self.step_count, "epoch": epoch, **means, "images_per_second": images_per_second}
         self.history.append(row)
         return means
@@ -258,15 +280,21 @@ class AdversarialTraining:
             setattr(self, name, state[name])
         restore_random_state(state["random"])
 
-    def _real_batch(self, k: int) -> Tensor:
+    def weights(self) -> dict[str, Tensor]:
+        """The averaged generator's state."""
+        if self.schedule.at(self.images_shown).level is not None:
+            self.average.average.set_progress(self.generator.levels - 1, 1.0)  # its last batch may have begun in a fade
+        return self.average.average.state_dict()
+
+    def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         # A copy that is not awaited lets the next steps be prepared while the GPU is busy.
-        indices = self.batches.batch(k).to(self.images.device, non_blocking=True)
+        indices = self.batches.batch(shown, stage.batch_size).to(self.images.device, non_blocking=True)
         images = self.images[indices].to(self.fabric.device, non_blocking=True)
         if self.settings.random_crop is not None:
             images = random_resized_crop(images, self.settings.random_crop)
         if self.settings.horizontal_flip:
             images = random_horizontal_flip(images)
-        return images
+        return images if stage.level is None else blend_real(images, stage.level, stage.alpha)
 
     def _shown(self, images: Tensor) -> Tensor:
         """What D sees of them."""
@@ -312,11 +340,12 @@ def train_gan(
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
     or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
     """
-    if settings.batch_size % fabric.world_size or settings.batch_size < 2 * fabric.world_size:
-        raise TrainingError(
-            f"batch_size: found {settings.batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, "
-            "at least 2 for each"
-        )
+    for batch_size in (settings.batch_size, *settings.progressive.batch_sizes.values()):
+        if batch_size % fabric.world_size or batch_size < 2 * fabric.world_size:
+            raise TrainingError(
+                f"batch_size: found {batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, "
+                "at least 2 for each"
+            )
     torch.manual_seed(settings.seed)
     _, channels, _, image_size = images.shape
     generator, discriminator = build(settings.model, channels, image_size, **settings.options)
@@ -343,6 +372,7 @@ def train_gan(
             store.save(training.step_count, training.state())
 
     saved_at = row_at = time.monotonic()
+    shown_at = training.images_shown
     with (
         Progress(total, training.step_count, description) as progress,
         _stop_signals() as stop,
@@ -353,9 +383,10 @@ def train_gan(
             if step % row_every == 0 or step == total:
                 now = time.monotonic()
                 stretch = row_every if step % row_every == 0 else step % row_every
-                losses = training.close_window(stretch * training.images_per_step / max(now - row_at, 1e-9))
-                row_at = now
-                progress.update(stretch, stretch * training.images_per_step, **losses)
+                images_shown = training.images_shown
+                losses = training.close_window((images_shown - shown_at) / max(now - row_at, 1e-9))
+                progress.update(stretch, images_shown - shown_at, **losses)
+                row_at, shown_at = now, images_shown
             if step in sample_at:
                 training.draw_samples()
             stopping, at_rest = stop.is_set(), training.window_steps == 0
@@ -372,7 +403,7 @@ def train_gan(
                 save()
                 saved_at = time.monotonic()
     return TrainedGan(
-        weights=training.average.average.state_dict(),
+        weights=training.weights(),
         history=pd.DataFrame(training.history),
         samples=torch.stack(training.samples).numpy(),
         steps=total,

@@ -17,16 +17,61 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scangan.config import Gan
 from scangan.errors import ConfigError
 from scangan.models.pggan import IMAGE_SIZES, SMALLEST_EDGE, enlarge, halve
 
 
 class Stage(NamedTuple):
-    """Where a training stands: `set_progress(level, alpha)` of both networks, and the images of a batch."""
+    """Where a training stands: `set_progress(level, alpha)` of both networks, and the images of a batch.
 
-    level: int
+    level: None for networks that do not grow.
+    """
+
+    level: int | None
     alpha: float
     batch_size: int
+
+
+@dataclass(frozen=True)
+class ConstantSchedule:
+    """A training of networks that do not grow: every step shows so many batches of one size."""
+
+    batch_size: int
+    batches_per_step: int
+    steps_in_all: int
+
+    def at(self, images: int) -> Stage:
+        """What holds after so many images: always the same."""
+        return Stage(None, 1.0, self.batch_size)
+
+    def images_at(self, step: int) -> int:
+        """Images shown when so many steps are taken."""
+        return step * self.batch_size * self.batches_per_step
+
+
+def make_schedule(settings: Gan, images: int, image_size: int) -> ConstantSchedule | Schedule:
+    """The schedule of a training on so many images: `settings.epochs` passes over them.
+
+    A network that grows shares them among its resolutions as `settings.progressive` says: by default alike, half of
+    each while its layers fade in, as in the paper.
+    Raises ConfigError as `Schedule` does.
+    """
+    shown = settings.epochs * images
+    if settings.model != "pggan":
+        per_step = settings.batch_size * settings.discriminator_steps
+        return ConstantSchedule(settings.batch_size, settings.discriminator_steps, max(1, round(shown / per_step)))
+    growth = settings.progressive
+    edges = [edge for edge in IMAGE_SIZES if edge <= image_size]
+    shares = {edge: growth.shares.get(edge, 1.0) for edge in edges}
+    of_edge = {edge: max(1, round(shown * share / sum(shares.values()))) for edge, share in shares.items()}
+    fade = {edge: int(growth.fade * number) for edge, number in of_edge.items() if edge != SMALLEST_EDGE}
+    return Schedule(
+        image_size=image_size,
+        fade_images=fade,
+        stable_images={edge: number - fade.get(edge, 0) for edge, number in of_edge.items()},
+        batch_sizes={edge: growth.batch_sizes.get(edge, settings.batch_size) for edge in edges},
+    )
 
 
 class _Start(NamedTuple):

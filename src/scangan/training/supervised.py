@@ -1,4 +1,4 @@
-"""The classifier experiment: one network, five training sets (arms), the same budget of optimisation steps."""
+"""The classifier experiment: one network, several training sets (arms), the same budget of optimisation steps."""
 
 from __future__ import annotations
 
@@ -58,16 +58,25 @@ class LabelledImages:
         targets = (image_set.manifest["label"] == positive).to_numpy(np.float32, copy=True)
         return LabelledImages(torch.from_numpy(image_set.images).to(device), torch.from_numpy(targets).to(device))
 
+    def and_also(self, other: LabelledImages) -> LabelledImages:
+        """These images, then the others."""
+        images, targets = torch.cat([self.images, other.images]), torch.cat([self.targets, other.targets])
+        return LabelledImages(images, targets)
+
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with one training set, one learning rate and one fresh optimiser."""
+    """A stretch of training with one training set, one learning rate and one fresh optimiser.
+
+    augmented: so many of the data's first images, the real ones, are augmented by `augment`.
+    """
 
     name: str
     data: LabelledImages
     steps: int
     learning_rate: float
     augment: ClassicalAugmentation | None = None
+    augmented: int = 0
 
 
 def train_classifier(
@@ -86,7 +95,9 @@ def train_classifier(
     Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
     images every `settings.validate_every` steps (loss with both classes weighted alike); training stops after
     `settings.patience` validations without a better loss, and the best weights are kept. `synthetic-then-real` does
-    so twice: on the synthetic images, then from the best of these weights on the real ones.
+    so twice: on the synthetic images, then from the best of these weights on the real ones. Classical augmentation is
+    of real images only. An arm of the sweep (`real+synthetic-x2`) is `real+synthetic` with the synthetic images that
+    its caller draws (`data.split.draw_share`).
 
     With a `resume_folder` the whole state is kept there every `checkpoint_seconds`, and a training that was interrupted
     goes on from it; on a CPU the weights are then identical to the bit. The caller removes the folder
@@ -99,7 +110,13 @@ def train_classifier(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     channels, image_size = real_train.images.shape[1:3]
     model = build_classifier(
-        settings.backbone, settings.pretrained, settings.stem, channels, image_size, settings.dropout
+        settings.backbone,
+        settings.pretrained,
+        settings.stem,
+        channels,
+        image_size,
+        settings.dropout,
+        settings.centre_crop,
     ).to(device)
     phases = _phases(arm, real_train, synthetic, settings, device)
     held_out = LabelledImages.of(validation, settings.positive, device)
@@ -145,7 +162,14 @@ def train_classifier(
 
 
 def read_classifier(
-    weights: Path, channels: int, image_size: int, backbone: str, pretrained: str, stem: str, dropout: float
+    weights: Path,
+    channels: int,
+    image_size: int,
+    backbone: str,
+    pretrained: str,
+    stem: str,
+    dropout: float,
+    centre_crop: int | None = None,
 ) -> nn.Module:
     """A trained classifier, ready for `predict`, on the GPU where there is one; see `build_classifier`.
 
@@ -153,7 +177,7 @@ def read_classifier(
     """
     # Its own weights replace the pretrained ones: only the network that they mean is needed.
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
-    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout)
+    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop)
     try:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -207,21 +231,23 @@ def _phases(
     """The arm's training, in order; the steps of its phases add up to `settings.steps`."""
     real = LabelledImages.of(real_train, settings.positive, device)
     steps, rate = settings.steps, settings.learning_rate
+    classical = ClassicalAugmentation(settings.classical)
     match arm:
         case "real":
             return [Phase("real", real, steps, rate)]
         case "real+classical":
-            return [Phase("real", real, steps, rate, ClassicalAugmentation(settings.classical))]
+            return [Phase("real", real, steps, rate, classical, len(real.targets))]
     if synthetic is None:
         raise DataError(f"arm {arm}: found no synthetic images, allowed: some of both classes")
     generated = LabelledImages.of(synthetic, settings.positive, device)
+    arm = arm.partition("-x")[0]
     match arm:
         case "synthetic":
             return [Phase("synthetic", generated, steps, rate)]
         case "real+synthetic":
-            images = torch.cat([real.images, generated.images])
-            both = LabelledImages(images, torch.cat([real.targets, generated.targets]))
-            return [Phase("real+synthetic", both, steps, rate)]
+            return [Phase(arm, real.and_also(generated), steps, rate)]
+        case "real+classical+synthetic":
+            return [Phase(arm, real.and_also(generated), steps, rate, classical, len(real.targets))]
         case "synthetic-then-real":
             pretraining = round(settings.pretrain_share * steps)
             phases = [
@@ -282,7 +308,8 @@ class _PhaseTraining:
         batch = self._next_batch().to(self.losses.device)
         images = self.phase.data.images[batch]
         if self.phase.augment:
-            images = self.phase.augment(images, self.augment_generator)
+            is_augmented = (batch < self.phase.augmented)[:, None, None, None]
+            images = torch.where(is_augmented, self.phase.augment(images, self.augment_generator), images)
         self.model.train()
         loss = F.binary_cross_entropy_with_logits(
             self.model(images), self.phase.data.targets[batch], weight=self.weights[batch]

@@ -1,0 +1,137 @@
+"""Which synthetic images are too unlike real ones to train with: a rule calibrated on held-out real images.
+
+Han et al., "Infinite Brain MR Images: PGGAN-based Data Augmentation for Tumor Detection", section 3.3, discard "highly
+unrealistic" images by eye; their criteria are not given. The rule here is ours: automatic, the same for every class and
+every arm, and blind to the test images. It is the k-th nearest neighbour distance of Sun et al. 2022 ("Out-of-
+distribution detection with deep nearest neighbors"), on features as they are, within a class. It finds images that lie
+far from all training images; it does not know anatomy. A person may overrule it, image by image.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from scangan.config import Screening
+from scangan.data.store import UNREADABLE, ImageSet
+from scangan.errors import DataError
+from scangan.metrics.features import extract
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ["image_id", "label", "distance", "threshold", "limit", "expected", "kept", "decided_by"]
+OVERRULE_COLUMNS = ["image_id", "kept"]
+SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+MIN_VALIDATION = 4  # with m images of a class, at least 1 of m + 1 realistic images is discarded: here a fifth
+
+
+def screen(
+    train: ImageSet,
+    validation: ImageSet,
+    synthetic: ImageSet,
+    settings: Screening,
+    extractor: str,
+    weights: str | None = None,
+    overrule: Path | None = None,
+) -> pd.DataFrame:
+    """A verdict on every synthetic image, in their order.
+
+    train, validation: real images, at the size of the synthetic ones; classes that `synthetic` lacks are not looked at.
+    extractor, weights: see `metrics.features.extract`. overrule: a CSV with the columns `image_id, kept` (true or
+    false, yes or no, 1 or 0), whose word is the last; other columns are ignored.
+
+    Returns `image_id, label, distance, threshold, limit, expected, kept, decided_by`:
+
+    - distance: Euclidean, between features, to the `settings.neighbours`-th nearest training image of the same class.
+    - threshold: that quantile of the same distance of validation images of the class which
+      a fresh real image exceeds with a probability of 1 - `settings.quantile`: the k-th smallest of m stands for
+      k / (m + 1). Above m / (m + 1) it is the largest, and `expected` is 1 / (m + 1). Images of one patient are alike,
+      so it scatters more than m independent images would let it.
+    - limit: the threshold, or what is greater: the distance that all but `settings.most_discarded` of the class have.
+    - expected: share of realistic images that the rule discards, at most.
+    - kept: by the rule, distance <= limit; decided_by: `rule`, or `hand` for an image that the CSV names.
+
+    Raises DataError if there is no synthetic image, or a class has too few training or validation images; and, naming
+    the file and the field, if the CSV names an image that is unknown or named twice, or says something else.
+    """
+    kinds = {"training": train, "validation": validation, "synthetic": synthetic}
+    if len(shapes := {images.images.shape[1:] for images in kinds.values()}) > 1:
+        raise ValueError(f"images of different shapes: {shapes}")
+    classes = _check_classes(kinds, settings.neighbours)
+    features = {}
+    for kind, images in kinds.items():
+        log.info("features of %d %s images (%s)", len(images), kind, extractor)
+        features[kind] = extract(images.images, extractor, weights).features
+    verdicts = synthetic.manifest[["image_id", "label"]].reset_index(drop=True)
+    for label in classes:
+        chosen = {kind: (images.manifest["label"] == label).to_numpy() for kind, images in kinds.items()}
+        known, held_out, drawn = (features[kind][chosen[kind]] for kind in kinds)
+        calibration = neighbour_distance(held_out, known, settings.neighbours)
+        wanted, least = 1 - settings.quantile, 1 / (len(held_out) + 1)
+        if least > wanted + 1e-9:
+            log.warning(
+                "%s: with %d validation images about %.3f of realistic images are discarded, not %.3f",
+                *(label, len(held_out), least, wanted),
+            )
+        rows = chosen["synthetic"]
+        distance = neighbour_distance(drawn, known, settings.neighbours)
+        threshold = np.quantile(calibration, settings.quantile, method="weibull")
+        verdicts.loc[rows, "distance"] = distance
+        verdicts.loc[rows, "threshold"] = threshold
+        fewest_kept = len(distance) - int(settings.most_discarded * len(distance))
+        verdicts.loc[rows, "limit"] = max([threshold, *np.sort(distance)[:fewest_kept][-1:]])
+        verdicts.loc[rows, "expected"] = max(wanted, least)
+    by_rule = verdicts["distance"] <= verdicts["limit"]
+    by_hand = verdicts["image_id"].map(_read_overrule(overrule, verdicts["image_id"]) if overrule else {})
+    verdicts["kept"] = by_hand.where(by_hand.notna(), by_rule).astype(bool)
+    verdicts["decided_by"] = np.where(by_hand.notna(), "hand", "rule")
+    log.info("%d of %d synthetic images kept", verdicts["kept"].sum(), len(verdicts))
+    return verdicts[COLUMNS]
+
+
+def neighbour_distance(images: np.ndarray, train: np.ndarray, neighbours: int) -> np.ndarray:
+    """Euclidean distance [N] of features [N, D] to the `neighbours`-th nearest of train [M, D], M >= neighbours."""
+    from sklearn.neighbors import NearestNeighbors
+
+    distance, _ = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(train).kneighbors(images)
+    return distance[:, -1].astype(np.float64)
+
+
+def _check_classes(kinds: dict[str, ImageSet], neighbours: int) -> list[str]:
+    """The classes of the synthetic images, each with enough real ones."""
+    counts = {kind: images.manifest["label"].value_counts() for kind, images in kinds.items()}
+    classes = sorted(counts["synthetic"].index)
+    if not classes:
+        raise DataError("screening: synthetic images: found 0, allowed: at least 1")
+    for label in classes:
+        for kind, least in (("training", neighbours), ("validation", MIN_VALIDATION)):
+            if (found := counts[kind].get(label, 0)) < least:
+                raise DataError(f"screening: {kind} images of class {label}: found {found}, allowed: at least {least}")
+    return classes
+
+
+def _read_overrule(path: str | Path, ids: pd.Series) -> dict[str, bool]:
+    """What a person says: image -> kept."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig")
+    except UNREADABLE as error:
+        found = " ".join(str(error).split())
+        allowed = f"a CSV with the columns {', '.join(OVERRULE_COLUMNS)}"
+        raise DataError(f"{path}: file: found {found}, allowed: {allowed}") from error
+    table.columns = table.columns.str.strip()
+    if not set(OVERRULE_COLUMNS) <= set(table.columns):
+        raise DataError(f"{path}: columns: found {', '.join(table.columns)}, allowed: {', '.join(OVERRULE_COLUMNS)}")
+    table = table[OVERRULE_COLUMNS].fillna("").apply(lambda column: column.str.strip())
+    wrong = {
+        "image_id: found unknown": table["image_id"][~table["image_id"].isin(ids)],
+        "image_id: found twice": table["image_id"][table["image_id"].duplicated()],
+        "kept: found": table["kept"][~table["kept"].str.lower().isin(SAID)],
+    }
+    allowed = (f"ids of synthetic images, such as {ids.iloc[0]}", "each image once", " | ".join(SAID))
+    for (problem, values), right in zip(wrong.items(), allowed, strict=True):
+        if len(values):
+            raise DataError(f"{path}: {problem} '{values.iloc[0]}' ({len(values)} in all), allowed: {right}")
+    return dict(zip(table["image_id"], table["kept"].str.lower().map(SAID), strict=True))

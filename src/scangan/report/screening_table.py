@@ -1,0 +1,45 @@
+"""How many synthetic images the screening discarded, beside what it discards of realistic ones."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from scangan.metrics.generators import ALL
+from scangan.metrics.reading import wilson_interval
+from scangan.report.tables import FIDELITY_COLUMNS
+
+NOTE = (
+    "Unrealistic: share of synthetic images farther from the training images of their class than nearly all validation "
+    "images [95% Wilson interval, given the threshold]; real: the share expected of realistic images.\n"
+    "Discarded: share that no arm trains on: the unrealistic ones, of a class at most `most_discarded`, the farthest; "
+    "after a person's overruling.\n"
+    "Overruled: share of images on which a person decided otherwise than the rule."
+)
+
+
+def screening_table(
+    verdicts: dict[str, pd.DataFrame], study: str, data: str, scale: str, extractor: str
+) -> pd.DataFrame:
+    """`screening.csv`, in the columns of `fidelity.csv`, from network -> what `metrics.screening.screen` returns.
+
+    variant: `<gan>/<class>` and `<gan>/all`, the latter alone where there is one class. metric: `unrealistic`, beyond
+    the threshold, with its 95% Wilson interval and, as reference, the share of realistic images that are; `discarded`;
+    `overruled`, the share of images on which a person decided otherwise than the rule (naming an image and agreeing is
+    none).
+    """
+    rows = []
+    for gan, judged in verdicts.items():
+        classes = dict(list(judged.groupby("label")))
+        for label, images in (classes | {ALL: judged} if len(classes) > 1 else {ALL: judged}).items():
+            kept = images["kept"]
+            overruled = kept != (images["distance"] <= images["limit"])
+            unrealistic = images["distance"] > images["threshold"]
+            low, high = wilson_interval(int(unrealistic.sum()), len(kept))
+            variant, count = f"{gan}/{label}", len(images)
+            rows.append((variant, "unrealistic", unrealistic.mean(), low, high, count, images["expected"].mean()))
+            rows.append((variant, "discarded", (~kept).mean(), None, None, count, None))
+            rows.append((variant, "overruled", overruled.mean(), None, None, count, None))
+    table = pd.DataFrame(rows, columns=FIDELITY_COLUMNS[1:8]).astype(
+        dict.fromkeys(("value", "ci_low", "ci_high", "reference"), float)
+    )
+    return table.assign(study=study, extractor=extractor, data=data, scale=scale)[FIDELITY_COLUMNS]
