@@ -18,6 +18,7 @@ include: "workflow/rules/gan.smk"
 include: "workflow/rules/classify.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/nodules.smk"
 
 
 rule all:

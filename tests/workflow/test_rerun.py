@@ -146,7 +146,34 @@ FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGA
 FROM_BRATS = of("brain_mr", "ingest_brats", "tabulate_slices") | FROM_BRAIN_SPLIT
 BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
 ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
-EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | BRAIN_MR | {"survey_lidc"}
+
+# ct_sgan
+
+CT_COHORTS = ("lidc", "nlst")
+EDITED = of("ct_sgan", *(f"edit_scans({batch}, {cohort})" for batch in (0, 1) for cohort in CT_COHORTS), "tabulate_mix")
+FROM_ERASER = of("ct_sgan", "train_nodule_gan(eraser)", "measure_nodules") | EDITED | {"all"}
+FROM_INJECTOR = of("ct_sgan", "train_nodule_gan(injector)") | FROM_ERASER
+FROM_VOIS = of("ct_sgan", "cut_vois") | FROM_INJECTOR
+FROM_VOLUMES_SPLIT = of("ct_sgan", "split_cohort", "tabulate_cohort", "choose_mix") | FROM_INJECTOR
+FROM_VOLUMES = of("ct_sgan", "list_volumes") | FROM_VOIS | FROM_VOLUMES_SPLIT
+
+
+def from_ingestion(cohort: str) -> set[str]:
+    """What follows from other volumes of a cohort."""
+    jobs = ("ingest_scans(0)", "ingest_scans(1)", "gather_scans")
+    return of(f"ct_sgan/cohorts/{cohort}", *jobs) | FROM_VOLUMES
+
+
+def from_index(cohort: str) -> set[str]:
+    return of(f"ct_sgan/cohorts/{cohort}", "index_scans") | from_ingestion(cohort)
+
+
+def from_phantom(cohort: str) -> set[str]:
+    return of(f"ct_sgan/cohorts/{cohort}", "render_phantom") | from_index(cohort)
+
+
+CT_SGAN = from_phantom("lidc") | from_phantom("nlst")
+EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | BRAIN_MR | CT_SGAN | {"survey_lidc"}
 
 # Beginning of a key (the longest counts) -> the jobs that its change must rerun.
 EXPECTED = {
@@ -223,6 +250,21 @@ EXPECTED = {
         "reading_room.simulated_readers": of("brain_mr", "simulate_reader(2)", "score_readers") | FINAL,
         "reading_room.readers": of("brain_mr", "score_readers") | FINAL,
     },
+    "ct_sgan": {
+        "cohorts.lidc.phantom": from_phantom("lidc"),
+        "cohorts.nlst.phantom": from_phantom("nlst"),
+        "cohorts.lidc.data": from_ingestion("lidc"),
+        "cohorts.nlst.data.scans": from_index("nlst"),
+        "split": FROM_VOLUMES_SPLIT,
+        "nodules.voi": FROM_VOIS,
+        "nodules.injector": FROM_INJECTOR,
+        "nodules.eraser": FROM_ERASER,
+        "nodules.placement": EDITED | {"all"},
+        "nodules.mix_seed": of("ct_sgan", "choose_mix") | EDITED | {"all"},
+        "nodules.annotated": of("ct_sgan", "measure_nodules") | {"all"},
+        "fidelity": of("ct_sgan", "measure_nodules") | {"all"},
+        "evaluation": of("ct_sgan", "measure_nodules", "tabulate_mix") | {"all"},
+    },
 }
 # Values where the next number, or the other one of two, will not do; None: there is no other value.
 ANOTHER = {
@@ -244,6 +286,7 @@ ANOTHER = {
     "split.validation": {"head_ct": 9, "simple_ct_gan": None},
     "split.test": {"head_ct": 9, "simple_ct_gan": None},
     "split.file": TOY,
+    "phantom": None,
     "phantom.renderer": None,
     "phantom.cohort": "nlst",
     "gan.dcgan32.model": None,
@@ -277,6 +320,20 @@ ANOTHER = {
     "reading_room": None,
     "reading_room.readers": [TOY],
     "embedding": None,
+    "cohorts.lidc.data.annotations": "none",
+    "cohorts.nlst.data.scans": 7,
+    "nodules": None,
+    "nodules.annotated": "nlst",
+    "nodules.healthy": None,  # no rule reads it yet
+    "nodules.edits": None,  # tested on its own
+    "nodules.placement.rule": "wall",
+    "nodules.placement.inside_share": 0.75,
+    "nodules.voi.size": 24,
+    "nodules.voi.diameters_mm": [9, 30],
+    "nodules.voi.inside_share": 0.25,
+    "nodules.voi.margin_mm": 9,
+    "nodules.voi.spacing_mm": 3.5,
+    "nodules.injector.zoom": 1.2,
     "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9, "brain_mr": 61},
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
@@ -304,7 +361,10 @@ def merge(below: dict, above: dict) -> dict:
 
 
 # What the studies share is tested on the first.
-TESTED_ONCE = ("fidelity", "synthesis", "split", "gan", "panels", "data", "classifier", "evaluation")
+TESTED_ONCE = (
+    *("fidelity", "synthesis", "split", "gan", "panels", "data", "classifier", "evaluation"),
+    *("cohorts", "nodules"),
+)
 SCANS = toy_study("simple_ct_gan")["data"]
 BUT = {
     "simple_ct_gan": {
@@ -325,6 +385,14 @@ BUT = {
         "gan.dcgan224.random_crop",
         "gan.diffaugment.diffaugment.probability",
         "classifier.steps",
+    },
+    "ct_sgan": {
+        *("cohorts.lidc.phantom.seed", "cohorts.nlst.phantom.scans", "cohorts.lidc.data.spacing_mm"),
+        *("cohorts.lidc.data.annotations", "cohorts.nlst.data.scans", "split.seed", "fidelity.resamples"),
+        *("evaluation.bootstrap", "nodules.mix_seed", "nodules.annotated"),
+        *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
+        *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed"),
+        *(f"nodules.voi.{key}" for key in toy_study("ct_sgan")["nodules"]["voi"]),
     },
     "brain_mr": {
         *(f"data.{key}" for key in toy_study("brain_mr")["data"]),
@@ -415,7 +483,7 @@ def test_another_results_folder_runs_everything_and_leaves_the_first_alone(toy: 
 
 def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
     assert toy.planned("--config", f"data_roots={{head_ct: {tmp_path}}}") == FROM_INGEST
-    assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX
+    assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX | from_index("lidc")
     assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == FROM_COVID_INGEST
     assert toy.planned("--config", f"data_roots={{brain_mr: {tmp_path}}}") == FROM_BRATS
 
@@ -459,13 +527,15 @@ def test_an_edit_of_the_generator_retrains_that_network_alone(toy_copy: Workflow
 
 def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow):
     toy_copy.edit("src/scangan/data/volume.py", "ALIGNED_VOXELS = 0.1", "ALIGNED_VOXELS = 0.2")
-    assert toy_copy.planned() == FROM_BATCHES | {"survey_lidc"}
+    both = from_ingestion("lidc") | from_ingestion("nlst")
+    assert toy_copy.planned() == FROM_BATCHES | both | {"survey_lidc"}
 
 
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
-    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES
+    # The interval of a mean over patients is that of the nodules too.
+    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules", "tabulate_mix")
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):

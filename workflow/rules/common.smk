@@ -28,14 +28,19 @@ PHANTOM_CODE = {
     "covid_ct": "scangan.data.covid_ct_phantom",
     "brain_mr": "scangan.data.brain_mr_phantom",
 }
-READER = {study: config["studies"][study]["data"]["reader"] for study in STUDIES}
-SCANS = {study for study in STUDIES if READER[study] == "ct_slices"}
-BRATS = {study for study in STUDIES if READER[study] == "brats"}
-IMAGES = set(STUDIES) - SCANS - BRATS
+READER = {study: data["reader"] for study in STUDIES if (data := config["studies"][study]["data"]) is not None}
+# Studies of volumes, and their cohorts: a cohort is read like a study, `{study}` is then `ct_sgan/cohorts/lidc`.
+COHORTS = {study: list(config["studies"][study]["cohorts"]) for study in STUDIES if study not in READER}
+SOURCES = {f"{study}/cohorts/{cohort}" for study, cohorts in COHORTS.items() for cohort in cohorts}
+SCANS = {study for study, reader in READER.items() if reader == "ct_slices"}
+BRATS = {study for study, reader in READER.items() if reader == "brats"}
+IMAGES = set(READER) - SCANS - BRATS
 
 
 wildcard_constraints:
-    study="|".join(map(re.escape, STUDIES)),
+    study="|".join(map(re.escape, [*STUDIES, *SOURCES])),
+    cohort="[A-Za-z0-9_-]+",
+    network="injector|eraser",
     arm="|".join(map(re.escape, ARMS)) + r"|real\+synthetic-x[0-9.e+-]+",
     gan="[A-Za-z0-9_-]+",
     panel="[A-Za-z0-9_-]+",
@@ -64,9 +69,23 @@ def study_facts(*more):
     return facts
 
 
+def settings_at(source):
+    """The settings of a study, or of a cohort of one."""
+    found = config["studies"]
+    for key in source.split("/"):
+        found = found[key]
+    return found
+
+
+def sources_of(study):
+    """Where a study's data come from: itself, or its cohorts."""
+    return [f"{study}/cohorts/{cohort}" for cohort in COHORTS[study]] if study in COHORTS else [study]
+
+
 def data_kind(wildcards):
-    root = config["studies"][wildcards.study]["data"]["root"]
-    return "phantom" if config["data_roots"][root] is None else "real"
+    roots = [settings_at(source)["data"]["root"] for source in sources_of(wildcards.study)]
+    kinds = {"phantom" if config["data_roots"][root] is None else "real" for root in roots}
+    return " and ".join(sorted(kinds))
 
 
 def only(studies):
@@ -76,11 +95,11 @@ def only(studies):
 
 def settings_of(section, *keys):
     """Some of a section's settings: those that a rule reads."""
-    return lambda wildcards: {key: config["studies"][wildcards.study][section][key] for key in sorted(keys)}
+    return lambda wildcards: {key: settings_at(wildcards.study)[section][key] for key in sorted(keys)}
 
 
 def phantom_code(wildcards):
-    renderer = config["studies"][wildcards.study]["phantom"]["renderer"]
+    renderer = settings_at(wildcards.study)["phantom"]["renderer"]
     return code_digest(PHANTOM_CODE[renderer])
 
 
@@ -150,6 +169,13 @@ def embedding_settings(wildcards):
     classifier = {key: value for key, value in judge_settings(wildcards).items() if key != "image_size"}
     classical = study["classifier"]["classical"]
     return sort_keys({"embedding": study["embedding"], "classifier": classifier, "classical": classical})
+
+
+def own_edit_settings(wildcards):
+    """The VOIs that the networks know, and the seed of the user's own edits."""
+    nodules = config["studies"][wildcards.study]["nodules"]
+    voi = {key: nodules["voi"][key] for key in ("inside_share", "margin_mm", "min_readers", "size", "spacing_mm")}
+    return {"seed": nodules["edits"]["seed"], "voi": voi}
 
 
 def panel_gans(wildcards):

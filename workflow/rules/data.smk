@@ -117,7 +117,7 @@ rule gather_scans:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/gather_scans.tsv"
     wildcard_constraints:
-        study=only(SCANS),
+        study=only(SCANS | SOURCES),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -147,6 +147,28 @@ rule cut_slices:
         code=code_digest("scangan.data.scan_store"),
     script:
         "../scripts/cut_slices.py"
+
+
+rule list_volumes:
+    input:
+        scans=of_every_source("scans/scans.csv"),
+        rejected=of_every_source("cohort/rejected.csv"),
+    output:
+        manifest=COHORT["manifest"],
+        rejected=COHORT["rejected"],
+    log:
+        f"{RESULTS}/{{study}}/logs/list_volumes.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/list_volumes.tsv"
+    wildcard_constraints:
+        study=only(COHORTS),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        cohorts=lambda wildcards: COHORTS[wildcards.study],
+        code=code_digest("scangan.data.scan_store"),
+    script:
+        "../scripts/list_volumes.py"
 
 
 rule survey_lidc:

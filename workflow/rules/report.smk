@@ -6,7 +6,7 @@ rule tabulate_cohort:
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         rejected=COHORT["rejected"],
-        scans=branch(lambda wildcards: wildcards.study in SCANS, then=rules.gather_scans.output.scans),
+        scans=scan_tables,
     output:
         cohort=report_table("cohort"),
     log:

@@ -8,7 +8,8 @@ with job(snakemake.log[0]):
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), pd.read_csv(snakemake.input.rejected)
     images = len(pd.read_parquet(snakemake.input.manifest, columns=["image_id"]))
     if scans := snakemake.input.get("scans"):
-        note = scans_note(pd.read_csv(scans, keep_default_na=False), rejected, snakemake.input.rejected)
+        tables = [pd.read_csv(path, keep_default_na=False) for path in scans]
+        note = scans_note(pd.concat(tables, ignore_index=True), rejected, snakemake.input.rejected)
     else:
         note = rejected_note(images, rejected, snakemake.input.rejected)
     table = cohort_table(split, rejected, **snakemake.params.study)

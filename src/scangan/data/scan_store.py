@@ -185,6 +185,13 @@ def read_scan_table(path: str | Path) -> pd.DataFrame:
         raise _unreadable(path, "scans", error, "the table of an ingested cohort") from error
 
 
+def scan_manifest(scans: pd.DataFrame, label: str) -> pd.DataFrame:
+    """Manifest rows of scans, a row each, all of one label: so a cohort of volumes is split like one of images."""
+    rows = scans[["scan_id", "patient_id", "data", "spacing_mm", "sha256"]].rename(columns={"scan_id": "image_id"})
+    rows = rows.assign(label=label, source=scans.scan_id)
+    return rows.reindex(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)
+
+
 def read_scans(
     volumes: Sequence[str | Path], scans: pd.DataFrame
 ) -> Iterator[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]]:

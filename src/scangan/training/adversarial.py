@@ -89,9 +89,10 @@ class TrainedGan:
 class AdversarialTraining:
     """Two networks, their optimisers, and one step of the game between them.
 
-    images: [N, C, H, W] in `output_range`, the generator's. Networks are changed in place.
+    images: [N, C, H, W] or [N, C, D, H, W] in `output_range`, the generator's. Networks are changed in place.
     A study with another game overrides `discriminator_losses` and `generator_losses`; the images that these are given
-    are augmented already, so the gradient penalty is on augmented images too.
+    are augmented already, so the gradient penalty is on augmented images too. One whose networks are
+    conditional overrides `_real_batch`, `_generate` and `_judge`.
     """
 
     def __init__(
@@ -105,8 +106,9 @@ class AdversarialTraining:
     ) -> None:
         self.fabric, self.settings, self.output_range = fabric, settings, output_range
         # Channels last is the faster layout for convolutions, but not for D's second derivatives.
-        layout = torch.channels_last if settings.gradient_penalty.kind == "none" else torch.contiguous_format
-        self.generator = fabric.to_device(generator).to(memory_format=torch.channels_last)
+        channels_last = torch.channels_last_3d if images.ndim == 5 else torch.channels_last
+        layout = channels_last if settings.gradient_penalty.kind == "none" else torch.contiguous_format
+        self.generator = fabric.to_device(generator).to(memory_format=channels_last)
         self.discriminator = fabric.to_device(discriminator).to(memory_format=layout)
         self.average = ExponentialMovingAverage(self.generator, settings.ema_decay)
         self.optimizer_g = fabric.setup_optimizers(
@@ -182,7 +184,7 @@ class AdversarialTraining:
     def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`loss_d` and the weighted `penalty` (both minimised), D's mean logits, and their mean sign on real images."""
         with self.fabric.autocast():
-            d_real, d_fake = self.discriminator(real), self.discriminator(fake)
+            d_real, d_fake = self._judge(real), self._judge(fake)
         d_real, d_fake = d_real.float(), d_fake.float()
         loss_d = discriminator_loss(
             self.settings.loss, d_real, d_fake, self.settings.label_inversion, self.settings.noisy_labels
@@ -190,7 +192,7 @@ class AdversarialTraining:
         penalty = torch.zeros((), device=real.device)
         if (wanted := self.settings.gradient_penalty).kind != "none":
             # In full precision: second derivatives overflow half precision first.
-            penalty = wanted.weight * gradient_penalty(wanted.kind, self.discriminator, real, fake.float())
+            penalty = wanted.weight * gradient_penalty(wanted.kind, self._judge, real, fake.float())
         if self.settings.drift:
             penalty = penalty + self.settings.drift * d_real.square().mean()
         return {
@@ -204,7 +206,7 @@ class AdversarialTraining:
     def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
         """`loss_g`, minimised."""
         with self.fabric.autocast():
-            d_fake = self.discriminator(fake)
+            d_fake = self._judge(fake)
         return {"loss_g": generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)}
 
     @torch.no_grad()
@@ -317,6 +319,9 @@ class AdversarialTraining:
         with self.fabric.autocast():
             return self.generator(latent)
 
+    def _judge(self, images: Tensor) -> Tensor:
+        return self.discriminator(images)
+
     def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -341,20 +346,33 @@ def train_gan(
     or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
     """
     for batch_size in (settings.batch_size, *settings.progressive.batch_sizes.values()):
-        if batch_size % fabric.world_size or batch_size < 2 * fabric.world_size:
-            raise TrainingError(
-                f"batch_size: found {batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, "
-                "at least 2 for each"
-            )
+        check_batch_size(batch_size, fabric)
     torch.manual_seed(settings.seed)
     _, channels, _, image_size = images.shape
     generator, discriminator = build(settings.model, channels, image_size, **settings.options)
     low, high = output_range = find_model(settings.model).OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
     training = AdversarialTraining(fabric, generator, discriminator, scaled, output_range, settings)
-    log.info(
-        "%s: training on %d images, %d steps, on %s", description, len(images), training.steps_in_all, fabric.device
-    )
+    return run(training, resume_folder, checkpoint_seconds, description)
+
+
+def check_batch_size(batch_size: int, fabric: Fabric) -> None:
+    """Raises TrainingError where a batch cannot be shared by the GPUs."""
+    if batch_size % fabric.world_size or batch_size < 2 * fabric.world_size:
+        raise TrainingError(
+            f"batch_size: found {batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, at least 2 for each"
+        )
+
+
+def run(
+    training: AdversarialTraining, resume_folder: Path | None, checkpoint_seconds: float, description: str
+) -> TrainedGan:
+    """Take all steps of a training, from where the newest checkpoint in `resume_folder` left it.
+
+    Raises TrainingError as `train_gan` does.
+    """
+    fabric, settings, images = training.fabric, training.settings, training.batches.images
+    log.info("%s: training on %d images, %d steps, on %s", description, images, training.steps_in_all, fabric.device)
     store = CheckpointStore(resume_folder) if resume_folder is not None else None
     if store is not None:
         with fabric.rank_zero_first():  # it clears damaged checkpoints away before the others look

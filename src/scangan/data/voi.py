@@ -1,0 +1,497 @@
+"""Volumes of interest: small isotropic cubes around nodules, and around healthy places of the lungs.
+
+A VOI is float32 [S, S, S] in Hounsfield units, its axes z, y, x (LPS), its centre (voxel (S - 1) / 2 along each axis)
+at the nodule's. Networks see `VOI_WINDOW` as -1 to 1, and a spherical mask around the centre blanked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from scipy.spatial import KDTree
+from zarr.codecs import BloscCodec
+from zarr.storage import ZipStore
+
+from scangan.config import Voi
+from scangan.data.scan_store import REJECTED_TYPES
+from scangan.data.split import SPLITS, assert_patients_apart
+from scangan.data.store import CHUNK_BYTES, UNREADABLE, atomic, zip_folder
+from scangan.errors import ConfigError, DataError
+
+VOI_WINDOW = (-1000.0, 400.0)  # Hounsfield units that networks see as -1 to 1
+AIR = VOI_WINDOW[0]  # beyond the scan, and where a VOI is blanked
+MOST_OUTSIDE = 0.5  # share of a VOI that may lie beyond the scan
+DENSE = -500.0  # Hounsfield: brighter voxels of the lungs are vessels, or wall that the mask took in
+MOST_DENSE = 0.5  # share of a ball; a denser place is a large vessel or the hilum, where nobody would see a nodule
+TRIES = 1000  # random places that are looked at for one healthy VOI
+VOI_TYPES = {
+    "voi_id": "str",
+    "scan_id": "str",
+    "patient_id": "str",
+    "kind": "str",
+    "diameter_mm": "float64",
+    "z_voxel": "float64",
+    "y_voxel": "float64",
+    "x_voxel": "float64",
+    "spacing_mm": "float64",
+    "data": "str",
+}
+CENTRE = ["z_voxel", "y_voxel", "x_voxel"]
+
+
+@dataclass(frozen=True)
+class VoiSettings:
+    """What VOIs are cut. size: voxels along an edge. margin_mm: between a nodule's surface and the mask's.
+
+    min_readers: nodules that fewer readers marked are left out. inside_share: a healthy place has lung all around it,
+    as far as this share of its radius.
+    """
+
+    size: int = 64
+    spacing_mm: float = 1.0
+    margin_mm: float = 4.0
+    min_readers: int = 1
+    inside_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name, fine, allowed in (
+            ("size", self.size >= 8, "at least 8"),
+            ("spacing_mm", self.spacing_mm > 0, "above 0"),
+            ("margin_mm", self.margin_mm > 0, "above 0"),
+            ("inside_share", 0 <= self.inside_share <= 1, "0 to 1"),
+        ):
+            if not fine:
+                raise ConfigError(f"voi: {name}: found {getattr(self, name):g}, allowed: {allowed}")
+
+    @property
+    def largest_mm(self) -> float:
+        """The diameter of the largest nodule that fits with its margin."""
+        return self.size * self.spacing_mm - 2 * self.margin_mm
+
+
+@dataclass(frozen=True)
+class VoiSet:
+    """VOIs and their table, in the same order.
+
+    voxels: float32 [N, S, S, S] in HU. table: N rows with the columns of `VOI_TYPES`: `kind` is nodule or healthy;
+    `diameter_mm` the nodule's, or that of the sphere that was found healthy; z, y, x_voxel the centre in the voxels of
+    the scan it was cut from; `spacing_mm` the VOI's.
+    """
+
+    voxels: np.ndarray
+    table: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if self.voxels.ndim != 4 or len(self.voxels) != len(self.table):
+            raise ValueError(f"VOIs {self.voxels.shape} do not fit a table of {len(self.table)} rows")
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def select(self, mask_or_index: Any) -> VoiSet:
+        """The VOIs that a boolean mask, or an array of positions, names."""
+        chosen = np.asarray(mask_or_index)
+        if chosen.size == 0 and chosen.dtype != bool:
+            chosen = chosen.astype(int)
+        return VoiSet(self.voxels[chosen], self.table.iloc[chosen].reset_index(drop=True))
+
+    @staticmethod
+    def concatenate(sets: Sequence[VoiSet]) -> VoiSet:
+        """All VOIs of `sets`, one set after the other."""
+        voxels = np.concatenate([vois.voxels for vois in sets])
+        return VoiSet(voxels, pd.concat([vois.table for vois in sets], ignore_index=True))
+
+
+def to_network(voi: Any) -> Any:
+    """HU -> [-1, 1], clipped to `VOI_WINDOW`; a float array or tensor of any shape."""
+    low, high = VOI_WINDOW
+    return ((voi - low) * (2 / (high - low)) - 1).clip(-1, 1)
+
+
+def to_hounsfield(x: Any) -> Any:
+    """[-1, 1] -> HU; a float array or tensor of any shape. The inverse of `to_network` within `VOI_WINDOW`."""
+    low, high = VOI_WINDOW
+    return (x + 1) * ((high - low) / 2) + low
+
+
+def sphere(size: int, voi_spacing_mm: float, radius_mm: float) -> np.ndarray:
+    """The voxels of a VOI whose centres lie within the radius of its centre: bool [size, size, size]."""
+    squares = ((np.arange(size) - (size - 1) / 2) * voi_spacing_mm) ** 2
+    return squares[:, None, None] + squares[:, None] + squares <= radius_mm**2
+
+
+def blank(voi: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """VOIs [..., S, S, S] in HU, with air (-1 to a network) in the mask, bool [S, S, S] or [..., S, S, S]."""
+    return np.where(mask, np.float32(AIR), voi)
+
+
+def sample_box(voxels: np.ndarray, positions: Sequence[np.ndarray], widths: Sequence[float] = (1, 1, 1)) -> np.ndarray:
+    """Trilinear values of a volume on a rectangular grid; the edge is repeated beyond the volume.
+
+    voxels: [Z, Y, X]. positions: along z, y, x, in its voxels. widths: of a new voxel along z, y, x, in its voxels:
+    above 1, a value is the triangle-weighted mean of what the new voxel covers, as in `volume.resample`.
+    Returns float32 [len(z), len(y), len(x)].
+    """
+    box, weights = [], []
+    for length, position, width in zip(voxels.shape, positions, np.maximum(1, widths), strict=True):
+        position = np.clip(position, 0, length - 1)
+        first = max(0, math.ceil(position.min() - width))
+        last = min(length - 1, math.floor(position.max() + width))
+        away = np.abs(position[:, None] - np.arange(first, last + 1)) / width
+        triangle = np.maximum(0, 1 - away)
+        box.append(slice(first, last + 1))
+        weights.append((triangle / triangle.sum(1, keepdims=True)).astype(np.float32))
+    along_z, along_y, along_x = weights
+    # The grid is aligned with the volume, so the axes go one by one: three small matrix products.
+    sampled = along_y @ (voxels[tuple(box)].astype(np.float32) @ along_x.T)
+    return np.tensordot(along_z, sampled, 1)
+
+
+def cut_voi(
+    hounsfield: np.ndarray,
+    spacing_mm_zyx: Sequence[float],
+    centre_voxel_zyx: Sequence[float],
+    size: int,
+    voi_spacing_mm: float,
+) -> np.ndarray:
+    """The VOI around a place in a scan: float32 [size, size, size] in HU, on an isotropic grid.
+
+    hounsfield: [Z, Y, X]. spacing_mm_zyx: its voxels' size along z, y, x. centre_voxel_zyx: the place in its voxels,
+    with fractions. Interpolation is trilinear; where the scan is finer than the VOI, with the anti-aliasing that the
+    scan store has as well. Beyond the scan is air (-1000).
+    Raises DataError if more than half of the VOI lies beyond the scan.
+    """
+    beyond = outside_share(hounsfield.shape, spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm)
+    if beyond > MOST_OUTSIDE:
+        place = ", ".join(f"{position:.1f}" for position in centre_voxel_zyx)
+        raise DataError(
+            f"voi: centre_voxel: found ({place}), {beyond:.0%} of the VOI beyond the scan of "
+            f"{' x '.join(map(str, hounsfield.shape))}, allowed: at most {MOST_OUTSIDE:.0%}"
+        )
+    positions = _positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm)
+    voi = sample_box(hounsfield, positions, voi_spacing_mm / np.asarray(spacing_mm_zyx))
+    inside = _inside(hounsfield.shape, positions)
+    voi[~(inside[0][:, None, None] & inside[1][:, None] & inside[2])] = AIR
+    return voi
+
+
+def outside_share(
+    shape: Sequence[int],
+    spacing_mm_zyx: Sequence[float],
+    centre_voxel_zyx: Sequence[float],
+    size: int,
+    voi_spacing_mm: float,
+) -> float:
+    """The share of a VOI's voxels, 0 to 1, that lie beyond a scan of this shape; the rest as for `cut_voi`."""
+    inside = _inside(shape, _positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm))
+    return float(1 - np.prod([along.mean() for along in inside]))
+
+
+def _positions(spacing_mm: Sequence[float], centre: Sequence[float], size: int, voi_mm: float) -> list[np.ndarray]:
+    """Where a VOI's voxels lie along z, y, x, in the scan's voxels."""
+    away_mm = (np.arange(size) - (size - 1) / 2) * voi_mm
+    return [place + away_mm / step for place, step in zip(centre, spacing_mm, strict=True)]
+
+
+def _inside(shape: Sequence[int], positions: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [(along >= -0.5) & (along <= length - 0.5) for length, along in zip(shape, positions, strict=True)]
+
+
+def ball(
+    shape: Sequence[int], spacing_mm_zyx: Sequence[float], centre_voxel_zyx: Sequence[float], radius_mm: float
+) -> tuple[tuple[slice, slice, slice], np.ndarray]:
+    """A box of a volume, and the distances in mm of its voxels from a place: float64, the box's shape.
+
+    The box holds all voxels of the volume within the radius, and at least the one that holds the place, if any does.
+    """
+    box, squares = [], []
+    for length, step, place in zip(shape, spacing_mm_zyx, centre_voxel_zyx, strict=True):
+        nearest = round(place)
+        first = max(0, min(nearest, math.ceil(place - radius_mm / step)))
+        last = min(length - 1, max(nearest, math.floor(place + radius_mm / step)))
+        box.append(slice(first, max(first, last + 1)))
+        squares.append(((np.arange(first, last + 1) - place) * step) ** 2)
+    return tuple(box), np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+
+
+def fits(
+    mask: np.ndarray, spacing_mm_zyx: Sequence[float], centre_voxel_zyx: Sequence[float], radius_mm: float
+) -> bool:
+    """Whether a ball, and the voxel that holds its centre, lie in a mask: bool [Z, Y, X]. Nothing lies beyond it."""
+    centre, reach = np.asarray(centre_voxel_zyx), radius_mm / np.asarray(spacing_mm_zyx)
+    if (centre - reach < -0.5).any() or (centre + reach > np.array(mask.shape) - 0.5).any():
+        return False
+    if not mask[tuple(np.rint(centre).astype(int).clip(0, np.array(mask.shape) - 1))]:
+        return False
+    box, away = ball(mask.shape, spacing_mm_zyx, centre, radius_mm)
+    return bool((mask[box] | (away > radius_mm)).all())
+
+
+def dense_share(
+    lungs: np.ndarray,
+    hounsfield: np.ndarray,
+    spacing_mm_zyx: Sequence[float],
+    centre_voxel_zyx: Sequence[float],
+    radius_mm: float,
+    above: float = DENSE,
+) -> float:
+    """The share of a ball's voxels in the lungs, 0 to 1, that are brighter than `above` HU; arrays are [Z, Y, X]."""
+    box, away_mm = ball(lungs.shape, spacing_mm_zyx, centre_voxel_zyx, radius_mm)
+    lung = lungs[box] & (away_mm <= radius_mm)
+    # A ball that is smaller than a voxel may hold no voxel's centre.
+    return float((hounsfield[box][lung] > above).mean()) if lung.any() else 0.0
+
+
+def cut_nodule_vois(
+    scans: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]],
+    nodules: pd.DataFrame,
+    settings: VoiSettings,
+) -> tuple[VoiSet, pd.DataFrame]:
+    """VOIs centred on the nodules of scans, in the order of the scans and the table.
+
+    scans: as `scan_store.read_scans` gives them. nodules: rows of a nodule table; those of other scans are left alone.
+    Returns the VOIs, and as rows of `REJECTED_TYPES` the nodules that have none: without a diameter, too large for the
+    VOI with its margin, marked by too few readers, or too far beyond the scan's border. None counts as an error.
+    """
+    kept, rejected = _Kept(settings), []
+    of_scan = dict(list(nodules.groupby("scan_id")))
+    for scan, hounsfield, _, _ in scans:
+        for row in of_scan.get(scan["scan_id"], nodules[:0]).to_dict("records"):
+            name = f"{scan['scan_id']}-n{int(row['nodule'])}"
+            centre = [row[axis] for axis in CENTRE]
+            if why_not := _refuse_nodule(row, hounsfield.shape, scan["spacing_mm"], centre, settings):
+                rejected.append((name, *why_not, False))
+            else:
+                kept.add(name, scan, hounsfield, centre, "nodule", row["diameter_mm"])
+    return kept.together(), _rejected(rejected)
+
+
+def _refuse_nodule(
+    row: dict[str, Any], shape: Sequence[int], spacing_mm: float, centre: Sequence[float], settings: VoiSettings
+) -> tuple[str, str, str] | None:
+    """Reason, what was found, and remedy; None for a nodule that has a VOI."""
+    diameter = row["diameter_mm"]
+    if not diameter > 0:
+        return "nodule without a diameter", f"{diameter:g} mm", "annotate it, or leave it out"
+    if diameter > settings.largest_mm:
+        remedy = f"choose a larger VOI or a smaller margin; allowed: {settings.largest_mm:g} mm"
+        return "nodule larger than the VOI", f"{diameter:.1f} mm", remedy
+    if row.get("readers", settings.min_readers) < settings.min_readers:
+        return (
+            "nodule of too few readers",
+            f"{row['readers']:g}",
+            f"min_readers: found {settings.min_readers}, lower it",
+        )
+    beyond = outside_share(shape, (spacing_mm,) * 3, centre, settings.size, settings.spacing_mm)
+    if beyond > MOST_OUTSIDE:
+        return "nodule at the border of the scan", f"{beyond:.0%} of the VOI beyond it", "choose a smaller VOI"
+    return None
+
+
+def cut_healthy_vois(
+    scans: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]],
+    nodules: pd.DataFrame,
+    settings: VoiSettings,
+    per_scan: int,
+    diameters_mm: Sequence[float],
+    seed: int,
+) -> tuple[VoiSet, pd.DataFrame]:
+    """VOIs at random places of the lungs, away from every nodule of any reader.
+
+    scans, nodules: as for `cut_nodule_vois`. per_scan: how many of each scan. diameters_mm: of the spheres, drawn with
+    replacement from those that fit the VOI. A centre, and the sphere as far as `settings.inside_share` of its radius,
+    lie in the lungs, and no more than half of the sphere's lung is as bright as vessels; the sphere is at least
+    `margin_mm` from each voxel of the scan's nodules, and from the spheres of the table. A scan's VOIs depend on the
+    seed and its `scan_id` alone.
+    Returns the VOIs, and as rows of `REJECTED_TYPES` the scans whose lung mask failed, and spheres without a place.
+    Raises DataError if no diameter fits the VOI.
+    """
+    fitting = np.asarray(diameters_mm, float)
+    fitting = fitting[(fitting > 0) & (fitting <= settings.largest_mm)]
+    if not fitting.size:
+        found = f"{np.min(diameters_mm):g} mm at least" if np.size(diameters_mm) else "none"
+        raise DataError(f"voi: diameters_mm: found {found}, allowed: one up to {settings.largest_mm:g} mm")
+    kept, rejected = _Kept(settings), []
+    of_scan = dict(list(nodules.groupby("scan_id")))
+    for scan, hounsfield, lungs, labels in scans:
+        if scan["lung_check"] or not lungs.any():
+            found = scan["lung_check"] or "no lung"
+            rejected.append((scan["scan_id"], "lung mask failed", found, "remove the scan, or mend its mask", False))
+            continue
+        rng = np.random.default_rng([seed, *scan["scan_id"].encode()])
+        avoid = _Avoid(of_scan.get(scan["scan_id"], nodules[:0]), labels, scan["spacing_mm"])
+        places = np.flatnonzero(lungs)
+        for number in range(1, per_scan + 1):
+            name, diameter = f"{scan['scan_id']}-h{number}", float(rng.choice(fitting))
+            centre = _healthy_place(rng, places, lungs, hounsfield, scan["spacing_mm"], avoid, diameter / 2, settings)
+            if centre is None:
+                found = f"none of {diameter:.1f} mm in {TRIES} tries"
+                rejected.append((name, "no healthy place", found, "choose smaller diameters or fewer VOIs", False))
+            else:
+                kept.add(name, scan, hounsfield, centre, "healthy", diameter)
+    return kept.together(), _rejected(rejected)
+
+
+class _Avoid:
+    """The nodules of a scan: voxels of any reader's consensus, and spheres of the table."""
+
+    def __init__(self, nodules: pd.DataFrame, labels: np.ndarray, spacing_mm: float) -> None:
+        marked = np.argwhere(labels) * spacing_mm
+        self.marked = KDTree(marked) if len(marked) else None
+        self.centres = nodules[CENTRE].to_numpy(float) * spacing_mm
+        self.radii = nodules.diameter_mm.fillna(0).to_numpy(float) / 2
+
+    def clear(self, centre_mm: np.ndarray, distance_mm: float) -> bool:
+        """Whether a place, (z, y, x) in mm, is at least this far from all of them."""
+        if (np.linalg.norm(self.centres - centre_mm, axis=1) < self.radii + distance_mm).any():
+            return False
+        return self.marked is None or self.marked.query(centre_mm)[0] >= distance_mm
+
+
+def _healthy_place(
+    rng: np.random.Generator,
+    places: np.ndarray,
+    lungs: np.ndarray,
+    hounsfield: np.ndarray,
+    spacing_mm: float,
+    avoid: _Avoid,
+    radius_mm: float,
+    settings: VoiSettings,
+) -> np.ndarray | None:
+    spacing = (spacing_mm,) * 3
+    for flat in rng.choice(places, TRIES):
+        # Nodules do not sit on the grid either.
+        centre = np.array(np.unravel_index(flat, lungs.shape)) + rng.uniform(-0.5, 0.5, 3)
+        if (
+            avoid.clear(centre * spacing_mm, radius_mm + settings.margin_mm)
+            and fits(lungs, spacing, centre, settings.inside_share * radius_mm)
+            and dense_share(lungs, hounsfield, spacing, centre, radius_mm) <= MOST_DENSE
+            and outside_share(lungs.shape, spacing, centre, settings.size, settings.spacing_mm) <= MOST_OUTSIDE
+        ):
+            return centre
+    return None
+
+
+class _Kept:
+    """VOIs as they are cut."""
+
+    def __init__(self, settings: VoiSettings) -> None:
+        self.settings = settings
+        self.voxels: list[np.ndarray] = []
+        self.rows: list[tuple[Any, ...]] = []
+
+    def add(
+        self,
+        name: str,
+        scan: dict[str, Any],
+        hounsfield: np.ndarray,
+        centre: Sequence[float],
+        kind: str,
+        diameter_mm: float,
+    ) -> None:
+        size, voi_mm = self.settings.size, self.settings.spacing_mm
+        self.voxels.append(cut_voi(hounsfield, (scan["spacing_mm"],) * 3, centre, size, voi_mm))
+        self.rows.append((name, scan["scan_id"], scan["patient_id"], kind, diameter_mm, *centre, voi_mm, scan["data"]))
+
+    def together(self) -> VoiSet:
+        table = pd.DataFrame(self.rows, columns=list(VOI_TYPES)).astype(VOI_TYPES)
+        size = self.settings.size
+        return VoiSet(np.array(self.voxels, np.float32).reshape(-1, size, size, size), table)
+
+
+def _rejected(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+
+
+def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) -> None:
+    """Write VOIs as one Zarr v3 array in a zip, int16 [N, S, S, S] in whole HU, and their table as parquet.
+
+    Both files appear under their names at the end only, the table last. The same VOIs give the same bytes.
+    Raises ValueError on a missing column, and on NaN.
+    """
+    if missing := set(VOI_TYPES) - set(vois.table.columns):
+        raise ValueError(f"the table of VOIs lacks {sorted(missing)}")
+    if np.isnan(vois.voxels).any():
+        raise ValueError("VOIs hold NaN")
+    limits = np.iinfo(np.int16)
+    voxels = np.rint(vois.voxels).clip(limits.min, limits.max).astype("<i2")
+    voxels_path = Path(voxels_path)
+    voxels_path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=voxels_path.parent, prefix=".vois.") as folder:
+        a_chunk = max(1, CHUNK_BYTES // (2 * int(np.prod(voxels.shape[1:]))))
+        array = zarr.create_array(
+            folder,
+            shape=voxels.shape,
+            chunks=(a_chunk, *voxels.shape[1:]),
+            dtype="int16",
+            compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+        )
+        array[:] = voxels
+        with atomic(table_path) as table, atomic(voxels_path) as packed:
+            vois.table[list(VOI_TYPES)].astype(VOI_TYPES).to_parquet(table, index=False)
+            zip_folder(Path(folder), packed)
+
+
+def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
+    """Read what `write_vois` wrote.
+
+    Raises DataError, naming the file, if one is missing, truncated or of another kind, and if they differ in length.
+    """
+    try:
+        table = pd.read_parquet(table_path)[list(VOI_TYPES)].astype(VOI_TYPES)
+    except UNREADABLE as error:
+        raise _unreadable(table_path, "table", error, "a whole parquet table of VOIs") from error
+    try:
+        # Not a `with`: closing a ZipStore that could not be opened fails with an error of its own.
+        store = ZipStore(Path(voxels_path), mode="r")
+        voxels = zarr.open_array(store, mode="r")[:]
+        store.close()
+    except UNREADABLE as error:
+        raise _unreadable(voxels_path, "voxels", error, "a whole Zarr array in a zip") from error
+    if voxels.ndim != 4 or len(voxels) != len(table):
+        raise DataError(
+            f"{voxels_path}: voxels: found {list(voxels.shape)}, allowed: [{len(table)}, S, S, S], "
+            f"as {table_path} has rows"
+        )
+    return VoiSet(voxels.astype(np.float32), table)
+
+
+def _unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> DataError:
+    found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
+
+
+def voi_settings(wanted: Voi) -> VoiSettings:
+    """What VOIs a configuration asks for."""
+    return VoiSettings(wanted.size, wanted.spacing_mm, wanted.margin_mm, wanted.min_readers, wanted.inside_share)
+
+
+def with_own_size(nodules: pd.DataFrame) -> pd.DataFrame:
+    """A nodule table whose `diameter_mm` is that of the sphere of the nodule's volume, where that is known.
+
+    LIDC's own diameter is that of the outline, which runs around the nodule: on coarse pixels it is up to 1.4 times as
+    large, and a network that is told so would learn to make nodules too small.
+    """
+    return nodules.assign(diameter_mm=nodules.equivalent_diameter_mm.fillna(nodules.diameter_mm))
+
+
+def read_parts_of_vois(voxels_path: str | Path, table_path: str | Path, split_path: str | Path) -> dict[str, VoiSet]:
+    """VOIs by the part of their patients (train, validation, test); the table has the column `cohort` as well.
+
+    split_path: `split.csv` of a study of volumes, whose images are scans and whose labels are cohorts.
+    """
+    vois = read_vois(voxels_path, table_path)
+    split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
+    assert_patients_apart(split, "split")
+    scans = split.set_index("image_id")
+    parts = vois.table.scan_id.map(scans.split)
+    known = VoiSet(vois.voxels, vois.table.assign(cohort=vois.table.scan_id.map(scans.label)))
+    return {name: known.select((parts == name).to_numpy()) for name in SPLITS}

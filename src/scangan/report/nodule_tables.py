@@ -1,0 +1,60 @@
+"""How the tables of the nodule eraser and injector are to be read, and the table of the mix."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+ERASER_NOTE = (
+    "VOIs of held-out patients with a nodule injected, erased again, against the same VOI before; inside the mask, "
+    "mean [95% interval: bootstrap over patients].\n"
+    "Beside the eraser: the mask filled with the lung's mean, by biharmonic inpainting, and left as it is (none)."
+)
+INJECTOR_NOTE = (
+    "Injected into held-out patients of the annotated cohort; `real`: held-out real nodules measured the same way, "
+    "which is what can be reached [95% interval: bootstrap over patients; Fréchet distance: random sets].\n"
+    "Diameter ratio and error: median of measured / asked, and of its distance from 1; a nodule that is not found "
+    "counts as diameter 0. Differences and distances are from the nodules that the injector was trained on.\n"
+    "Detector AUC: a classifier tells injected from real nodules, cross-validated by patient; 0.5 is the goal."
+)
+SCANNER_NOTE = (
+    "Balanced accuracy of telling a test patient's scanner from the label alone, fitted on training patients "
+    "[95% interval: bootstrap over patients]: 1 if the label gives the scanner away."
+)
+
+
+def mix_table(
+    mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, study: str, data: str, scale: str
+) -> pd.DataFrame:
+    """Scans of each scanner and part, with nodules before the mix and after it, and what was done and refused.
+
+    mix: `scan_id, scanner, label, split, label_after`; done: `scan_id, action`; rejected: `source` (a scan, or a nodule
+    of one). Columns `study, scanner, split, scans, with_nodules_before, with_nodules_after, nodules_erased,
+    nodules_injected, refused, data, scale`.
+    """
+    actions = pd.crosstab(done["scan_id"], done["action"]).reindex(columns=["erase", "inject"], fill_value=0)
+    refused = rejected["source"].str.split(r"[\s:,]", regex=True).str[0].value_counts()
+    each = mix.assign(
+        before=mix["label"] == "nodules",
+        after=mix["label_after"] == "nodules",
+        erased=mix["scan_id"].map(actions["erase"]).fillna(0).astype(int),
+        injected=mix["scan_id"].map(actions["inject"]).fillna(0).astype(int),
+        refused=mix["scan_id"].map(refused).fillna(0).astype(int),
+    )
+    each["split"] = pd.Categorical(each["split"], ["train", "validation", "test"])
+    table = each.groupby(["scanner", "split"], observed=True, as_index=False).agg(
+        scans=("scan_id", "size"),
+        with_nodules_before=("before", "sum"),
+        with_nodules_after=("after", "sum"),
+        nodules_erased=("erased", "sum"),
+        nodules_injected=("injected", "sum"),
+        refused=("refused", "sum"),
+    )
+    return table.assign(study=study, data=data, scale=scale)[["study", *table.columns, "data", "scale"]]
+
+
+def left_out_note(rejected: pd.DataFrame, path: str) -> str:
+    """The line below a table that says how many nodules have no VOI, why, and where they are listed."""
+    if rejected.empty:
+        return ""
+    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
+    return f"{len(rejected)} places left out ({reasons}): see {path}"

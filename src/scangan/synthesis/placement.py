@@ -1,0 +1,185 @@
+"""Where nodules are put into a scan: in the lungs, at a chosen kind of place, and apart from each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from scangan.data.scan_store import REJECTED_TYPES
+from scangan.data.voi import CENTRE, DENSE, MOST_DENSE, dense_share, fits
+from scangan.errors import ConfigError, DataError
+
+RULES = ("anywhere", "parenchyma", "wall", "vessel")
+PLACED_TYPES = {
+    "scan_id": "str",
+    "nodule": "int64",
+    "x_mm": "float64",
+    "y_mm": "float64",
+    "z_mm": "float64",
+    "z_voxel": "float64",
+    "y_voxel": "float64",
+    "x_voxel": "float64",
+    "diameter_mm": "float64",
+    "place": "str",
+    "seed": "int64",
+}
+
+
+@dataclass(frozen=True)
+class PlacementSettings:
+    """Where nodules may go.
+
+    rule: anywhere | parenchyma | wall | vessel, see `place_of`. gap_mm: least distance of two nodules' surfaces.
+    inside_share: the lung mask is eroded by this share of a nodule's radius before its centre is drawn. touch_mm: a
+    nodule touches the wall if its surface comes as near. vessel_hounsfield: brighter voxels of the lungs are vessels.
+    vessel_share: of the nodule's ball, that vessels fill at least where it touches them. tries: random places looked at
+    for each nodule.
+    """
+
+    rule: str = "anywhere"
+    gap_mm: float = 5.0
+    inside_share: float = 0.5
+    touch_mm: float = 1.0
+    vessel_hounsfield: float = DENSE
+    vessel_share: float = 0.05
+    tries: int = 2000
+
+    def __post_init__(self) -> None:
+        for name, fine, allowed in (
+            ("rule", self.rule in RULES, " | ".join(RULES)),
+            ("gap_mm", self.gap_mm >= 0, "0 or more"),
+            ("inside_share", 0.5 <= self.inside_share <= 1, "0.5 to 1"),
+            ("touch_mm", self.touch_mm >= 0, "0 or more"),
+            ("vessel_share", 0 < self.vessel_share < MOST_DENSE, f"above 0, below {MOST_DENSE:g}"),
+            ("tries", self.tries >= 1, "1 or more"),
+        ):
+            if not fine:
+                raise ConfigError(f"placement: {name}: found {getattr(self, name)}, allowed: {allowed}")
+
+
+def place_nodules(
+    lungs: np.ndarray,
+    hounsfield: np.ndarray,
+    spacing_mm: Sequence[float],
+    existing: pd.DataFrame | None,
+    counts: Sequence[int] | int,
+    diameters_mm: Sequence[float] | float,
+    settings: PlacementSettings,
+    rng: np.random.Generator,
+    *,
+    scan_id: str = "",
+    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Places for the nodules of one scan, uniformly among those that the rule allows.
+
+    lungs: bool [Z, Y, X]; hounsfield: the same shape; spacing_mm: of their voxels, (z, y, x); origin_mm: LPS position
+    (x, y, z) of the centre of voxel [0, 0, 0]. existing: a table of nodules that are there already, with `nodule`, z,
+    y, x_voxel and diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such as those of
+    LIDC-IDRI (`lidc.lidc_distributions`; leave out its zeros where a scan must have a nodule), or one fixed value.
+
+    Wherever the centre is, the ball of `inside_share` (half or more) of the radius lies in the lungs, the whole ball in
+    the scan, and both apart from every other nodule. The largest is placed first.
+    Returns a table with the columns of `PLACED_TYPES`: `nodule` goes on after the existing numbers, `place` is what was
+    found there, whatever the rule, and `seed` is that of the nodule's own noise. And, as rows of `REJECTED_TYPES`, the
+    nodules for which no place was found: they are left out, not made smaller.
+    Raises DataError for a count below 0, and for a diameter that is not above 0.
+    """
+    spacing = np.asarray(spacing_mm, float)
+    counts, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
+    if not counts.size or (counts < 0).any():
+        raise DataError(f"placement: counts: found {counts.min() if counts.size else 'none'}, allowed: 0 or more")
+    if not diameters.size or not (diameters > 0).all():
+        raise DataError(
+            f"placement: diameters_mm: found {diameters.min() if diameters.size else 'none'}, allowed: above 0"
+        )
+    asked = np.sort(rng.choice(diameters, int(rng.choice(counts))))[::-1]
+    seeds = rng.integers(2**32, size=len(asked))
+
+    taken, number = [], 0
+    if existing is not None and len(existing):
+        taken = list(zip(existing[CENTRE].to_numpy(float) * spacing, existing.diameter_mm.fillna(0) / 2, strict=True))
+        number = int(existing.nodule.max())
+    candidates = np.flatnonzero(lungs)
+    placed, rejected = [], []
+    for diameter, seed in zip(asked.tolist(), seeds.tolist(), strict=True):
+        found = _find_place(rng, candidates, lungs, hounsfield, spacing, taken, diameter / 2, settings)
+        if found is None:
+            if candidates.size:
+                reason, what = (
+                    "no place for a nodule",
+                    f"{diameter:.1f} mm, rule {settings.rule}, {settings.tries} tries",
+                )
+                remedy = "choose smaller or fewer nodules, a smaller gap_mm, or another rule"
+            else:
+                reason, what, remedy = (
+                    "no lung",
+                    f"{diameter:.1f} mm to place",
+                    "mend the lung mask, or remove the scan",
+                )
+            rejected.append((scan_id, reason, what, remedy, False))
+            continue
+        centre, place = found
+        taken.append((centre * spacing, diameter / 2))
+        number += 1
+        position_mm = (centre * spacing)[::-1] + origin_mm
+        placed.append((scan_id, number, *position_mm, *centre, diameter, place, seed))
+    return (
+        pd.DataFrame(placed, columns=list(PLACED_TYPES)).astype(PLACED_TYPES),
+        pd.DataFrame(rejected, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES),
+    )
+
+
+def place_of(
+    lungs: np.ndarray,
+    hounsfield: np.ndarray,
+    spacing_mm: Sequence[float],
+    centre_voxel_zyx: Sequence[float],
+    radius_mm: float,
+    settings: PlacementSettings,
+) -> str:
+    """What a nodule at this place would touch: `wall`, else `vessel`, else `parenchyma`; empty where none can be.
+
+    Arguments as for `place_nodules`. None can be where the ball leaves the scan, its inner part (`inside_share` of the
+    radius) leaves the lungs, or more than half of it is as bright as vessels. The wall is where the lung mask ends,
+    also towards the mediastinum. Any ball of some size holds a few thin vessels, hence `vessel_share`.
+    """
+    spacing, centre = np.asarray(spacing_mm, float), np.asarray(centre_voxel_zyx, float)
+    reach = radius_mm / spacing
+    if (centre - reach < -0.5).any() or (centre + reach > np.array(lungs.shape) - 0.5).any():
+        return ""
+    if not fits(lungs, spacing, centre, settings.inside_share * radius_mm):
+        return ""
+    dense = dense_share(lungs, hounsfield, spacing, centre, radius_mm, settings.vessel_hounsfield)
+    if dense > MOST_DENSE:
+        return ""
+    if not fits(lungs, spacing, centre, radius_mm + settings.touch_mm):
+        return "wall"
+    return "vessel" if dense >= settings.vessel_share else "parenchyma"
+
+
+def _find_place(
+    rng: np.random.Generator,
+    candidates: np.ndarray,
+    lungs: np.ndarray,
+    hounsfield: np.ndarray,
+    spacing: np.ndarray,
+    taken: list[tuple[np.ndarray, float]],
+    radius_mm: float,
+    settings: PlacementSettings,
+) -> tuple[np.ndarray, str] | None:
+    """A centre (z, y, x) in voxels and what it touches; None if there is none among the tries."""
+    # Single voxels are looked at instead of eroding the whole mask, which takes minutes for a scan of 512 x 512 x 300.
+    for flat in rng.choice(candidates, settings.tries) if candidates.size else ():
+        # Nodules do not sit on the grid.
+        centre = np.array(np.unravel_index(flat, lungs.shape)) + rng.uniform(-0.5, 0.5, 3)
+        if any(
+            np.linalg.norm(other - centre * spacing) < radius + radius_mm + settings.gap_mm for other, radius in taken
+        ):
+            continue
+        place = place_of(lungs, hounsfield, spacing, centre, radius_mm, settings)
+        if place and settings.rule in ("anywhere", place):
+            return centre, place
+    return None

@@ -1,0 +1,323 @@
+"""Trains the nodule injector and the nodule eraser (Pesaranghader et al. 2021, CT-SGAN, section 3 and appendix B).
+
+The injector is shown the surroundings of real nodules and has to make the nodule. Its radius is a real condition: the
+mask and the sphere that it sees are those of the nodule's own, and zooming fills the gaps between the data's radii.
+Healthy VOIs join it where a part of the truth is known: in the margin, beyond the sphere that is asked for, the place
+looks as it did. So the injector meets many more surroundings than there are nodules, and the other scanner too; what
+the sphere holds there is judged by nobody.
+The eraser is shown healthy VOIs with an injected nodule, and has to make the healthy VOI, which is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional as F
+
+from scangan.config import Gan, NoduleNetwork, Voi
+from scangan.data.voi import VoiSet, to_network
+from scangan.errors import ConfigError, DataError
+from scangan.models.catalogue import build
+from scangan.models.nodule_cgan import OUTPUT_RANGE, distance_mm, sphere_mask
+from scangan.synthesis.nodules import Filling
+from scangan.training.adversarial import (
+    SAMPLE_COLUMNS,
+    AdversarialTraining,
+    ShuffledBatches,
+    TrainedGan,
+    check_batch_size,
+    run,
+)
+from scangan.training.progressive import ConstantSchedule, Stage
+
+
+@dataclass(frozen=True)
+class NoduleGan:
+    """Settings of one of the two networks.
+
+    kind: `injector` | `eraser`; the eraser sees what lies inside the mask. base_width: of both networks.
+    voi_spacing_mm: of the VOIs. margin_mm: of the mask beyond the nodule's radius. steps: updates of G.
+    reconstruction_weight: of the mean absolute difference from the truth inside the mask, beside the adversarial loss.
+    inside_weight: of the nodule's sphere in it, where the margin weighs 1 (after the multi-mask loss of Jin et al.).
+    zoom: training VOIs are enlarged or shrunk by a random factor of at most this; 1: not at all.
+    The rest is as in `config.Gan`.
+    """
+
+    kind: Literal["injector", "eraser"] = "injector"
+    base_width: int = 64
+    voi_spacing_mm: float = 1.0
+    margin_mm: float = 4.0
+    steps: int = 20_000
+    batch_size: int = 16
+    learning_rate_generator: float = 2e-4
+    learning_rate_discriminator: float = 2e-4
+    beta1: float = 0.5
+    beta2: float = 0.999
+    reconstruction_weight: float = 100.0
+    inside_weight: float = 2.0
+    zoom: float = 1.0
+    ema_decay: float = 0.999
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    sample_rows: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, fine, allowed in (
+            ("kind", self.kind in ("injector", "eraser"), "injector | eraser"),
+            ("voi_spacing_mm", self.voi_spacing_mm > 0, "above 0"),
+            # The margin's outer half is what healthy VOIs teach.
+            ("margin_mm", self.margin_mm >= 2 * self.voi_spacing_mm, f"at least 2 voxels, {2 * self.voi_spacing_mm:g}"),
+            ("steps", self.steps >= 1, "1 or more"),
+            ("reconstruction_weight", self.reconstruction_weight >= 0, "0 or more"),
+            ("inside_weight", self.inside_weight > 0, "above 0"),
+            ("zoom", self.zoom >= 1, "1 or more"),
+        ):
+            if not fine:
+                raise ConfigError(f"nodule_gan: {name}: found {getattr(self, name)}, allowed: {allowed}")
+
+    def options(self) -> dict[str, float]:
+        """Of both networks, beside the VOIs' edge, as `models.catalogue.build` and a generator's file take them."""
+        return {
+            "base_width": self.base_width,
+            "voi_spacing_mm": self.voi_spacing_mm,
+            "sees_inside": self.kind == "eraser",
+        }
+
+    def engine(self) -> Gan:
+        """What the shared engine reads of it; the rest as it is by default."""
+        names = Gan.model_fields.keys() & self.__dataclass_fields__.keys()
+        return Gan.model_construct(model="nodule_cgan", epochs=1, **{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What a network is shown, and what it has to make: float32 [N, S, S, S] in HU, alike outside the masks.
+
+    radii_mm: [N], of the nodules. Of an injector both are the VOIs of real nodules, and there may be healthy VOIs,
+    [M, S, S, S], and the radii [M] of the nodules that it shall put there.
+    """
+
+    shown: np.ndarray
+    targets: np.ndarray
+    radii_mm: np.ndarray
+    healthy: np.ndarray | None = None
+    healthy_radii_mm: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.shown.ndim != 4 or self.shown.shape != self.targets.shape or len(self.radii_mm) != len(self.shown):
+            shapes = f"{self.shown.shape}, {self.targets.shape} and {len(self.radii_mm)} radii"
+            raise ValueError(f"pairs: {shapes} do not fit")
+        if self.healthy is None:
+            return
+        radii = 0 if self.healthy_radii_mm is None else len(self.healthy_radii_mm)
+        if self.healthy.shape[1:] != self.targets.shape[1:] or not len(self.healthy) == radii > 0:
+            raise ValueError(f"pairs: {self.targets.shape}, healthy {self.healthy.shape} and {radii} radii do not fit")
+
+    def __len__(self) -> int:
+        return len(self.radii_mm)
+
+    def digests(self) -> list[str]:
+        """Of the content, so that a training resumes on the same pairs only."""
+        arrays = (self.shown, self.targets, self.radii_mm, self.healthy, self.healthy_radii_mm)
+        return [hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays if array is not None]
+
+
+class Batch(NamedTuple):
+    """What a generator is told of N VOIs, and what it shall make: voi, mask, target [N, 1, S, S, S]; radius_mm [N]."""
+
+    voi: Tensor
+    mask: Tensor
+    radius_mm: Tensor
+    target: Tensor
+
+
+class NoduleTraining(AdversarialTraining):
+    """The game between a generator that fills the masks of VOIs and a discriminator that judges pairs.
+
+    A batch's conditions live from `_real_batch` to the end of the step. Of healthy VOIs, half as many as of nodules
+    join each batch of the generator; D does not see them.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: torch.nn.Module,
+        discriminator: torch.nn.Module,
+        pairs: Pairs,
+        settings: NoduleGan,
+    ) -> None:
+        super().__init__(fabric, generator, discriminator, _tensor(pairs.targets), OUTPUT_RANGE, settings.engine())
+        self.game, self.steps_in_all, self.edge = settings, settings.steps, pairs.targets.shape[-1]
+        self.schedule = ConstantSchedule(settings.batch_size, 1, settings.steps)
+        self.shown, self.radii_mm = _tensor(pairs.shown), torch.tensor(pairs.radii_mm, dtype=torch.float32)
+        self.healthy_batches = None
+        if pairs.healthy is not None:
+            self.healthy = _tensor(pairs.healthy)
+            self.healthy_radii_mm = torch.tensor(pairs.healthy_radii_mm, dtype=torch.float32)
+            self.healthy_batches = ShuffledBatches(
+                len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
+            )
+        self.away_mm = distance_mm(self.edge, settings.voi_spacing_mm, fabric.device)
+
+    def _real_batch(self, shown: int, stage: Stage) -> Tensor:
+        indices = self.batches.batch(shown, stage.batch_size)
+        targets = self.images[indices.to(self.images.device)]
+        self.batch = self._prepare(self.shown[indices], targets, self.radii_mm[indices])
+        if self.healthy_batches is not None:
+            indices = self.healthy_batches.batch(shown // 2, stage.batch_size // 2)
+            healthy = self.healthy[indices]
+            self.healthy_batch = self._prepare(healthy, healthy, self.healthy_radii_mm[indices])
+        return self.batch.target
+
+    def _prepare(self, voi: Tensor, target: Tensor, radius_mm: Tensor) -> Batch:
+        """On the device, and varied at random, both VOIs alike."""
+        voi, target, radius_mm = (
+            values.to(self.fabric.device, non_blocking=True) for values in (voi, target, radius_mm)
+        )
+        both, radius_mm = random_zoom(
+            torch.cat([voi, target], 1), radius_mm, self.game.zoom, largest_radius(self.edge, self.game)
+        )
+        both = random_turn(both).contiguous(memory_format=torch.channels_last_3d)
+        mask = self._mask(radius_mm)
+        return Batch(both[:, :1], mask, radius_mm, torch.where(mask, both[:, 1:], both[:, :1]))
+
+    def _generate(self, images: int) -> Tensor:
+        told = self.batch[:3]
+        if self.healthy_batches is not None:
+            told = [torch.cat(both) for both in zip(told, self.healthy_batch[:3], strict=True)]
+        noise = self.generator.draw_latent(len(told[0]), torch.default_generator)
+        noise = noise.to(self.fabric.device, non_blocking=True)
+        with self.fabric.autocast():
+            filled = self.generator(*told, noise)
+        self.healthy_filled = filled[images:]
+        return filled[:images]
+
+    def _judge(self, images: Tensor) -> Tensor:
+        return self.discriminator(*self.batch[:3], images)
+
+    def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
+        """`loss_g`, minimised, and `reconstruction`, the weighted mean absolute difference from the truth."""
+        losses = super().generator_losses(fake)
+        radius_mm = self.batch.radius_mm[:, None, None, None, None]
+        weight = torch.where(self.away_mm <= radius_mm, self.game.inside_weight, 1.0) * self.batch.mask
+        reconstruction = _difference(fake, self.batch.target, weight)
+        if self.healthy_batches is not None:
+            # A voxel on the surface is part nodule.
+            surface = self.healthy_batch.radius_mm[:, None, None, None, None] + self.game.voi_spacing_mm
+            margin = self.healthy_batch.mask & (self.away_mm > surface)
+            reconstruction = torch.cat(
+                [reconstruction, _difference(self.healthy_filled, self.healthy_batch.target, margin)]
+            )
+        losses["reconstruction"] = reconstruction.mean()
+        losses["loss_g"] = losses["loss_g"] + self.game.reconstruction_weight * losses["reconstruction"]
+        return losses
+
+    @torch.no_grad()
+    def draw_samples(self) -> None:
+        """Add a row: the middle axial planes of the first VOIs, filled by the averaged generator, the noise fixed."""
+        columns = torch.arange(SAMPLE_COLUMNS) % len(self.shown)
+        voi, radius_mm, noise = (
+            values.to(self.fabric.device) for values in (self.shown[columns], self.radii_mm[columns], self.fixed_noise)
+        )
+        filled = self.average.average(voi, self._mask(radius_mm), radius_mm, noise).float()
+        low, high = OUTPUT_RANGE
+        plane = filled[:, :, self.edge // 2]
+        self.samples.append(((plane - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+
+    def _mask(self, radius_mm: Tensor) -> Tensor:
+        return sphere_mask(radius_mm + self.game.margin_mm, self.edge, self.game.voi_spacing_mm)
+
+
+def _tensor(vois: np.ndarray) -> Tensor:
+    """HU [N, S, S, S] -> [N, 1, S, S, S] in [-1, 1]."""
+    return torch.from_numpy(to_network(np.asarray(vois, np.float32)))[:, None]
+
+
+def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean absolute difference of each VOI, [N]: each counts alike, whatever its nodule's size."""
+    axes = (1, 2, 3, 4)
+    return ((filled - target).abs().float() * weight).sum(axes) / weight.sum(axes)
+
+
+def largest_radius(edge: int, settings: NoduleGan) -> float:
+    """In mm, of a nodule whose mask is whole within a VOI of so many voxels an edge."""
+    return edge * settings.voi_spacing_mm / 2 - settings.margin_mm
+
+
+def train_nodule_gan(
+    pairs: Pairs,
+    settings: NoduleGan,
+    fabric: Fabric,
+    resume_folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    description: str = "train_nodule_gan",
+) -> TrainedGan:
+    """Train an injector or an eraser on pairs; the samples are uint8 [rows, SAMPLE_COLUMNS, 1, S, S].
+
+    Resumes from `resume_folder` where a checkpoint lies there, on a CPU to the bit. Raises TrainingError as `train_gan`
+    does, ConfigError for a VOI that the network cannot have, DataError for no pairs, or a nodule beyond its VOI.
+    """
+    check_batch_size(settings.batch_size, fabric)
+    if not len(pairs):
+        raise DataError(f"{description}: pairs: found none, allowed: at least 1")
+    edge = pairs.targets.shape[-1]
+    largest = largest_radius(edge, settings)
+    for name in ("radii_mm", "healthy_radii_mm"):
+        radii_mm = getattr(pairs, name)
+        if radii_mm is not None and not (radii_mm.min() > 0 and radii_mm.max() <= largest):
+            found = f"{radii_mm.min():g} to {radii_mm.max():g}"
+            raise DataError(f"{description}: {name}: found {found}, allowed: above 0, up to {largest:g}")
+    torch.manual_seed(settings.seed)
+    generator, discriminator = build("nodule_cgan", 1, edge, **settings.options())
+    training = NoduleTraining(fabric, generator, discriminator, pairs, settings)
+    return run(training, resume_folder, checkpoint_seconds, description)
+
+
+def random_turn(vois: Tensor) -> Tensor:
+    """Each VOI mirrored along any of its axes, and turned by quarters about z, at random: [N, C, S, S, S]."""
+    turns, mirrored = torch.randint(4, (len(vois),)).tolist(), (torch.rand(len(vois), 3) < 0.5).tolist()
+    turned = []
+    for voi, turn, mirror in zip(vois, turns, mirrored, strict=True):
+        axes = [axis for axis, chosen in zip((1, 2, 3), mirror, strict=True) if chosen]
+        turned.append(torch.rot90(voi, turn, (2, 3)).flip(axes))
+    return torch.stack(turned)
+
+
+def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float) -> tuple[Tensor, Tensor]:
+    """Each VOI zoomed about its centre by a random factor from 1 / most to most: [N, C, S, S, S], and its radius [N].
+
+    The factor's logarithm is uniform; no radius becomes larger than `largest_mm`. What lies beyond a shrunk VOI is its
+    reflection.
+    """
+    if most == 1:
+        return vois, radius_mm
+    factor = most ** (2 * torch.rand(len(vois)).to(radius_mm) - 1)
+    factor = torch.minimum(factor, largest_mm / radius_mm)
+    matrix = torch.zeros(len(vois), 3, 4, device=vois.device)
+    matrix[:, range(3), range(3)] = 1 / factor[:, None]
+    grid = F.affine_grid(matrix, list(vois.shape), align_corners=False)
+    return F.grid_sample(vois, grid, padding_mode="reflection", align_corners=False), radius_mm * factor
+
+
+def nodule_gan(kind: str, wanted: NoduleNetwork, voi: Voi) -> NoduleGan:
+    """The settings of a network as a configuration asks for it."""
+    return NoduleGan(kind=kind, voi_spacing_mm=voi.spacing_mm, margin_mm=voi.margin_mm, **wanted.model_dump())
+
+
+def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
+    """What an injector is trained on: real nodules, and healthy places."""
+    radii_mm, healthy_radii_mm = (vois.table.diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
+    return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm)
+
+
+def eraser_pairs(healthy: VoiSet, inject: Filling, seed: int) -> Pairs:
+    """What an eraser is trained on: healthy VOIs with a nodule injected, and without it."""
+    injected = inject.paste_into_vois(healthy, seed)
+    return Pairs(injected.voxels, healthy.voxels, healthy.table.diameter_mm.to_numpy() / 2)

@@ -1,0 +1,370 @@
+"""The training of the nodule injector and eraser: what the networks are shown, what is learnt, and exact resuming."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scangan.data.voi import sphere, to_network
+from scangan.errors import ConfigError, DataError, TrainingError
+from scangan.metrics.nodules import measure_diameters
+from scangan.models.catalogue import build
+from scangan.models.nodule_cgan import distance_mm, sphere_mask
+from scangan.synthesis.nodules import fill
+from scangan.training import adversarial
+from scangan.training.adversarial import SAMPLE_COLUMNS, make_fabric
+from scangan.training.nodules import (
+    NoduleGan,
+    NoduleTraining,
+    Pairs,
+    largest_radius,
+    random_turn,
+    random_zoom,
+    train_nodule_gan,
+)
+
+SIZE, SPACING_MM, MARGIN_MM = 16, 2.0, 4.0
+LUNG, NODULE = -850.0, 20.0
+STEPS = 12
+
+
+def draw(count, nodules=True, seed=0):
+    """VOIs of noisy lung with a wall, with or without a ball at the centre, and the radii of the balls."""
+    rng = np.random.default_rng(seed)
+    radii_mm = rng.uniform(4, 10, count).astype(np.float32)
+    vois = LUNG + rng.normal(0, 20, (count, SIZE, SIZE, SIZE))
+    vois[:, :, :2] = NODULE
+    if nodules:
+        away = distance_mm(SIZE, SPACING_MM).numpy()
+        shares = (0.5 + (radii_mm[:, None, None, None] - away) / SPACING_MM).clip(0, 1)
+        vois += shares * (NODULE - vois)
+    return vois.astype(np.float32), radii_mm
+
+
+def injector_pairs(count=12):
+    nodules, radii_mm = draw(count)
+    return Pairs(nodules, nodules, radii_mm, *draw(7, nodules=False, seed=1))
+
+
+def eraser_pairs(count=12):
+    (nodules, radii_mm), (healthy, _) = draw(count), draw(count, nodules=False)
+    inside = np.stack([sphere(SIZE, SPACING_MM, radius_mm + MARGIN_MM) for radius_mm in radii_mm])
+    return Pairs(np.where(inside, nodules, healthy), healthy, radii_mm)
+
+
+PAIRS = {"injector": injector_pairs, "eraser": eraser_pairs}
+
+
+def settings(**values):
+    return NoduleGan(
+        **{
+            "base_width": 2,
+            "voi_spacing_mm": SPACING_MM,
+            "margin_mm": MARGIN_MM,
+            "steps": STEPS,
+            "batch_size": 4,
+            "zoom": 1.2,
+            "sample_rows": 3,
+        }
+        | values
+    )
+
+
+def train(folder=None, checkpoint_seconds=0.0, pairs=None, **values):
+    wanted = settings(**values)
+    pairs = PAIRS[wanted.kind]() if pairs is None else pairs
+    return train_nodule_gan(pairs, wanted, make_fabric(wanted.precision, 1, "cpu"), folder, checkpoint_seconds)
+
+
+def game(pairs=None, **values):
+    """A training that has not begun."""
+    wanted = settings(**values)
+    torch.manual_seed(0)
+    networks = build("nodule_cgan", 1, SIZE, **wanted.options())
+    return NoduleTraining(
+        make_fabric("32-true", 1, "cpu"), *networks, PAIRS[wanted.kind]() if pairs is None else pairs, wanted
+    )
+
+
+def first_batch(training):
+    return training._real_batch(0, training.schedule.at(0))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_stretches_of_three_steps(monkeypatch):
+    monkeypatch.setattr(adversarial, "HISTORY_ROWS", STEPS // 3)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+# Resuming.
+
+
+@pytest.mark.parametrize("kind", ["injector", "eraser"])
+@pytest.mark.parametrize("last_step", [5, 9])
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkeypatch, kind, last_step):
+    whole = train(kind=kind)
+    step = NoduleTraining.step
+
+    def power_fails(training):
+        if training.step_count == last_step:
+            raise KeyboardInterrupt
+        step(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(NoduleTraining, "step", power_fails)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, kind=kind)
+    torch.manual_seed(99)
+    resumed = train(tmp_path, kind=kind)
+    assert all(torch.equal(tensor, resumed.weights[name]) for name, tensor in whole.weights.items())
+    histories = [one.history.drop(columns="images_per_second") for one in (whole, resumed)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    np.testing.assert_array_equal(whole.samples, resumed.samples)
+
+
+def test_what_a_training_leaves_behind():
+    trained = train()
+    assert trained.steps == STEPS
+    assert trained.history.step.tolist() == [3, 6, 9, 12]
+    assert {"loss_d", "loss_g", "d_real", "d_fake", "reconstruction"} <= set(trained.history)
+    assert trained.samples.shape == (3, SAMPLE_COLUMNS, 1, SIZE, SIZE)
+    assert trained.samples.dtype == np.uint8
+
+
+# What the networks are shown.
+
+
+@pytest.mark.parametrize("kind", ["injector", "eraser"])
+def test_a_batch_is_pairs_alike_outside_the_mask(kind):
+    training = game(kind=kind)
+    target = first_batch(training)
+    voi, mask, radius_mm, made = training.batch
+    assert made is target
+    assert torch.equal(voi[~mask], target[~mask])
+    assert torch.equal(mask, sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM))
+    assert torch.equal(voi[mask], target[mask]) == (kind == "injector")
+    assert (training.healthy_batches is None) == (kind == "eraser")
+
+
+def test_the_order_of_the_nodules_and_their_radii_stay_together():
+    nodules, radii_mm = draw(12)
+    training = game(Pairs(nodules, nodules, radii_mm), zoom=1.0)
+    indices = training.batches.batch(0, 4)
+    target = first_batch(training)
+    assert torch.equal(training.batch.radius_mm, torch.from_numpy(radii_mm)[indices])
+    # Mirroring and turning by quarters leaves the values as they are.
+    expected = torch.from_numpy(to_network(nodules))[indices]
+    assert torch.equal(target.flatten(1).sort(1).values, expected.flatten(1).sort(1).values)
+
+
+def test_the_discriminator_sees_no_healthy_voi(monkeypatch):
+    training = game()
+    training.fixed = first_batch(training)
+    fake = training._generate(4)
+    assert fake.shape == (4, 1, SIZE, SIZE, SIZE)
+    assert training.healthy_filled.shape == (2, 1, SIZE, SIZE, SIZE)
+    voi, mask, *_ = training.healthy_batch
+    assert torch.equal(training.healthy_filled[~mask], voi[~mask])
+    seen = []
+    monkeypatch.setattr(
+        training.discriminator, "forward", lambda voi, *_: seen.append(voi) or torch.zeros(4, requires_grad=True)
+    )
+    training.discriminator_losses(training.batch.target, fake.detach())
+    training.generator_losses(fake)
+    assert all(voi is training.batch.voi for voi in seen)
+    assert len(seen) == 3
+
+
+def test_the_reconstruction_is_the_weighted_difference_inside_the_masks():
+    training = game(inside_weight=3.0, reconstruction_weight=7.0)
+    target = first_batch(training)
+    fake = training._generate(4)
+    losses = training.generator_losses(fake)
+    away = distance_mm(SIZE, SPACING_MM).numpy()
+
+    def differences(filled, target, radii_mm, weigh):
+        filled, target, radii_mm = (values.detach().numpy() for values in (filled, target, radii_mm))
+        for voi, truth, radius_mm in zip(filled[:, 0], target[:, 0], radii_mm, strict=True):
+            yield np.average(np.abs(voi - truth), weights=weigh(radius_mm) * (away <= radius_mm + MARGIN_MM))
+
+    healthy = training.healthy_batch
+    expected = [
+        *differences(fake, target, training.batch.radius_mm, lambda radius_mm: np.where(away <= radius_mm, 3.0, 1.0)),
+        *differences(
+            training.healthy_filled,
+            healthy.target,
+            healthy.radius_mm,
+            # What the sphere holds there is free, as far as a voxel beyond its surface.
+            lambda radius_mm: away > radius_mm + SPACING_MM,
+        ),
+    ]
+    assert len(expected) == 6
+    assert losses["reconstruction"].item() == pytest.approx(np.mean(expected), rel=1e-5)
+    adversarial_loss = super(NoduleTraining, training).generator_losses(fake)["loss_g"]
+    assert losses["loss_g"].item() == pytest.approx((adversarial_loss + 7 * losses["reconstruction"]).item(), rel=1e-5)
+
+
+def test_the_narrowest_margin_still_teaches():
+    """Of a margin of two voxels there is a voxel beyond the surface for every radius."""
+    away = distance_mm(SIZE, SPACING_MM)
+    for radius_mm in np.linspace(0.1, SIZE * SPACING_MM / 2 - 2 * SPACING_MM, 400):
+        assert ((away > radius_mm + SPACING_MM) & (away <= radius_mm + 2 * SPACING_MM)).any()
+
+
+# Augmentation.
+
+
+def test_turns_are_the_symmetries_of_a_box_with_an_axis():
+    torch.manual_seed(0)
+    vois = torch.rand(1, 1, 4, 4, 4).expand(200, 2, 4, 4, 4)
+    turned = random_turn(vois)
+    assert torch.equal(turned[:, 0], turned[:, 1])
+    allowed = {
+        tuple(np.rot90(vois[0, 0].numpy(), quarters, (1, 2))[::z, ::y, ::x].ravel())
+        for quarters, z, y, x in product(range(4), (1, -1), (1, -1), (1, -1))
+    }
+    assert len(allowed) == 16
+    assert {tuple(voi.ravel().tolist()) for voi in turned[:, 0].double()} == {tuple(map(float, voi)) for voi in allowed}
+
+
+def test_a_zoomed_ball_has_the_zoomed_radius():
+    torch.manual_seed(0)
+    radius_mm = torch.linspace(4, 9, 64)
+    balls = (0.5 + (radius_mm[:, None, None, None, None] - distance_mm(24, 2.0)) / 2).clamp(0, 1)
+    zoomed, new_mm = random_zoom(balls, radius_mm, 1.5, 10.0)
+    factor = new_mm / radius_mm
+    assert factor.min() >= 1 / 1.5
+    assert factor.max() <= 1.5
+    assert factor.log().std() > 0.15
+    assert new_mm.max() == pytest.approx(10)
+    measured = (zoomed.sum((1, 2, 3, 4)) * 8 * 3 / (4 * np.pi)) ** (1 / 3)
+    torch.testing.assert_close(measured, new_mm, rtol=0.08, atol=0)
+    assert (measured / new_mm).median() == pytest.approx(1, abs=0.01)
+
+
+def test_no_zoom_changes_nothing():
+    vois, radius_mm = torch.rand(2, 1, 8, 8, 8), torch.tensor([3.0, 4.0])
+    assert random_zoom(vois, radius_mm, 1, 5.0) == (vois, radius_mm)
+
+
+# What is learnt.
+
+
+def trained_generator(trained, wanted):
+    network, _ = build("nodule_cgan", 1, SIZE, **wanted.options())
+    network.load_state_dict(trained.weights)
+    return network.eval()
+
+
+LEARN = {
+    "base_width": 8,
+    "steps": 60,
+    "learning_rate_generator": 3e-3,
+    "learning_rate_discriminator": 1e-3,
+    "reconstruction_weight": 20.0,
+    "ema_decay": 0.9,
+}
+
+
+@pytest.fixture(scope="module")
+def injector():
+    return trained_generator(train(pairs=injector_pairs(24), **LEARN), settings(**LEARN))
+
+
+@pytest.fixture(scope="module")
+def eraser():
+    return trained_generator(train(kind="eraser", pairs=eraser_pairs(24), **LEARN), settings(kind="eraser", **LEARN))
+
+
+def test_the_injector_learns_the_asked_radius(injector):
+    healthy, _ = draw(9, nodules=False, seed=5)
+    asked_mm = np.linspace(5, 9, 9)
+    filled = fill(injector, healthy, asked_mm, MARGIN_MM, SPACING_MM, range(9))
+    around = np.stack([sphere(SIZE, SPACING_MM, radius_mm + MARGIN_MM) for radius_mm in asked_mm])
+    volumes = ((filled > (LUNG + NODULE) / 2) & around).sum((1, 2, 3)) * SPACING_MM**3
+    got_mm = (volumes * 3 / (4 * np.pi)) ** (1 / 3)
+    assert np.median(np.abs(got_mm / asked_mm - 1)) < 0.1
+    assert np.corrcoef(got_mm, asked_mm)[0, 1] > 0.97
+
+
+def test_the_eraser_learns_to_leave_the_rest_alone(eraser):
+    (nodules, radii_mm), (healthy, _) = draw(6, seed=7), draw(6, nodules=False, seed=7)
+    erased = fill(eraser, nodules, radii_mm, MARGIN_MM, SPACING_MM, range(6))
+    inside = np.stack([sphere(SIZE, SPACING_MM, radius_mm + MARGIN_MM) for radius_mm in radii_mm])
+    before, after = (np.abs(voi - healthy)[inside].mean() for voi in (nodules, erased))
+    assert before > 200
+    assert after < 45
+
+
+def test_erased_and_injected_again_there_is_a_nodule_again(injector, eraser):
+    """At the same place, with the same radius; by segmentation."""
+    nodules, _ = draw(6, seed=7)
+    radii_mm = np.random.default_rng(7).uniform(4, 10, 6)  # those of `draw`
+    erased = fill(eraser, nodules, radii_mm, MARGIN_MM, SPACING_MM, range(6))
+    again = fill(injector, erased, radii_mm, MARGIN_MM, SPACING_MM, range(6))
+    gone = [np.isnan(measure_diameters(voi, SPACING_MM).equivalent) for voi in erased]
+    got_mm = np.array([measure_diameters(voi, SPACING_MM).equivalent for voi in again])
+    assert np.mean(gone) > 0.5
+    assert np.isfinite(got_mm).all()
+    assert np.median(np.abs(got_mm / (2 * radii_mm) - 1)) < 0.2
+
+
+# What goes wrong.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("kind", "painter", "injector | eraser"),
+        ("voi_spacing_mm", 0, "above 0"),
+        ("margin_mm", 3.9, "at least 2 voxels, 4"),
+        ("steps", 0, "1 or more"),
+        ("reconstruction_weight", -1, "0 or more"),
+        ("inside_weight", 0, "above 0"),
+        ("zoom", 0.9, "1 or more"),
+    ],
+)
+def test_settings_that_cannot_be_are_named(name, value, allowed):
+    with pytest.raises(ConfigError) as error:
+        settings(**{name: value})
+    assert str(error.value) == f"nodule_gan: {name}: found {value}, allowed: {allowed}"
+
+
+def test_a_nodule_beyond_its_voi_is_named():
+    vois, radii_mm = draw(3)
+    assert largest_radius(SIZE, settings()) == 12
+    with pytest.raises(DataError, match=r"radii_mm: found 5 to 13, allowed: above 0, up to 12$"):
+        train(pairs=Pairs(vois, vois, np.array([5, 13, 6.0])))
+    with pytest.raises(DataError, match=r"healthy_radii_mm: found 0 to 6, allowed: above 0, up to 12$"):
+        train(pairs=Pairs(vois, vois, radii_mm, vois, np.array([0, 5, 6.0])))
+
+
+def test_no_pairs_and_pairs_that_do_not_fit_are_refused():
+    vois, radii_mm = draw(3)
+    with pytest.raises(DataError, match=r"pairs: found none, allowed: at least 1$"):
+        train(pairs=Pairs(vois[:0], vois[:0], radii_mm[:0]))
+    with pytest.raises(ValueError, match="do not fit"):
+        Pairs(vois, vois[:2], radii_mm)
+    with pytest.raises(ValueError, match="do not fit"):
+        Pairs(vois, vois, radii_mm[:2])
+    for healthy, healthy_radii_mm in ((vois[:0], radii_mm[:0]), (vois[:, 1:], radii_mm), (vois, None)):
+        with pytest.raises(ValueError, match=r"healthy .* do not fit"):
+            Pairs(vois, vois, radii_mm, healthy, healthy_radii_mm)
+
+
+def test_a_voi_of_another_size_is_refused():
+    vois = np.zeros((3, 20, 20, 20), np.float32)
+    with pytest.raises(ConfigError, match=r"image_size: found 20, allowed with nodule_cgan: 16, 24"):
+        train(pairs=Pairs(vois, vois, np.full(3, 4.0)))
+
+
+def test_nan_is_named():
+    vois, radii_mm = draw(12)
+    vois[5, 8, 8, 8] = np.nan
+    with pytest.raises(TrainingError, match=r"^step 3: .*loss_d.* is not a number"):
+        train(pairs=Pairs(vois, vois, radii_mm))

@@ -1,0 +1,111 @@
+"""The toy study of volumes: nodules injected and erased, and the mix that hides the scanner."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+from PIL import Image
+
+from scangan.data.chest_phantom_dicom import write_chest_phantom
+from scangan.data.scan_store import read_scan_table, read_scans
+from scangan.data.voi import read_vois
+from tests.workflow.conftest import Workflow
+
+STUDY = "results/ct_sgan"
+COHORTS = ("lidc", "nlst")
+
+
+def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
+    folder = toy.folder / STUDY
+    for name in ("cohort", "eraser", "injector", "mix", "scanner"):
+        table = pd.read_csv(folder / f"tables/{name}.csv")
+        assert set(table.data) == {"phantom"}, name
+        assert set(table.scale) == {"custom"}, name
+        assert "phantom data, custom scale" in (folder / f"tables/{name}.md").read_text()
+    for name in ("vois", "diameters", "edits"):
+        with Image.open(folder / f"figures/{name}.png") as figure:
+            assert min(figure.size) > 200, name
+    variants = pd.read_csv(folder / "tables/eraser.csv").variant.unique().tolist()
+    assert variants == ["eraser", "lung_mean", "biharmonic", "none"]
+
+
+def test_the_label_gives_the_scanner_away_before_the_mix_and_not_after(toy: Workflow):
+    folder = toy.folder / STUDY
+    scanner = pd.read_csv(folder / "tables/scanner.csv").set_index("variant").value
+    labels = pd.read_csv(folder / "nodules/mixed/labels.csv")
+    assert set(labels.scanner) == set(COHORTS)
+    share = labels.assign(has=labels.label == "nodules").groupby("scanner").has.mean()
+    after = labels.assign(has=labels.label_after == "nodules").groupby("scanner").has.mean()
+    assert abs(after["lidc"] - after["nlst"]) < abs(share["lidc"] - share["nlst"])
+    assert scanner["before"] > scanner["after"]
+    mix = pd.read_csv(folder / "tables/mix.csv")
+    assert mix.scans.sum() == 16
+    assert mix.nodules_erased.sum() > 0
+    assert mix.nodules_injected.sum() > 0
+
+
+def stores(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(pattern))
+
+
+@pytest.mark.parametrize("cohort", COHORTS)
+def test_outside_the_edits_not_one_voxel_differs(toy: Workflow, cohort: str):
+    folder = toy.folder / STUDY
+    scans = read_scan_table(folder / f"cohorts/{cohort}/scans/scans.csv")
+    done = pd.read_csv(folder / "nodules/mixed/done.csv")
+    assert done.scan_id.isin(scans.scan_id).any()
+    before = read_scans(stores(folder, f"cohorts/{cohort}/scans/batch*.zarr.zip"), scans)
+    after = read_scans(stores(folder, f"nodules/mixed/{cohort}/batch*.zarr.zip"), scans)
+    for (scan, old, lungs, labels), (_, new, same_lungs, new_labels) in zip(before, after, strict=True):
+        assert (lungs == same_lungs).all()
+        changed = old != new
+        near = np.zeros_like(changed)
+        for row in done[done.scan_id == scan["scan_id"]].itertuples():
+            axes = np.ogrid[tuple(slice(length) for length in old.shape)]
+            centre = (row.z_voxel, row.y_voxel, row.x_voxel)
+            away = sum(((axis - place) * scan["spacing_mm"]) ** 2 for axis, place in zip(axes, centre, strict=True))
+            near |= away < (row.diameter_mm / 2 + 8) ** 2
+            if row.action == "inject":
+                assert lungs[tuple(np.rint(centre).astype(int))]
+                assert new_labels[tuple(np.rint(centre).astype(int))]
+        assert not changed[~near].any()
+        if not near.any():
+            assert (labels == new_labels).all()
+
+
+def test_patients_that_a_network_was_trained_on_are_not_measured(toy: Workflow):
+    folder = toy.folder / STUDY / "nodules"
+    split = pd.read_csv(toy.folder / STUDY / "split/split.csv").set_index("image_id")
+    healthy = read_vois(folder / "vois/healthy.zarr.zip", folder / "vois/healthy.parquet")
+    parts = healthy.table.scan_id.map(split.split)
+    facts = json.loads((folder / "eraser/generator.json").read_text())
+    assert facts["training_vois"] == (parts == "train").sum()
+    table = pd.read_csv(toy.folder / STUDY / "tables/eraser.csv")
+    assert set(table.images) == {(parts != "train").sum()}
+
+
+EDITS = "series,x_mm,y_mm,z_mm,diameter_mm,action\n"
+
+
+def test_a_users_own_scans_are_edited_and_bad_rows_named(toy_copy: Workflow):
+    root = toy_copy.folder / "mine"
+    write_chest_phantom(root, cohort="nlst", scans=1, image_size=64, slice_spacing_mm=5, seed=5)
+    series = next(root.rglob("*.dcm")) if any(root.rglob("*.dcm")) else next(f for f in root.rglob("*") if f.is_file())
+    header = pydicom.dcmread(series, stop_before_pixels=True)
+    uid, position = header.SeriesInstanceUID, np.array(header.ImagePositionPatient, float)
+    rows = (
+        f"{uid},9999,0,0,10,inject\n{uid},{position[0]},{position[1]},{position[2]},10,shrink\n1.2.3,0,0,0,10,erase\n"
+    )
+    (toy_copy.folder / "edits.csv").write_text(EDITS + rows)
+    own = {"ct_sgan": {"nodules": {"edits": {"root": "mine", "file": "edits.csv"}}}}
+    options = ("--config", f"studies={json.dumps(own)}", f"data_roots={{mine: {root}}}")
+    run = toy_copy.snakemake(*options, target=f"{STUDY}/nodules/edited")
+    assert run.returncode == 0, run.stdout
+    rejected = pd.read_csv(toy_copy.folder / STUDY / "nodules/edited/edits_rejected.csv")
+    assert rejected.reason.tolist() == ["place outside the scan", "unknown action", "unknown series"]
+    assert pd.read_csv(toy_copy.folder / STUDY / "nodules/edited/edits_done.csv").empty

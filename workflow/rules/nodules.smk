@@ -1,0 +1,204 @@
+# Nodules put into scans and taken out of them: the networks, how good they are, and the cohorts mixed by them.
+VOIS = {
+    f"{kind}_{file}": f"{RESULTS}/{{study}}/nodules/vois/{kind}.{ending}"
+    for kind in ("nodule", "healthy")
+    for file, ending in (("voxels", "zarr.zip"), ("table", "parquet"))
+}
+
+
+rule cut_vois:
+    input:
+        volumes=cohort_volumes,
+        scans=of_every_source("scans/scans.csv"),
+        nodules=of_every_source("scans/nodules.csv"),
+        lidc_nodules=rules.survey_lidc.output.nodules,
+    output:
+        **VOIS,
+        rejected=f"{RESULTS}/{{study}}/nodules/vois/rejected.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/cut_vois.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/cut_vois.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/nodules/voi", within=config),
+        code=code_digest("scangan.data.voi"),
+    script:
+        "../scripts/cut_vois.py"
+
+
+rule train_nodule_gan:
+    input:
+        **VOIS,
+        split=rules.split_cohort.output.split,
+        injector=lambda wildcards: (
+            list(expand(nodule_network("injector").values(), study=wildcards.study))
+            if wildcards.network == "eraser"
+            else []
+        ),
+    output:
+        weights=f"{RESULTS}/{{study}}/nodules/{{network}}/generator.safetensors",
+        description=f"{RESULTS}/{{study}}/nodules/{{network}}/generator.json",
+        history=f"{RESULTS}/{{study}}/nodules/{{network}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/nodules/{{network}}/samples.png",
+    log:
+        f"{RESULTS}/{{study}}/logs/train_nodule_gan/{{network}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_nodule_gan/{{network}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lookup(dpath="studies/{study}/nodules/{network}", within=config),
+        voi=settings_of("nodules", "voi"),
+        code=code_digest("scangan.training.nodules", "scangan.models.nodule_cgan", "scangan.synthesis.nodules"),
+    script:
+        "../scripts/train_nodule_gan.py"
+
+
+rule measure_nodules:
+    input:
+        **VOIS,
+        **nodule_network("injector"),
+        **nodule_network("eraser"),
+        split=rules.split_cohort.output.split,
+        rejected=rules.cut_vois.output.rejected,
+        weights=own_file("fidelity", "weights"),
+    output:
+        eraser=report_table("eraser"),
+        injector=report_table("injector"),
+        vois=report_figure("vois"),
+        diameters=report_figure("diameters"),
+    log:
+        f"{RESULTS}/{{study}}/logs/measure_nodules.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/measure_nodules.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of("nodules", "annotated", "voi"),
+        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        fidelity=lookup(dpath="studies/{study}/fidelity", within=config),
+        study=study_facts(),
+        code=code_digest(
+            "scangan.metrics.nodules",
+            "scangan.models.nodule_cgan",
+            "scangan.report.nodule_edit_figures",
+            "scangan.report.nodule_tables",
+            "scangan.report.tables",
+            "scangan.synthesis.nodules",
+        ),
+    script:
+        "../scripts/measure_nodules.py"
+
+
+rule choose_mix:
+    input:
+        scans=of_every_source("scans/scans.csv"),
+        split=rules.split_cohort.output.split,
+    output:
+        mix=f"{RESULTS}/{{study}}/nodules/mix.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/choose_mix.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/choose_mix.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("nodules", "mix_seed"),
+        code=code_digest("scangan.synthesis.mix"),
+    script:
+        "../scripts/choose_mix.py"
+
+
+rule edit_scans:
+    input:
+        **nodule_network("injector"),
+        **nodule_network("eraser"),
+        volumes=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_nodules.parquet",
+        mix=rules.choose_mix.output.mix,
+        lidc_counts=rules.survey_lidc.output.counts,
+        lidc_nodules=rules.survey_lidc.output.nodules,
+    output:
+        volumes=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}.zarr.zip",
+        nodules=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_nodules.parquet",
+        done=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_done.parquet",
+        rejected=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/edit_scans/{{cohort}}/batch{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/edit_scans/{{cohort}}/batch{{batch}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
+        code=code_digest("scangan.synthesis.mix", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+    script:
+        "../scripts/edit_scans.py"
+
+
+rule tabulate_mix:
+    input:
+        mix=rules.choose_mix.output.mix,
+        nodules=mixed_batches("_nodules.parquet"),
+        done=mixed_batches("_done.parquet"),
+        rejected=mixed_batches("_rejected.parquet"),
+        before=cohort_volumes,
+        after=mixed_batches(".zarr.zip"),
+        scans=of_every_source("scans/scans.csv"),
+    output:
+        mix=report_table("mix"),
+        scanner=report_table("scanner"),
+        figure=report_figure("edits"),
+        done=f"{RESULTS}/{{study}}/nodules/mixed/done.csv",
+        rejected=f"{RESULTS}/{{study}}/nodules/mixed/rejected.csv",
+        labels=f"{RESULTS}/{{study}}/nodules/mixed/labels.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_mix.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_mix.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        study=study_facts(),
+        code=code_digest(
+            "scangan.metrics.nodules", "scangan.report.nodule_edit_figures", "scangan.report.nodule_tables"
+        ),
+    script:
+        "../scripts/tabulate_mix.py"
+
+
+rule edit_own_scans:
+    input:
+        **nodule_network("injector"),
+        **nodule_network("eraser"),
+        folder=own_scans,
+        edits=lambda wildcards: config["studies"][wildcards.study]["nodules"]["edits"]["file"],
+    output:
+        folder=directory(f"{RESULTS}/{{study}}/nodules/edited"),
+    log:
+        f"{RESULTS}/{{study}}/logs/edit_own_scans.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/edit_own_scans.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=own_edit_settings,
+        code=code_digest("scangan.synthesis.edit", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+    script:
+        "../scripts/edit_own_scans.py"

@@ -1,0 +1,28 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]) as log:
+    import pandas as pd
+
+    from scangan.config import Voi
+    from scangan.data.scan_store import read_scan_table, read_scans
+    from scangan.data.store import atomic
+    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, voi_settings, with_own_size, write_vois
+
+    settings = Voi.model_validate(snakemake.params.settings)
+    scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
+    nodules = with_own_size(pd.concat(map(pd.read_csv, snakemake.input.nodules), ignore_index=True))
+    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    diameters = diameters[diameters.between(*settings.diameters_mm)].to_numpy()
+    wanted, volumes = voi_settings(settings), snakemake.input.volumes
+    found = {
+        "nodule": cut_nodule_vois(read_scans(volumes, scans), nodules, wanted),
+        "healthy": cut_healthy_vois(
+            read_scans(volumes, scans), nodules, wanted, settings.healthy_per_scan, diameters, settings.seed
+        ),
+    }
+    for kind, (vois, _) in found.items():
+        write_vois(snakemake.output[f"{kind}_voxels"], snakemake.output[f"{kind}_table"], vois)
+    rejected = pd.concat([refused for _, refused in found.values()], ignore_index=True)
+    with atomic(snakemake.output.rejected) as path:
+        rejected.to_csv(path, index=False)
+    log.info("%d nodules, %d healthy places, %d left out", *(len(vois) for vois, _ in found.values()), len(rejected))

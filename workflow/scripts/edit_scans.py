@@ -1,0 +1,45 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    import pandas as pd
+
+    from scangan.config import Placement, Voi
+    from scangan.data.scan_store import read_scans, write_volumes
+    from scangan.data.store import atomic
+    from scangan.data.voi import voi_settings
+    from scangan.synthesis.mix import Mixer
+    from scangan.synthesis.nodules import Filling
+    from scangan.synthesis.placement import PlacementSettings
+
+    settings = snakemake.params.settings
+    voi, seed = Voi.model_validate(settings["voi"]), settings["mix_seed"]
+    inject, erase = (
+        Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"]))
+        for name in ("injector", "eraser")
+    )
+    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    mixer = Mixer(
+        edit=pd.read_csv(snakemake.input.mix, keep_default_na=False).set_index("scan_id").edit,
+        counts=pd.read_csv(snakemake.input.lidc_counts).nodules.to_numpy(),
+        diameters_mm=diameters[diameters.between(*voi.diameters_mm)].to_numpy(),
+        inject=inject.fill,
+        erase=erase.fill,
+        placement=PlacementSettings(**Placement.model_validate(settings["placement"]).model_dump()),
+        voi=voi_settings(voi),
+        seed=seed,
+    )
+    scans, nodules = pd.read_parquet(snakemake.input.scans), pd.read_parquet(snakemake.input.nodules)
+    tables = {"nodules": [], "done": [], "rejected": []}
+    with write_volumes(Path(snakemake.output.volumes)) as write:
+        for scan, hounsfield, lungs, labels in read_scans([snakemake.input.volumes], scans):
+            edited = mixer.mix(scan, hounsfield, lungs, labels, nodules)
+            write(scan["scan_id"], edited.hounsfield, lungs, edited.nodules)
+            tables["nodules"].append(edited.table)
+            tables["done"].append(edited.done)
+            tables["rejected"].append(edited.rejected)
+            log.info("%s: %d edits done, %d refused", scan["scan_id"], len(edited.done), len(edited.rejected))
+    for name, parts in tables.items():
+        with atomic(snakemake.output[name]) as path:
+            pd.concat(parts, ignore_index=True).to_parquet(path, index=False)

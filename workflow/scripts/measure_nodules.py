@@ -1,0 +1,48 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
+    from scangan.config import Evaluation, Fidelity, Voi
+    from scangan.data.voi import VoiSet, read_parts_of_vois
+    from scangan.metrics.nodules import eraser_table, injector_table, measure_diameter
+    from scangan.report.nodule_edit_figures import compared_vois, diameter_figure, voi_figure
+    from scangan.report.nodule_tables import ERASER_NOTE, INJECTOR_NOTE, left_out_note
+    from scangan.report.tables import write_table
+    from scangan.synthesis.nodules import Filling
+
+    facts, voi = snakemake.params.study, Voi.model_validate(snakemake.params.settings["voi"])
+    named = (facts["data"], facts["scale"])
+    evaluation = Evaluation.model_validate(snakemake.params.evaluation)
+    fidelity = Fidelity.model_validate(snakemake.params.fidelity)
+    nodules, healthy = (
+        read_parts_of_vois(snakemake.input[f"{kind}_voxels"], snakemake.input[f"{kind}_table"], snakemake.input.split)
+        for kind in ("nodule", "healthy")
+    )
+    inject, erase = (
+        Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"]))
+        for name in ("injector", "eraser")
+    )
+    # Of patients that neither network has seen.
+    truth = VoiSet.concatenate([healthy["validation"], healthy["test"]])
+    real = VoiSet.concatenate([nodules["validation"], nodules["test"]])
+    injected = inject.paste_into_vois(truth, voi.seed)
+    erased = erase.paste_into_vois(injected, voi.seed)
+    table = eraser_table(facts["study"], injected, erased.voxels, truth.voxels, voi.margin_mm, evaluation, *named)
+    write_table(table, *snakemake.output.eraser, index="variant", note=ERASER_NOTE)
+    # Into the cohort that the real ones come from: what the scanner does to a VOI is not the injector's doing.
+    of_cohort = injected.select((injected.table.cohort == snakemake.params.settings["annotated"]).to_numpy())
+    table = injector_table(
+        facts["study"], of_cohort, real, nodules["train"], voi.margin_mm, evaluation, fidelity, *named
+    )
+    note = left_out_note(pd.read_csv(snakemake.input.rejected), snakemake.input.rejected)
+    write_table(table, *snakemake.output.injector, index="variant", note=f"{INJECTOR_NOTE}\n{note}")
+    measured = {
+        name: (vois.table.diameter_mm.to_numpy(), [measure_diameter(each, voi.spacing_mm) for each in vois.voxels])
+        for name, vois in (("injected", of_cohort), ("real", real))
+    }
+    diameter_figure(measured, snakemake.output.diameters, *named, facts["study"])
+    rows = compared_vois(truth, injected, erased, real, voi.margin_mm)
+    voi_figure(rows, snakemake.output.vois, *named, facts["study"])

@@ -1,0 +1,34 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0]):
+    import pandas as pd
+
+    from scangan.config import Evaluation
+    from scangan.data.scan_store import read_scan_table
+    from scangan.data.store import atomic
+    from scangan.metrics.nodules import scanner_test
+    from scangan.report.nodule_edit_figures import find_edits, slice_figure
+    from scangan.report.nodule_tables import SCANNER_NOTE, left_out_note, mix_table
+    from scangan.report.tables import write_table
+
+    facts = snakemake.params.study
+    mix = pd.read_csv(snakemake.input.mix, keep_default_na=False)
+    nodules, done, rejected = (
+        pd.concat(map(pd.read_parquet, snakemake.input[name]), ignore_index=True)
+        for name in ("nodules", "done", "rejected")
+    )
+    # What came of it: a scan whose nodule could not be erased still has one.
+    has = mix.scan_id.isin(nodules.scan_id).map({True: "nodules", False: "none"})
+    mix = mix.assign(label_after=has)
+    for table, name in ((done, "done"), (rejected, "rejected"), (mix, "labels")):
+        with atomic(snakemake.output[name]) as path:
+            table.to_csv(path, index=False)
+    note = left_out_note(rejected, snakemake.output.rejected)
+    write_table(mix_table(mix, done, rejected, **facts), *snakemake.output.mix, index=None, note=note)
+    before, after = mix, mix.assign(label=mix.label_after)
+    settings = Evaluation.model_validate(snakemake.params.evaluation)
+    table = scanner_test(facts["study"], before, after, settings, facts["data"], facts["scale"])
+    write_table(table, *snakemake.output.scanner, index="variant", note=SCANNER_NOTE)
+    scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
+    edits = find_edits(done, scans, snakemake.input.before, snakemake.input.after)
+    slice_figure(edits, snakemake.output.figure, facts["data"], facts["scale"], facts["study"])
