@@ -32,7 +32,8 @@ def mix_table(
     nodules_injected, refused, data, scale`.
     """
     actions = pd.crosstab(done["scan_id"], done["action"]).reindex(columns=["erase", "inject"], fill_value=0)
-    refused = rejected["source"].str.split(r"[\s:,]", regex=True).str[0].value_counts()
+    # A nodule of a scan is called <scan_id>-n2.
+    refused = rejected["source"].str.replace(r"-n\d+$", "", regex=True).value_counts()
     each = mix.assign(
         before=mix["label"] == "nodules",
         after=mix["label_after"] == "nodules",
@@ -57,4 +58,4 @@ def left_out_note(rejected: pd.DataFrame, path: str) -> str:
     if rejected.empty:
         return ""
     reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
-    return f"{len(rejected)} places left out ({reasons}): see {path}"
+    return f"left out: {reasons} (see {path})"
