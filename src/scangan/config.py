@@ -684,7 +684,6 @@ class Nodules(Section):
     """Nodule injector and eraser, and the cohorts mixed by them so that no label tells the scanner."""
 
     annotated: Name = Field(description="the cohort whose nodules are known (a key of `cohorts`)")
-    healthy: Name = Field(description="the cohort without nodules")
     voi: Voi = Voi()
     injector: NoduleNetwork = NoduleNetwork()
     eraser: NoduleNetwork = NoduleNetwork()
@@ -751,8 +750,7 @@ class Study(Section):
                 f"{given}: found one, allowed: none for a study of {'volumes' if self.cohorts else 'images'}"
             )
         if self.nodules is not None:
-            for role in ("annotated", "healthy"):
-                self._check(f"nodules.{role}", getattr(self.nodules, role), self.cohorts)
+            self._check("nodules.annotated", self.nodules.annotated, self.cohorts)
         return self
 
     @model_validator(mode="after")

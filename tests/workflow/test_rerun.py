@@ -324,7 +324,6 @@ ANOTHER = {
     "cohorts.nlst.data.scans": 7,
     "nodules": None,
     "nodules.annotated": "nlst",
-    "nodules.healthy": None,  # no rule reads it yet
     "nodules.edits": None,  # tested on its own
     "nodules.placement.rule": "wall",
     "nodules.placement.inside_share": 0.75,
