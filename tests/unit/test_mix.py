@@ -10,7 +10,7 @@ from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
 from scangan.data.voi import CENTRE, VoiSettings, sphere
 from scangan.data.volume import resample
 from scangan.errors import DataError
-from scangan.metrics.nodules import scanner_test
+from scangan.metrics.scanner import scanner_test
 from scangan.synthesis.mix import DONE_TYPES, MIXED_NODULE_TYPES, choose_mix, erase_nodules, inject_nodules
 from scangan.synthesis.placement import PlacementSettings
 

@@ -533,8 +533,8 @@ def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow)
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
-    # The interval of a mean over patients is that of the nodules too.
-    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules", "tabulate_mix")
+    # The detector of injected nodules is scored like a classifier.
+    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules")
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):

@@ -174,7 +174,10 @@ rule tabulate_mix:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         study=study_facts(),
         code=code_digest(
-            "scangan.metrics.nodules", "scangan.report.nodule_edit_figures", "scangan.report.nodule_tables"
+            "scangan.metrics.scanner",
+            "scangan.report.nodule_edit_figures",
+            "scangan.report.nodule_tables",
+            "scangan.report.tables",
         ),
     script:
         "../scripts/tabulate_mix.py"

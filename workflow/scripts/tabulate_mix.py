@@ -6,7 +6,7 @@ with job(snakemake.log[0]):
     from scangan.config import Evaluation
     from scangan.data.scan_store import read_scan_table
     from scangan.data.store import atomic
-    from scangan.metrics.nodules import scanner_test
+    from scangan.metrics.scanner import scanner_test
     from scangan.report.nodule_edit_figures import find_edits, slice_figure
     from scangan.report.nodule_tables import SCANNER_NOTE, left_out_note, mix_table
     from scangan.report.tables import write_table

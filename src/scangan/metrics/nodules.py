@@ -24,8 +24,7 @@ from scangan.errors import DataError
 from scangan.metrics.classification import weighted_metrics
 from scangan.metrics.features import Features, extract
 from scangan.metrics.fidelity import compare_sets
-
-COLUMNS = ["study", "variant", "metric", "value", "ci_low", "ci_high", "images", "data", "scale"]
+from scangan.metrics.patients import draw_patients, interval_of, tidy_table
 
 FINE_MM = 0.7  # VOIs are measured on a grid at least this fine
 LUNG_BELOW = -500  # Hounsfield; lung, against vessels, wall and solid nodules
@@ -220,13 +219,13 @@ def eraser_table(
         name: np.stack([fill(voi, mask) for voi, mask in zip(injected.voxels, masks, strict=True)])
         for name, fill in baselines.items()
     }
-    weights = _draw_patients(injected.table.patient_id, settings)
+    weights = draw_patients(injected.table.patient_id, settings)
     rows = []
     for name, vois in variants.items():
         scores = np.array([compare_with_truth(*each) for each in zip(vois, truth, masks, strict=True)])
         for metric, values in zip(("mae_hu", "ssim"), scores.T, strict=True):
-            rows.append((name, metric, values.mean(), *_interval(weights @ values / weights.sum(1)), len(values)))
-    return _tidy(rows, study, data, scale)
+            rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
+    return tidy_table(rows, study, data, scale)
 
 
 def injector_table(
@@ -261,18 +260,18 @@ def injector_table(
     histograms = {name: _histograms(vois) for name, vois in region.items()}
     expected, expected_texture = _histograms(reference).mean(0), _textures(reference).mean(0)
     for name, vois in region.items():
-        weights, count = _draw_patients(vois.table.patient_id, settings), len(vois)
+        weights, count = draw_patients(vois.table.patient_id, settings), len(vois)
         asked = vois.table.diameter_mm.to_numpy()
         got = [measure_diameter(voi, mm) for voi, mm in zip(vois.voxels, vois.table.spacing_mm, strict=True)]
         ratio = np.nan_to_num(got) / asked
         for metric, values in (("diameter_ratio", ratio), ("diameter_error", np.abs(ratio - 1))):
-            rows.append((name, metric, np.median(values), *_interval(weighted_median(values, weights)), count))
+            rows.append((name, metric, np.median(values), *interval_of(weighted_median(values, weights)), count))
         drawn = [_histogram_distance(each @ histograms[name], expected) for each in weights]
         value = _histogram_distance(histograms[name].sum(0), expected)
-        rows.append((name, "histogram_distance_hu", value, *_interval(drawn), count))
+        rows.append((name, "histogram_distance_hu", value, *interval_of(drawn), count))
         for metric, values in zip(("contrast", "homogeneity"), (_textures(vois) - expected_texture).T, strict=True):
             drawn = weights @ values / weights.sum(1)
-            rows.append((name, f"texture_{metric}_difference", values.mean(), *_interval(drawn), count))
+            rows.append((name, f"texture_{metric}_difference", values.mean(), *interval_of(drawn), count))
 
     features = [voi_features(vois.voxels, fidelity) for vois in (reference, real, injected)]
     frechet = compare_sets(*features, fidelity).set_index("metric").loc["fid"]
@@ -285,7 +284,7 @@ def injector_table(
     ):
         found = train_detector(genuine, other, margin_mm, settings)
         rows.append((name, "detector_auc", *found))
-    return _tidy(rows, study, data, scale)
+    return tidy_table(rows, study, data, scale)
 
 
 def voi_features(vois: np.ndarray, settings: Fidelity) -> Features:
@@ -358,9 +357,9 @@ def train_detector(real: VoiSet, injected: VoiSet, margin_mm: float, settings: E
     def auc(weights: np.ndarray) -> np.ndarray:
         return weighted_metrics(probability.clip(0, 1)[None], is_injected, weights)["auc"][:, 0]
 
-    weights = _draw_patients(both.table.patient_id, settings)
+    weights = draw_patients(both.table.patient_id, settings)
     weights = weights[(weights @ is_injected > 0) & (weights @ ~is_injected > 0)]
-    return Detection(float(auc(np.ones((1, len(both))))[0]), *_interval(auc(weights)), len(both))
+    return Detection(float(auc(np.ones((1, len(both))))[0]), *interval_of(auc(weights)), len(both))
 
 
 def detector_features(vois: VoiSet, margin_mm: float) -> np.ndarray:
@@ -387,51 +386,6 @@ def detector_features(vois: VoiSet, margin_mm: float) -> np.ndarray:
             values += np.log1p(size).tolist()
         rows.append(values)
     return np.array(rows)
-
-
-def scanner_test(
-    study: str, before: pd.DataFrame, after: pd.DataFrame, settings: Evaluation, data: str, scale: str
-) -> pd.DataFrame:
-    """Does the label give the scanner away? Balanced accuracy of telling the scanner from the label alone.
-
-    before, after: the cohort before and after the mix (CT-SGAN, figure 3a), a row a scan: `patient_id, label, scanner,
-    split`. A decision tree, each scanner weighing the same, is fitted to the patients of the split `train` and measured
-    on those of `test`. Variants: `before` (1: the label names the scanner), `after` (1 / scanners: it says nothing),
-    `chance`, and the metric `scanner_balanced_accuracy`; the bootstrap draws patients of each scanner apart.
-    Raises DataError on a missing column, on one scanner only, and if a part lacks a scanner of the other one.
-    """
-    rows = []
-    for variant, table in (("before", before), ("after", after)):
-        value, interval, count = _tell_scanner(table, settings, variant)
-        rows.append((variant, "scanner_balanced_accuracy", value, *interval, count))
-    rows.append(("chance", "scanner_balanced_accuracy", 1 / after.scanner.nunique(), np.nan, np.nan, rows[-1][-1]))
-    return _tidy(rows, study, data, scale)
-
-
-def _tell_scanner(table: pd.DataFrame, settings: Evaluation, name: str) -> tuple[float, tuple[float, float], int]:
-    from sklearn.tree import DecisionTreeClassifier
-
-    where = f"scanner test, {name} the mix"
-    if missing := sorted({"patient_id", "label", "scanner", "split"} - set(table.columns)):
-        raise DataError(f"{where}: columns: found no {missing[0]}, allowed: patient_id, label, scanner, split")
-    train, test = table[table.split == "train"], table[table.split == "test"]
-    scanners = sorted(set(table.scanner))
-    for part, found in (("train", sorted(set(train.scanner))), ("test", sorted(set(test.scanner)))):
-        if len(scanners) < 2 or found != scanners:
-            allowed = " and ".join(scanners) if len(scanners) > 1 else "at least two"
-            raise DataError(f"{where}: scanner in {part}: found {', '.join(found) or 'none'}, allowed: {allowed}")
-    labels = sorted(set(table.label))
-
-    def one_hot(rows: pd.DataFrame) -> np.ndarray:
-        return rows.label.to_numpy()[:, None] == np.array(labels)
-
-    tree = DecisionTreeClassifier(class_weight="balanced", random_state=0).fit(one_hot(train), train.scanner)
-    correct = tree.predict(one_hot(test)) == test.scanner.to_numpy()
-    members = (test.scanner.to_numpy()[:, None] == np.array(scanners)).astype(float)  # [N, scanners]
-    weights = _draw_patients(test.patient_id, settings, test.scanner)
-    hits, totals = weights @ (members * correct[:, None]), weights @ members
-    value = (correct @ members / members.sum(0)).mean()
-    return float(value), _interval((hits / totals).mean(1)), len(test)
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -466,29 +420,3 @@ def _textures(vois: VoiSet) -> np.ndarray:
     """[N, 2]: `texture` of each VOI."""
     rows = vois.table[["spacing_mm", "diameter_mm"]].to_numpy()
     return np.array([texture(voi, *row) for voi, row in zip(vois.voxels, rows, strict=True)])
-
-
-def _draw_patients(patient_id: pd.Series, settings: Evaluation, stratum: pd.Series | None = None) -> np.ndarray:
-    """[bootstrap, N]: how often each bootstrap sample drew a row's patient; within each stratum, if there are any."""
-    rng = np.random.default_rng([settings.seed, 6])
-    patient = pd.factorize(patient_id)[0]
-    strata = np.zeros(len(patient), int) if stratum is None else pd.factorize(stratum)[0]
-    # A patient who is in two strata is drawn in each of them.
-    unit, _ = pd.factorize(pd.Series(list(zip(strata, patient, strict=True))))
-    weights = np.zeros((settings.bootstrap, len(patient)))
-    for number in np.unique(strata):
-        rows = np.flatnonzero(strata == number)
-        units, index = np.unique(unit[rows], return_inverse=True)
-        drawn = rng.multinomial(len(units), np.full(len(units), 1 / len(units)), settings.bootstrap)
-        weights[:, rows] = drawn[:, index]
-    return weights
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _tidy(rows: list[tuple], study: str, data: str, scale: str) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=COLUMNS[1:7])
-    return table.assign(study=study, data=data, scale=scale)[COLUMNS]
