@@ -22,7 +22,7 @@ from zarr.storage import ZipStore
 
 from scangan import config
 from scangan.data.images import fit_square
-from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, zip_folder
+from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, unreadable, zip_folder
 from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ def _read_table(path: Path, types: dict[str, str]) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)[list(types)].astype(types)
     except UNREADABLE as error:
-        raise _unreadable(path, "table", error, "a whole parquet table of an ingested batch") from error
+        raise unreadable(path, "table", error, "a whole parquet table of an ingested batch") from error
 
 
 def read_scan_table(path: str | Path) -> pd.DataFrame:
@@ -182,7 +182,7 @@ def read_scan_table(path: str | Path) -> pd.DataFrame:
             na_values={name: [""] for name in numbers},
         )
     except UNREADABLE as error:
-        raise _unreadable(path, "scans", error, "the table of an ingested cohort") from error
+        raise unreadable(path, "scans", error, "the table of an ingested cohort") from error
 
 
 def scan_manifest(scans: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -209,7 +209,7 @@ def read_scans(
                 group = zarr.open_group(store, mode="r")
                 groups |= {scan_id: (path, group) for scan_id in group.group_keys()}
             except UNREADABLE as error:
-                raise _unreadable(path, "scans", error, "a whole Zarr group in a zip") from error
+                raise unreadable(path, "scans", error, "a whole Zarr group in a zip") from error
             stack.callback(store.close)
         for row in scans.to_dict("records"):
             scan_id = row["scan_id"]
@@ -219,13 +219,8 @@ def read_scans(
             try:
                 hounsfield, lungs, nodules = (group[f"{scan_id}/{name}"][:] for name in ARRAYS)
             except UNREADABLE as error:
-                raise _unreadable(path, scan_id, error, "a whole scan") from error
+                raise unreadable(path, scan_id, error, "a whole scan") from error
             yield row, hounsfield, lungs.astype(bool), nodules
-
-
-def _unreadable(path: Path, field: str, error: Exception, allowed: str) -> DataError:
-    found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
 
 
 def cut_slices(

@@ -171,23 +171,28 @@ def write_image_set(images_path: str | Path, manifest_path: str | Path, image_se
         writer.append(image_set.images, image_set.manifest)
 
 
+def read_manifest(path: str | Path) -> pd.DataFrame:
+    """A manifest, with the columns and types of `MANIFEST_TYPES`. Raises DataError, naming the file, if it is none."""
+    try:
+        return pd.read_parquet(path).astype(MANIFEST_TYPES)
+    except UNREADABLE as error:
+        raise unreadable(path, "manifest", error, "a whole parquet manifest") from error
+
+
 def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: bool = False) -> ImageSet:
     """Read what `ImageWriter` wrote; images come as float32 [N, C, H, W] in [0, 1].
 
     Raises DataError, naming the file, if one is missing, truncated or of another kind, if they differ in length and,
     with `verify`, if an image's checksum is wrong.
     """
-    try:
-        manifest = pd.read_parquet(manifest_path).astype(MANIFEST_TYPES)
-    except UNREADABLE as error:
-        raise _unreadable(manifest_path, "manifest", error, "a whole parquet manifest") from error
+    manifest = read_manifest(manifest_path)
     try:
         # Not a `with`: closing a ZipStore that could not be opened fails with an error of its own.
         store = ZipStore(Path(images_path), mode="r")
         pixels = zarr.open_array(store, mode="r")[:]
         store.close()
     except UNREADABLE as error:
-        raise _unreadable(images_path, "images", error, "a whole Zarr array in a zip") from error
+        raise unreadable(images_path, "images", error, "a whole Zarr array in a zip") from error
     if len(pixels) != len(manifest):
         raise DataError(
             f"{images_path}: images: found {len(pixels)}, allowed: {len(manifest)}, as {manifest_path} has rows"
@@ -204,6 +209,7 @@ def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence
     return ImageSet.concatenate([read_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)])
 
 
-def _unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> DataError:
+def unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> DataError:
+    """The error to raise for a file that is missing, or whose reading failed: one line that names it."""
     found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
     return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")

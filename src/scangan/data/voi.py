@@ -23,7 +23,7 @@ from zarr.storage import ZipStore
 from scangan.config import Voi
 from scangan.data.scan_store import REJECTED_TYPES
 from scangan.data.split import SPLITS, assert_patients_apart
-from scangan.data.store import CHUNK_BYTES, UNREADABLE, atomic, zip_folder
+from scangan.data.store import CHUNK_BYTES, UNREADABLE, atomic, unreadable, zip_folder
 from scangan.errors import ConfigError, DataError
 
 VOI_WINDOW = (-1000.0, 400.0)  # Hounsfield units that networks see as -1 to 1
@@ -448,25 +448,20 @@ def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
     try:
         table = pd.read_parquet(table_path)[list(VOI_TYPES)].astype(VOI_TYPES)
     except UNREADABLE as error:
-        raise _unreadable(table_path, "table", error, "a whole parquet table of VOIs") from error
+        raise unreadable(table_path, "table", error, "a whole parquet table of VOIs") from error
     try:
         # Not a `with`: closing a ZipStore that could not be opened fails with an error of its own.
         store = ZipStore(Path(voxels_path), mode="r")
         voxels = zarr.open_array(store, mode="r")[:]
         store.close()
     except UNREADABLE as error:
-        raise _unreadable(voxels_path, "voxels", error, "a whole Zarr array in a zip") from error
+        raise unreadable(voxels_path, "voxels", error, "a whole Zarr array in a zip") from error
     if voxels.ndim != 4 or len(voxels) != len(table):
         raise DataError(
             f"{voxels_path}: voxels: found {list(voxels.shape)}, allowed: [{len(table)}, S, S, S], "
             f"as {table_path} has rows"
         )
     return VoiSet(voxels.astype(np.float32), table)
-
-
-def _unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> DataError:
-    found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
 
 
 def voi_settings(wanted: Voi) -> VoiSettings:
