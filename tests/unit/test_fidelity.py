@@ -12,7 +12,8 @@ from torch_fidelity.metric_prc import prc_features_to_metric
 
 from scangan.config import Fidelity
 from scangan.errors import DataError
-from scangan.metrics.features import Features, extract
+from scangan.metrics.feature_sets import Features
+from scangan.metrics.features import extract
 from scangan.metrics.fidelity import METRICS, Statistics, compare_sets, feature_statistics, frechet_distance
 
 

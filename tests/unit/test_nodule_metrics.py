@@ -11,7 +11,7 @@ from scangan.data.chest_phantom import render_chest
 from scangan.data.voi import VOI_TYPES, VoiSet, cut_voi, sphere
 from scangan.errors import DataError
 from scangan.metrics import nodules as metrics
-from scangan.metrics.features import Features
+from scangan.metrics.feature_sets import Features
 from scangan.metrics.fidelity import feature_statistics, frechet_distance
 from scangan.metrics.nodules import (
     BASELINES,

@@ -10,8 +10,8 @@ from scangan.config import Screening
 from scangan.data.screened import kept_images
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
-from scangan.metrics import screening
-from scangan.metrics.features import Features
+from scangan.metrics.feature_sets import Features, FeatureSet
+from scangan.metrics.features import extract
 from scangan.metrics.screening import neighbour_distance, screen
 from scangan.report.screening_table import NOTE, screening_table
 from scangan.report.tables import FIDELITY_COLUMNS, to_markdown, write_table
@@ -19,40 +19,36 @@ from scangan.report.tables import FIDELITY_COLUMNS, to_markdown, write_table
 SETTINGS = Screening(neighbours=3, quantile=0.9, most_discarded=1)
 
 
-def image_set(kind, **features):
-    """class -> features [N] or [N, D], which are the pixels."""
+def feature_set(kind, **features):
+    """class -> features [N] or [N, D]."""
     parts = []
     for label, values in features.items():
-        values = np.asarray(values, np.float32)
-        names = [f"{kind}-{label}-{number}" for number in range(len(values))]
-        parts.append(ImageSet(values.reshape(len(values), 1, 1, -1), pd.DataFrame({"image_id": names, "label": label})))
-    return ImageSet.concatenate(parts)
+        flat = np.asarray(values, np.float32).reshape(len(values), -1)
+        names = [f"{kind}-{label}-{number}" for number in range(len(flat))]
+        parts.append(FeatureSet(Features(flat, flat), pd.DataFrame({"image_id": names, "label": label})))
+    return FeatureSet.concatenate(parts)
+
+
+def image_set(synthetic):
+    """Images whose pixels are the features."""
+    return ImageSet(synthetic.features.features[:, :, None, None], synthetic.manifest)
 
 
 @pytest.fixture
-def pixels_are_features(monkeypatch):
-    def extract(images, extractor, weights):
-        flat = images.reshape(len(images), -1)
-        return Features(flat, flat)
-
-    monkeypatch.setattr(screening, "extract", extract)
-
-
-@pytest.fixture
-def sets(pixels_are_features):
+def sets():
     """Tumours around 0, healthy ones around 100, five times as wide; the thresholds are 4.5 and 22.5 from 0 and 100.
 
     Three training images at one place: any distance is that to it. The 90% quantile of nine images is the largest.
     """
     held_out = np.arange(1, 10) / 2
-    train = image_set("t", tumour=[0] * 3, healthy=[100] * 3)
-    validation = image_set("v", tumour=held_out, healthy=100 + 5 * held_out)
-    synthetic = image_set("pggan", tumour=[4.4, -4.6, 0, 99], healthy=[78, 77, 123, 100])
+    train = feature_set("t", tumour=[0] * 3, healthy=[100] * 3)
+    validation = feature_set("v", tumour=held_out, healthy=100 + 5 * held_out)
+    synthetic = feature_set("pggan", tumour=[4.4, -4.6, 0, 99], healthy=[78, 77, 123, 100])
     return train, validation, synthetic
 
 
 def judge(sets, overrule=None, settings=SETTINGS):
-    return screen(*sets, settings, "efficientnet-lite0", None, overrule)
+    return screen(*sets, settings, overrule)
 
 
 def overruling(path, text):
@@ -106,13 +102,13 @@ def test_the_distance_is_that_to_the_kth_nearest():
         assert found == pytest.approx(sorted_distances[:, neighbours - 1], rel=1e-5)
 
 
-def test_realistic_images_are_discarded_as_often_as_expected(pixels_are_features):
+def test_realistic_images_are_discarded_as_often_as_expected():
     """Also above the largest of the validation images: then `expected` is 1 / (m + 1)."""
     rng = np.random.default_rng(1)
     for quantile, expected in ((0.8, 0.2), (0.99, 1 / 20)):
         discarded = []
         for _ in range(60):
-            sets = [image_set(str(count), tumour=rng.normal(size=(count, 4))) for count in (30, 19, 40)]
+            sets = [feature_set(str(count), tumour=rng.normal(size=(count, 4))) for count in (30, 19, 40)]
             verdicts = judge(sets, settings=Screening(neighbours=3, quantile=quantile, most_discarded=1))
             assert verdicts["expected"].tolist() == pytest.approx([expected] * 40)
             discarded.append((~verdicts["kept"]).mean())
@@ -129,8 +125,8 @@ def test_noise_is_discarded_and_a_fresh_image_is_kept():
         return level * (x**2 + y**2 < radius**2) + 0.05 * rng.random((count, 32, 32))
 
     def of(kind, images):
-        made = image_set(kind, tumour=images)
-        return ImageSet(made.images.reshape(-1, 1, 32, 32), made.manifest)
+        images = images[:, None].astype(np.float32)
+        return feature_set(kind, tumour=extract(images, "efficientnet-lite0", device="cpu").features)
 
     train, validation, fresh, noise = discs(16), discs(8), discs(4), rng.random((4, 32, 32))
     sets = of("t", train), of("v", validation), of("pggan", np.concatenate([fresh, noise]))
@@ -177,16 +173,14 @@ def test_a_missing_overruling_is_refused_by_name(sets, tmp_path):
 
 def test_classes_with_too_few_images_are_named(sets):
     train, validation, synthetic = sets
-    few = train.select(np.arange(5))
+    few = train.select(np.arange(6) < 5)
     with pytest.raises(DataError, match=r"training images of class healthy: found 2, allowed: at least 3$"):
         judge((few, validation, synthetic))
-    tumours = validation.select(np.arange(9))
+    tumours = validation.select(np.arange(18) < 9)
     with pytest.raises(DataError, match=r"validation images of class healthy: found 0, allowed: at least 4$"):
         judge((train, tumours, synthetic))
     with pytest.raises(DataError, match="synthetic images: found 0, allowed: at least 1"):
-        judge((train, validation, synthetic.select([])))
-    with pytest.raises(ValueError, match="different shapes"):
-        judge((train, validation, ImageSet(np.zeros((8, 1, 2, 1), np.float32), synthetic.manifest)))
+        judge((train, validation, synthetic.select(np.zeros(8, bool))))
 
 
 def test_a_quantile_that_so_few_images_cannot_give_is_logged(sets, caplog):
@@ -199,13 +193,13 @@ def test_a_quantile_that_so_few_images_cannot_give_is_logged(sets, caplog):
 
 def test_a_class_that_has_no_synthetic_images_is_not_looked_at(sets):
     train, validation, synthetic = sets
-    tumours = synthetic.select(np.arange(4))
-    verdicts = judge((train.select(np.arange(3)), validation, tumours))
+    tumours = synthetic.select(np.arange(8) < 4)
+    verdicts = judge((train.select(np.arange(6) < 3), validation, tumours))
     assert verdicts["kept"].tolist() == [True, False, True, False]
 
 
 def test_kept_images_are_in_order(sets):
-    verdicts, synthetic = judge(sets), sets[2]
+    verdicts, synthetic = judge(sets), image_set(sets[2])
     kept = kept_images(synthetic, verdicts[::-1])
     names = ["pggan-tumour-0", "pggan-tumour-2", "pggan-healthy-0", "pggan-healthy-3"]
     assert kept.manifest["image_id"].tolist() == names
@@ -213,7 +207,7 @@ def test_kept_images_are_in_order(sets):
 
 
 def test_foreign_verdicts_and_an_emptied_class_are_refused(sets):
-    verdicts, synthetic = judge(sets), sets[2]
+    verdicts, synthetic = judge(sets), image_set(sets[2])
     with pytest.raises(
         DataError, match="found verdicts on 7 images for 8 synthetic ones, the first in one alone: pggan"
     ):
@@ -260,4 +254,4 @@ def test_the_table_of_one_class_has_one_variant_and_survives_files(sets, tmp_pat
     assert list(ours["variant"].unique()) == ["a/healthy", "a/tumour", "a/all", "b/all"]
     write_table(ours, tmp_path / "t.csv", tmp_path / "t.md", index="variant", note=NOTE)
     assert pd.read_csv(tmp_path / "t.csv").shape == ours.shape
-    assert (kept_images(sets[2], read).images == kept_images(sets[2], verdicts).images).all()
+    assert (kept_images(image_set(sets[2]), read).images == kept_images(image_set(sets[2]), verdicts).images).all()

@@ -20,7 +20,8 @@ TOYS = {"head_ct": TOY} | {
     study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct", "brain_mr", "ct_sgan")
 }
 SEVERAL_THREADS = (
-    *("train_gan", "train_classifier", "synthesize", "measure_fidelity", "screen_images", "embed_images"),
+    *("train_gan", "train_classifier", "synthesize", "extract_features", "extract_real_features"),
+    *("measure_fidelity", "screen_images", "embed_images"),
     *("train_nodule_gan", "measure_nodules", "edit_scans"),
 )
 

@@ -28,6 +28,7 @@ INGEST = of("head_ct", "ingest_images")
 SPLIT = of("head_ct", "split_cohort", "tabulate_cohort")
 GANS = of("head_ct", *(f"train_gan(dcgan32, {label})" for label in LABELS))
 SHARDS = of("head_ct", *(f"synthesize(dcgan32, {label}, {shard})" for label in LABELS for shard in (0, 1)))
+FEATURES, REAL_FEATURES = of("head_ct", "extract_features(dcgan32)"), of("head_ct", "extract_real_features(32)")
 FIDELITY = of("head_ct", "measure_fidelity(dcgan32)", "tabulate_fidelity") | FINAL
 GAN_FIGURES = of("head_ct", "plot_gan(dcgan32)")
 SCORES = of("head_ct", "score", "tabulate_classification") | FINAL
@@ -37,10 +38,10 @@ REAL, CLASSICAL, PRETRAINED = (
 CLASSIFIERS = REAL | CLASSICAL | PRETRAINED
 JUDGED = SCORES | of("head_ct", "plot_classification")
 # What follows from new synthetic images.
-FROM_SYNTHETIC = FIDELITY | GAN_FIGURES | PRETRAINED | JUDGED
+FROM_SYNTHETIC = FEATURES | FIDELITY | GAN_FIGURES | PRETRAINED | JUDGED
 FROM_GAN = GANS | SHARDS | FROM_SYNTHETIC
 FROM_SPLIT = SPLIT | FROM_GAN | CLASSIFIERS
-FROM_INGEST = INGEST | FROM_SPLIT
+FROM_INGEST = INGEST | REAL_FEATURES | FROM_SPLIT
 HEAD_CT = RENDER | FROM_INGEST
 THIRD_SHARD = of("head_ct", *(f"synthesize(dcgan32, {label}, 2)" for label in LABELS))
 
@@ -60,7 +61,7 @@ LIDC_FIGURES = of("simple_ct_gan", "plot_scans", "describe_nodules")
 def from_drawing(*gans: str) -> set[str]:
     """What follows from new images of these networks."""
     panels = {panel for panel, shown in PANELS.items() if set(shown) & set(gans)}
-    jobs = [f"{rule}({gan})" for gan in gans for rule in ("measure_fidelity", "plot_gan")]
+    jobs = [f"{rule}({gan})" for gan in gans for rule in ("extract_features", "measure_fidelity", "plot_gan")]
     return of("simple_ct_gan", *jobs, *(f"plot_panel({panel})" for panel in panels)) | NETWORK_TABLES
 
 
@@ -83,7 +84,9 @@ FROM_SCANS_SPLIT = (
     | drawn(0, *ALL_GANS)
     | from_drawing(*ALL_GANS)
 )
-FROM_SLICES = of("simple_ct_gan", "cut_slices") | FROM_SCANS_SPLIT
+FROM_SLICES = (
+    of("simple_ct_gan", "cut_slices", *(f"extract_real_features({size})" for size in (16, 24))) | FROM_SCANS_SPLIT
+)
 FROM_GATHER = of("simple_ct_gan", "gather_scans") | FROM_SLICES | LIDC_FIGURES
 FROM_BATCHES = of("simple_ct_gan", "ingest_scans(0)", "ingest_scans(1)") | FROM_GATHER
 FROM_INDEX = of("simple_ct_gan", "index_scans") | FROM_BATCHES
@@ -108,7 +111,8 @@ def from_covid_gan(gan: str) -> set[str]:
         for label in COVID_LABELS
     ]
     jobs += [f"judge_images({gan}, {seed})" for seed in (0, 1)]
-    jobs += [f"measure_fidelity({gan})", f"plot_gan({gan})", "plot_panel(diffaugment)"]
+    jobs += [f"{rule}({gan})" for rule in ("extract_features", "measure_fidelity", "plot_gan")]
+    jobs += ["plot_panel(diffaugment)"]
     arms = COVID_SYNTHETIC | COVID_SCORES if gan == "dcgan224" else set()
     return of("covid_ct", *jobs) | COVID_TABLES | arms
 
@@ -119,7 +123,7 @@ FROM_COVID_SPLIT = (
     | from_covid_gan("diffaugment")
     | COVID_REAL
 )
-FROM_COVID_INGEST = of("covid_ct", "ingest_images") | FROM_COVID_SPLIT
+FROM_COVID_INGEST = of("covid_ct", "ingest_images", "extract_real_features(32)") | FROM_COVID_SPLIT
 COVID_CT = of("covid_ct", "render_phantom") | FROM_COVID_INGEST
 
 # brain_mr
@@ -138,12 +142,12 @@ ROOM = of("brain_mr", "open_reading_room") | READ
 FROM_VERDICTS = BRAIN_ARMS[BOTH] | BRAIN_ARMS[SWEPT] | BRAIN_SCORES | SWEEP_SCORES | MAP | ROOM
 FROM_SCREENING = of("brain_mr", "screen_images(pggan)", "tabulate_screening") | FROM_VERDICTS
 BRAIN_FIDELITY = of("brain_mr", "measure_fidelity(pggan)", "tabulate_fidelity") | FINAL
-FROM_BRAIN_SHARDS = BRAIN_FIDELITY | of("brain_mr", "plot_gan(pggan)") | FROM_SCREENING
+FROM_BRAIN_SHARDS = BRAIN_FIDELITY | of("brain_mr", "extract_features(pggan)", "plot_gan(pggan)") | FROM_SCREENING
 FROM_PGGAN = (
     of("brain_mr", *(f"train_gan(pggan, {label})" for label in BRAIN_LABELS)) | BRAIN_SHARDS | FROM_BRAIN_SHARDS
 )
 FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGAN | BRAIN_ARMS["real"]
-FROM_BRATS = of("brain_mr", "ingest_brats", "tabulate_slices") | FROM_BRAIN_SPLIT
+FROM_BRATS = of("brain_mr", "ingest_brats", "tabulate_slices", "extract_real_features(32)") | FROM_BRAIN_SPLIT
 BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
 ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
 
@@ -180,6 +184,7 @@ EXPECTED = {
     "head_ct": {
         "phantom": HEAD_CT,
         "data": FROM_INGEST,
+        "data.image_size": {job.replace("real_features(32)", "real_features(64)") for job in FROM_INGEST},
         "split": FROM_SPLIT,
         "gan.dcgan32": FROM_GAN,
         "synthesis": SHARDS | FROM_SYNTHETIC,
@@ -195,6 +200,8 @@ EXPECTED = {
         "classifier.pretrain_share": PRETRAINED | JUDGED,
         "classifier.fine_tune_rate": PRETRAINED | JUDGED,
         "fidelity": FIDELITY,
+        "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
+        "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
         "evaluation": SCORES,
     },
     "simple_ct_gan": {
@@ -216,7 +223,9 @@ EXPECTED = {
         "split": FROM_SCANS_SPLIT,
         "gan.baseline": FROM_BASELINE,
         "gan.kernel_5": FROM_KERNEL_5,
-        "gan.baseline_at_64": drawn(0, "baseline_at_64") | from_drawing("baseline_at_64"),
+        "gan.baseline_at_64.image_size": drawn(0, "baseline_at_64")
+        | from_drawing("baseline_at_64")
+        | of("simple_ct_gan", "extract_real_features(25)"),
         "panels.optimizer": of("simple_ct_gan", "plot_panel(optimizer)") | {"all"},
         "synthesis": drawn(0, *ALL_GANS) | from_drawing(*ALL_GANS),
         "synthesis.images_per_class": drawn(1, *ALL_GANS) | from_drawing(*ALL_GANS),
@@ -235,6 +244,7 @@ EXPECTED = {
     "brain_mr": {
         "phantom": BRAIN_MR,
         "data": FROM_BRATS,
+        "data.image_size": {job.replace("real_features(32)", "real_features(64)") for job in FROM_BRATS},
         "split": FROM_BRAIN_SPLIT,
         "gan.pggan": FROM_PGGAN,
         "synthesis": BRAIN_SHARDS | FROM_BRAIN_SHARDS,
@@ -467,7 +477,7 @@ def test_a_change_of_the_split_spares_ingestion(toy: Workflow):
 def test_images_of_another_network_need_that_network_only(toy: Workflow):
     study = {"gan": {"other": toy_study("head_ct")["gan"]["dcgan32"]}, "synthesis": {"gan": "other"}}
     planned = toy.planned("--config", f"studies={json.dumps({'head_ct': study})}")
-    of_other = {job.replace("dcgan32", "other") for job in GANS | SHARDS | GAN_FIGURES}
+    of_other = {job.replace("dcgan32", "other") for job in GANS | SHARDS | FEATURES | GAN_FIGURES}
     tables = of("head_ct", "measure_fidelity(other)", "tabulate_fidelity", "tabulate_networks")
     assert planned == of_other | tables | PRETRAINED | JUDGED
 

@@ -3,11 +3,9 @@
 
 rule screen_images:
     input:
-        unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
-        images=COHORT["images"],
+        unpack(feature_files),
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        weights=own_file("fidelity", "weights"),
         overrule=overruling_file,
     output:
         verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}.parquet",
@@ -18,12 +16,9 @@ rule screen_images:
     conda:
         "../../envs/scangan.yaml"
     threads: 8
-    resources:
-        gpu=1,
     params:
         settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
-        extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
-        code=code_digest("scangan.metrics.screening", "scangan.data.split", "scangan.data.images"),
+        code=code_digest("scangan.metrics.screening", "scangan.data.split"),
     script:
         "../scripts/screen_images.py"
 

@@ -47,6 +47,7 @@ wildcard_constraints:
     label="[A-Za-z0-9_-]+",
     seed=r"\d+",
     shard=r"\d+",
+    image_size=r"\d+",
     batch=r"\d+",
 
 
@@ -113,15 +114,20 @@ def gan_code(wildcards):
     return code_digest("scangan.training.adversarial", "scangan.data.split", f"scangan.models.{model}")
 
 
+def image_size_of(study, gan):
+    """Edge of a network's images."""
+    settings = config["studies"][study]
+    return settings["gan"][gan]["image_size"] or settings["data"]["image_size"]
+
+
 def shard_settings(wildcards):
     """Seeds and number of one shard's images: more images make more shards, and leave the others alone."""
     wanted = config["studies"][wildcards.study]["synthesis"]
     first = int(wildcards.shard) * wanted["shard_size"]
-    study = config["studies"][wildcards.study]
     return {
         "batch_size": wanted["batch_size"],
         "first_seed": wanted["seed"] + first,
-        "image_size": study["gan"][wildcards.gan]["image_size"] or study["data"]["image_size"],
+        "image_size": image_size_of(wildcards.study, wildcards.gan),
         "images": min(wanted["shard_size"], wanted["images_per_class"] - first),
     }
 

@@ -3,11 +3,9 @@
 
 rule measure_fidelity:
     input:
-        unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
-        images=COHORT["images"],
+        unpack(feature_files),
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        weights=own_file("fidelity", "weights"),
     output:
         fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
         copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}_copies.csv",
@@ -18,10 +16,8 @@ rule measure_fidelity:
     conda:
         "../../envs/scangan.yaml"
     threads: 8
-    resources:
-        gpu=1,
     params:
-        settings=lookup(dpath="studies/{study}/fidelity", within=config),
+        settings=settings_of("fidelity", "copy_quantile", "resamples", "seed"),
         code=code_digest("scangan.metrics.generators", "scangan.data.split"),
     script:
         "../scripts/measure_fidelity.py"

@@ -97,6 +97,17 @@ def synthetic_sets(study, gan, of_labels=None):
     }
 
 
+def feature_files(wildcards):
+    """Features of a network's images, with their manifests, and of real images at the same size."""
+    study, gan = wildcards.study, wildcards.gan
+    folder = f"{RESULTS}/{study}/features"
+    return {
+        "synthetic": f"{folder}/{gan}.safetensors",
+        "synthetic_manifests": synthetic_sets(study, gan)["synthetic_manifests"],
+        "real": f"{folder}/real/{image_size_of(study, gan)}.safetensors",
+    }
+
+
 def judged_images(wildcards):
     """What the judges see of a network: all shards of the positive class."""
     positive = config["studies"][wildcards.study]["classifier"]["positive"]

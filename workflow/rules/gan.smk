@@ -1,4 +1,4 @@
-# The generative networks, one of each kind for each class, and the images drawn from them.
+# The generative networks, one of each kind for each class, the images drawn from them, and what a network sees in these.
 
 
 rule train_gan:
@@ -47,3 +47,40 @@ rule synthesize:
         code=code_digest("scangan.synthesis.images", "scangan.data.store"),
     script:
         "../scripts/synthesize.py"
+
+
+rule extract_features:
+    input:
+        images=lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)["synthetic_images"],
+        manifests=lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)["synthetic_manifests"],
+        weights=own_file("fidelity", "weights"),
+    output:
+        features=f"{RESULTS}/{{study}}/features/{{gan}}.safetensors",
+    log:
+        f"{RESULTS}/{{study}}/logs/extract_features/{{gan}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/extract_features/{{gan}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
+        code=code_digest("scangan.metrics.features", "scangan.data.images"),
+    script:
+        "../scripts/extract_features.py"
+
+
+# Once a size of synthetic images, whatever the number of networks, and for all parts of the split.
+use rule extract_features as extract_real_features with:
+    input:
+        images=[COHORT["images"]],
+        manifests=[COHORT["manifest"]],
+        weights=own_file("fidelity", "weights"),
+    output:
+        features=f"{RESULTS}/{{study}}/features/real/{{image_size}}.safetensors",
+    log:
+        f"{RESULTS}/{{study}}/logs/extract_real_features/{{image_size}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/extract_real_features/{{image_size}}.tsv"

@@ -1,17 +1,19 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
     from scangan.config import Fidelity
-    from scangan.data.images import scale_images
-    from scangan.data.split import read_parts
-    from scangan.data.store import ImageSet, atomic, read_image_sets
+    from scangan.data.split import split_parts
+    from scangan.data.store import atomic, read_manifest
+    from scangan.metrics.feature_sets import FeatureSet, read_feature_set
     from scangan.metrics.generators import evaluate_generators
 
-    settings = Fidelity.model_validate(snakemake.params.settings)
-    synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
-    parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
-    parts = {name: scale_images(images, synthetic.images.shape[-1]) for name, images in parts.items()}
-    held_out = ImageSet.concatenate([parts["validation"], parts["test"]])
+    files, settings = snakemake.input, Fidelity.model_validate(snakemake.params.settings)
+    manifest = pd.concat(map(read_manifest, files.synthetic_manifests), ignore_index=True)
+    synthetic = read_feature_set(files.synthetic, manifest)
+    parts = split_parts(read_feature_set(files.real, read_manifest(files.manifest)), files.split)
+    held_out = FeatureSet.concatenate([parts["validation"], parts["test"]])
     tables = evaluate_generators(parts["train"], held_out, synthetic, snakemake.wildcards.gan, settings)
     for table, target in zip(tables, (snakemake.output.fidelity, snakemake.output.copies), strict=True):
         with atomic(target) as path:

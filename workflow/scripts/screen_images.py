@@ -3,18 +3,19 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
     from scangan.config import Screening
-    from scangan.data.images import scale_images
-    from scangan.data.split import read_parts
-    from scangan.data.store import atomic, read_image_sets
+    from scangan.data.split import split_parts
+    from scangan.data.store import atomic, read_manifest
+    from scangan.metrics.feature_sets import read_feature_set
     from scangan.metrics.screening import screen
 
-    settings = Screening.model_validate(snakemake.params.settings)
-    synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
-    parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
-    train, validation = (scale_images(parts[name], synthetic.images.shape[-1]) for name in ("train", "validation"))
-    weights, overrule = (next(iter(snakemake.input.get(name)), None) for name in ("weights", "overrule"))
-    extractor = snakemake.params.extractor
-    verdicts = screen(train, validation, synthetic, settings, extractor, weights, overrule and Path(overrule))
+    files, settings = snakemake.input, Screening.model_validate(snakemake.params.settings)
+    manifest = pd.concat(map(read_manifest, files.synthetic_manifests), ignore_index=True)
+    synthetic = read_feature_set(files.synthetic, manifest)
+    parts = split_parts(read_feature_set(files.real, read_manifest(files.manifest)), files.split)
+    overrule = next(iter(files.overrule), None)
+    verdicts = screen(parts["train"], parts["validation"], synthetic, settings, overrule and Path(overrule))
     with atomic(snakemake.output.verdicts) as path:
         verdicts.to_parquet(path, index=False)

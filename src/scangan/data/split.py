@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
 
+AnySet = TypeVar("AnySet")  # an ImageSet, or the features of one (`metrics.feature_sets`)
 SPLITS = ("train", "validation", "test")
 OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
@@ -209,7 +212,7 @@ def is_official(split_df: pd.DataFrame) -> bool:
     return "method" in split_df and (split_df.method == OFFICIAL).all()
 
 
-def select_split(image_set: ImageSet, split_df: pd.DataFrame, *names: str) -> ImageSet:
+def select_split(image_set: AnySet, split_df: pd.DataFrame, *names: str) -> AnySet:
     """The images whose part is one of `names`, in the order of `image_set`.
 
     Raises DataError if a patient is in two parts, by the split or by the images' manifest, or an image in none. An
@@ -220,7 +223,7 @@ def select_split(image_set: ImageSet, split_df: pd.DataFrame, *names: str) -> Im
     parts = image_set.manifest.image_id.map(split_df.set_index("image_id").split)
     if is_official(split_df):
         selected = image_set.select(parts.isin(names))
-        return ImageSet(selected.images, selected.manifest.assign(split_method=OFFICIAL))
+        return replace(selected, manifest=selected.manifest.assign(split_method=OFFICIAL))
     assert_patients_apart(split_df, "split")
     _forbid("split", "image_id", "no row for", image_set.manifest.image_id[parts.isna()], "every image of the cohort")
     assert_patients_apart(image_set.manifest.assign(split=parts), "manifest")
@@ -261,7 +264,11 @@ def draw_share(synthetic: ImageSet, real: ImageSet, share: float, seed: int) -> 
 
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
     """The cohort's images by part (train, validation, test); asserts that patients are apart, see `select_split`."""
-    cohort = read_image_set(images_path, manifest_path)
+    return split_parts(read_image_set(images_path, manifest_path), split_path)
+
+
+def split_parts(cohort: AnySet, split_path: str | Path) -> dict[str, AnySet]:
+    """A cohort that was read, by part; see `read_parts`."""
     split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
     if is_official(split):
         _log_shared_patients(split)

@@ -6,8 +6,6 @@ compared, nor can scores of `efficientnet-lite0` with published ones, which are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -21,20 +19,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
-
-@dataclass(frozen=True)
-class Features:
-    """What a network sees in N images: features [N, D] and class logits [N, K], float32."""
-
-    features: np.ndarray
-    logits: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def select(self, index: np.ndarray) -> Features:
-        """The images of an index or mask."""
-        return Features(self.features[index], self.logits[index])
+from scangan.metrics.feature_sets import Features
 
 
 class EfficientNetLite0(FeatureExtractorBase):

@@ -22,7 +22,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 
 from scangan.config import Fidelity
 from scangan.errors import DataError
-from scangan.metrics.features import Features
+from scangan.metrics.feature_sets import Features
 
 METRICS = ("fid", "kid", "inception_score", "precision", "recall")
 KID_SUBSETS, KID_SUBSET_SIZE = 10, 1000

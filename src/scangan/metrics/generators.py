@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-
 import pandas as pd
 
 from scangan.config import Fidelity
-from scangan.data.store import ImageSet
-from scangan.metrics.features import extract
+from scangan.metrics.feature_sets import ALL, FeatureSet
 from scangan.metrics.fidelity import compare_sets
 from scangan.metrics.memorisation import suspected_copies
 
-log = logging.getLogger(__name__)
-
-ALL = "all"
-
 
 def evaluate_generators(
-    train: ImageSet, held_out: ImageSet, synthetic: ImageSet, gan: str, settings: Fidelity
+    train: FeatureSet, held_out: FeatureSet, synthetic: FeatureSet, gan: str, settings: Fidelity
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthetic images of all classes against the real ones that their generators saw, and those they did not see.
 
@@ -26,24 +19,16 @@ def evaluate_generators(
     `<gan>/all`, the latter alone where there is one class) and one row an image and variant of the nearest training
     images (`variant, image_id, nearest_image_id, distance, suspected`).
     """
-    kinds = {"training": train, "held-out": held_out, "synthetic": synthetic}
-    features = {}
-    for kind, images in kinds.items():
-        log.info("features of %d %s images (%s)", len(images), kind, settings.extractor)
-        features[kind] = extract(images.images, settings.extractor, settings.weights)
     scores, nearest = [], []
     labels = sorted(train.manifest.label.unique())
     for label in [*labels, ALL] if len(labels) > 1 else [ALL]:
-        chosen = {
-            kind: ((images.manifest.label == label) | (label == ALL)).to_numpy() for kind, images in kinds.items()
-        }
-        of_class = {kind: features[kind].select(mask) for kind, mask in chosen.items()}
-        table = compare_sets(*of_class.values(), settings)
+        of_class = [images.of_class(label) for images in (train, held_out, synthetic)]
+        table = compare_sets(*(images.features for images in of_class), settings)
         copies = suspected_copies(
-            *(found.features for found in of_class.values()),
+            *(images.features.features for images in of_class),
             settings.copy_quantile,
-            train.manifest.image_id[chosen["training"]],
-            synthetic.manifest.image_id[chosen["synthetic"]],
+            of_class[0].manifest.image_id,
+            of_class[2].manifest.image_id,
         )
         suspected = {
             "metric": "suspected_copies",

@@ -22,7 +22,8 @@ from scangan.config import Evaluation, Fidelity
 from scangan.data.voi import VOI_WINDOW, VoiSet, sphere, to_network
 from scangan.errors import DataError
 from scangan.metrics.classification import weighted_metrics
-from scangan.metrics.features import Features, extract
+from scangan.metrics.feature_sets import Features
+from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_sets
 from scangan.metrics.patients import draw_patients, interval_of, tidy_table
 

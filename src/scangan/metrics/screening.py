@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from scangan.config import Screening
-from scangan.data.store import UNREADABLE, ImageSet
+from scangan.data.store import UNREADABLE
 from scangan.errors import DataError
-from scangan.metrics.features import extract
+from scangan.metrics.feature_sets import FeatureSet
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +29,17 @@ MIN_VALIDATION = 4  # with m images of a class, at least 1 of m + 1 realistic im
 
 
 def screen(
-    train: ImageSet,
-    validation: ImageSet,
-    synthetic: ImageSet,
+    train: FeatureSet,
+    validation: FeatureSet,
+    synthetic: FeatureSet,
     settings: Screening,
-    extractor: str,
-    weights: str | None = None,
     overrule: Path | None = None,
 ) -> pd.DataFrame:
     """A verdict on every synthetic image, in their order.
 
-    train, validation: real images, at the size of the synthetic ones; classes that `synthetic` lacks are not looked at.
-    extractor, weights: see `metrics.features.extract`. overrule: a CSV with the columns `image_id, kept` (true or
-    false, yes or no, 1 or 0), whose word is the last; other columns are ignored.
+    train, validation: features of real images, at the size of the synthetic ones; classes that `synthetic` lacks are
+    not looked at. overrule: a CSV with the columns `image_id, kept` (true or false, yes or no, 1 or 0), whose word is
+    the last; other columns are ignored.
 
     Returns `image_id, label, distance, threshold, limit, expected, kept, decided_by`:
 
@@ -58,17 +56,10 @@ def screen(
     the file and the field, if the CSV names an image that is unknown or named twice, or says something else.
     """
     kinds = {"training": train, "validation": validation, "synthetic": synthetic}
-    if len(shapes := {images.images.shape[1:] for images in kinds.values()}) > 1:
-        raise ValueError(f"images of different shapes: {shapes}")
     classes = _check_classes(kinds, settings.neighbours)
-    features = {}
-    for kind, images in kinds.items():
-        log.info("features of %d %s images (%s)", len(images), kind, extractor)
-        features[kind] = extract(images.images, extractor, weights).features
     verdicts = synthetic.manifest[["image_id", "label"]].reset_index(drop=True)
     for label in classes:
-        chosen = {kind: (images.manifest["label"] == label).to_numpy() for kind, images in kinds.items()}
-        known, held_out, drawn = (features[kind][chosen[kind]] for kind in kinds)
+        known, held_out, drawn = (images.of_class(label).features.features for images in kinds.values())
         calibration = neighbour_distance(held_out, known, settings.neighbours)
         wanted, least = 1 - settings.quantile, 1 / (len(held_out) + 1)
         if least > wanted + 1e-9:
@@ -76,7 +67,7 @@ def screen(
                 "%s: with %d validation images about %.3f of realistic images are discarded, not %.3f",
                 *(label, len(held_out), least, wanted),
             )
-        rows = chosen["synthetic"]
+        rows = (verdicts["label"] == label).to_numpy()
         distance = neighbour_distance(drawn, known, settings.neighbours)
         threshold = np.quantile(calibration, settings.quantile, method="weibull")
         verdicts.loc[rows, "distance"] = distance
@@ -100,7 +91,7 @@ def neighbour_distance(images: np.ndarray, train: np.ndarray, neighbours: int) -
     return distance[:, -1].astype(np.float64)
 
 
-def _check_classes(kinds: dict[str, ImageSet], neighbours: int) -> list[str]:
+def _check_classes(kinds: dict[str, FeatureSet], neighbours: int) -> list[str]:
     """The classes of the synthetic images, each with enough real ones."""
     counts = {kind: images.manifest["label"].value_counts() for kind, images in kinds.items()}
     classes = sorted(counts["synthetic"].index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scangan.metrics.generators import ALL
+from scangan.metrics.feature_sets import ALL
 from scangan.metrics.reading import wilson_interval
 from scangan.report.tables import FIDELITY_COLUMNS
 

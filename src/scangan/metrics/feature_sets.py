@@ -1,0 +1,96 @@
+"""Features of images beside their manifest, and how they are kept: safetensors with the images' names, no pickles.
+
+`metrics.features` makes them. This module does without torch, so whoever only reads them is quick to start.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from scangan.data.store import UNREADABLE, atomic, unreadable
+from scangan.errors import DataError
+
+ALL = "all"  # the classes together
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a network sees in N images: features [N, D] and class logits [N, K], float32."""
+
+    features: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def select(self, index: np.ndarray) -> Features:
+        """The images of an index or mask."""
+        return Features(self.features[index], self.logits[index])
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features of images and the images' manifest, in the same order."""
+
+    features: Features
+    manifest: pd.DataFrame
+
+    def __post_init__(self) -> None:
+        if len(self.features) != len(self.manifest):
+            raise ValueError(f"features of {len(self.features)} images do not fit a manifest of {len(self.manifest)}")
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def select(self, mask: np.ndarray | pd.Series) -> FeatureSet:
+        """The images of a boolean mask."""
+        mask = np.asarray(mask, bool)
+        return FeatureSet(self.features.select(mask), self.manifest[mask].reset_index(drop=True))
+
+    def of_class(self, label: str) -> FeatureSet:
+        """The images of a class; all of them with ALL."""
+        return self if label == ALL else self.select(self.manifest["label"] == label)
+
+    @staticmethod
+    def concatenate(sets: Sequence[FeatureSet]) -> FeatureSet:
+        """All images of `sets`, one set after the other."""
+        features = np.concatenate([each.features.features for each in sets])
+        logits = np.concatenate([each.features.logits for each in sets])
+        manifest = pd.concat([each.manifest for each in sets], ignore_index=True)
+        return FeatureSet(Features(features, logits), manifest)
+
+
+def write_features(path: str | Path, features: Features, image_ids: Sequence[str]) -> None:
+    """Write the features of images, which `image_ids` names in their order."""
+    if len(features) != len(image_ids):
+        raise ValueError(f"features of {len(features)} images do not fit {len(image_ids)} names")
+    tensors = {"features": features.features, "logits": features.logits}
+    with atomic(path) as temporary:
+        # One key, as the order of several would change from file to file.
+        save_file(tensors, temporary, metadata={"image_ids": json.dumps(list(image_ids))})
+
+
+def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
+    """The features of a manifest's images, of those that `write_features` wrote.
+
+    Raises DataError, naming the file, if it is missing, damaged or of another kind, or lacks an image.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            features = Features(file.get_tensor("features"), file.get_tensor("logits"))
+            image_ids = json.loads(file.metadata()["image_ids"])
+    except (*UNREADABLE, SafetensorError, TypeError) as error:
+        raise unreadable(path, "features", error, "a whole safetensors file of features") from error
+    rows = pd.Index(image_ids).get_indexer(manifest["image_id"])
+    if (rows < 0).any():
+        first, *more = manifest["image_id"][rows < 0]
+        raise DataError(f"{path}: image_id: found no {first} and {len(more)} others, allowed: every image of the set")
+    return FeatureSet(features.select(rows), manifest.reset_index(drop=True))
