@@ -322,12 +322,12 @@ REFUSED = {
         elsewhere(BRATS_AFFINE @ np.array([[1, 0, 0, 0], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 0], [0, 0, 0, 1]])),
         "directions of segmentation and T1 after contrast differ",
     ),
-    "empty file": (damage("t1ce", b""), "BAD_t1ce.nii.gz is unreadable"),
-    "no volume": (damage("seg", b"<html>404</html>"), "BAD_seg.nii.gz is unreadable"),
-    "truncated": (damage("t1ce", None), "BAD_t1ce.nii.gz is unreadable: found .* bytes where the header promises"),
+    "empty file": (damage("t1ce", b""), "BAD_t1ce.nii.gz: unreadable file"),
+    "no volume": (damage("seg", b"<html>404</html>"), "BAD_seg.nii.gz: unreadable file"),
+    "truncated": (damage("t1ce", None), "BAD_t1ce.nii.gz: unreadable file: found .* bytes where the header promises"),
     "four dimensions": (
         spoil(lambda t, s: (np.stack([t, t], -1), s)),
-        "BAD_t1ce.nii.gz is no volume: found 4 dimensions",
+        "BAD_t1ce.nii.gz: not a volume: found 4 dimensions",
     ),
     "few slices": (spoil(lambda t, s: (t[..., :35], s[..., :35])), "too few slices: found 35, allowed: 36 or more"),
     "large planes": (

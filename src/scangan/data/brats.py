@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import math
 import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +27,7 @@ from scangan.config import Brats
 from scangan.data.dicom import ScanRejected
 from scangan.data.images import Rejected, fit_square
 from scangan.data.store import MANIFEST_TYPES, ImageSet
-from scangan.data.volume_files import SUFFIXES, check_nifti_is_whole
+from scangan.data.volume_files import SUFFIXES, read_image
 from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -206,21 +205,11 @@ def _only(files: list[Path], pattern: re.Pattern, what: str, allowed: str, folde
 
 def _read_oriented(path: Path) -> sitk.Image:
     """A NIfTI or MetaImage volume as float32, its axes turned to (left, back, up). Raises ScanRejected."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     try:
-        reader.ReadImageInformation()
-        found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            raise ScanRejected(f"{path.name} is no volume", f"{found}, allowed: 3 dimensions, 1 value", "replace it")
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            check_nifti_is_whole(path, reader)
-        reader.SetOutputPixelType(sitk.sitkFloat32)
-        return sitk.DICOMOrient(reader.Execute(), "LPS")
-    except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        # SimpleITK's messages name the file, and span several lines of which the last says what is wrong.
-        said = (str(error).replace(str(path), "the file").strip() or type(error).__name__).splitlines()[-1]
-        raise ScanRejected(f"{path.name} is unreadable", said, "replace the file, or remove the patient") from error
+        return sitk.DICOMOrient(read_image(path, sitk.sitkFloat32), "LPS")
+    except ScanRejected as error:
+        remedy = "replace the file, or remove the patient"
+        raise ScanRejected(f"{path.name}: {error.reason}", error.found, remedy) from error
 
 
 def _normalise(head: np.ndarray, white_percentile: float) -> np.ndarray:

@@ -22,20 +22,7 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ScanRejected for a damaged file, colour, more or fewer than three dimensions, and values that no int16 holds
     or that were scaled to a small range.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
-        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-            raise ScanRejected("not a volume", f"{found}, allowed: 3 dimensions, 1 value", "save one volume a file")
-        if Path(path).name.lower().endswith((".nii", ".nii.gz")):
-            check_nifti_is_whole(Path(path), reader)
-        image = reader.Execute()
-    except (RuntimeError, EOFError, OSError, zlib.error) as error:
-        # SimpleITK's messages name the file, and span several lines of which the last says what is wrong.
-        said = str(error).replace(str(path), "the file").strip().splitlines()[-1]
-        raise ScanRejected("unreadable file", said, "replace the file, or remove it") from error
+    image = read_image(path)
     values = sitk.GetArrayViewFromImage(image)
     low, high = values.min(), values.max()
     limits = np.iinfo(np.int16)
@@ -55,7 +42,30 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return voxels, affine
 
 
-def check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
+def read_image(path: Path, pixels: int | None = None) -> sitk.Image:
+    """A NIfTI or MetaImage volume as SimpleITK has it, its voxels of the type `pixels` (None: the file's).
+
+    Raises ScanRejected for a damaged file, colour, and more or fewer than three dimensions.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        found = f"{reader.GetDimension()} dimensions, {reader.GetNumberOfComponents()} values a voxel"
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            raise ScanRejected("not a volume", f"{found}, allowed: 3 dimensions, 1 value", "save one volume a file")
+        if Path(path).name.lower().endswith((".nii", ".nii.gz")):
+            _check_nifti_is_whole(Path(path), reader)
+        if pixels is not None:
+            reader.SetOutputPixelType(pixels)
+        return reader.Execute()
+    except (RuntimeError, EOFError, OSError, zlib.error) as error:
+        # SimpleITK's messages name the file, and span several lines of which the last says what is wrong.
+        said = (str(error).replace(str(path), "the file").strip() or type(error).__name__).splitlines()[-1]
+        raise ScanRejected("unreadable file", said, "replace the file, or remove it") from error
+
+
+def _check_nifti_is_whole(path: Path, reader: sitk.ImageFileReader) -> None:
     """Raise EOFError where voxels are missing: SimpleITK would fill them up with zeros and say nothing."""
     with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
         end = sum(map(len, iter(lambda: file.read(2**20), b"")))
