@@ -8,24 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scangan.data.scan_store import REJECTED_TYPES
+from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
 from scangan.data.voi import CENTRE, DENSE, MOST_DENSE, dense_share, fits
 from scangan.errors import ConfigError, DataError
 
 RULES = ("anywhere", "parenchyma", "wall", "vessel")
-PLACED_TYPES = {
-    "scan_id": "str",
-    "nodule": "int64",
-    "x_mm": "float64",
-    "y_mm": "float64",
-    "z_mm": "float64",
-    "z_voxel": "float64",
-    "y_voxel": "float64",
-    "x_voxel": "float64",
-    "diameter_mm": "float64",
-    "place": "str",
-    "seed": "int64",
-}
+PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "diameter_mm"]
+PLACED_TYPES = {name: NODULE_TYPES[name] for name in PLACED} | {"place": "str", "seed": "int64"}
 
 
 @dataclass(frozen=True)
