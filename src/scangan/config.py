@@ -459,7 +459,8 @@ class Synthesis(Section):
     """How many images are drawn from which network."""
 
     gan: Name | None = Field(
-        None, description="the network (a key of `gan`) that the classifier's images come from; null without classifier"
+        None,
+        description="the network (a key of `gan`) whose images classifier and reading room use; null without either",
     )
     images_per_class: Positive = Field(description="synthetic images for each class")
     shard_size: Positive = Field(1024, description="images in one file, made by one job")
@@ -764,7 +765,9 @@ class Study(Section):
         if self.classifier is not None or self.reading_room is not None:
             self._check("synthesis.gan", self.synthesis.gan, self.gan)
         elif self.synthesis.gan is not None:
-            raise ValueError(f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier")
+            raise ValueError(
+                f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier or a reading room"
+            )
         for panel, gans in self.panels.items():
             for gan in gans:
                 self._check(f"panels.{panel}", gan, self.gan)
