@@ -30,6 +30,12 @@ PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
 ARMS = ("real", "real+classical", "synthetic", "real+synthetic", "synthetic-then-real", "real+classical+synthetic")
 # An arm of the sweep: so many synthetic images for each real one.
 SHARE_ARM = "real+synthetic-x{share:g}"
+# Of volumes: what their detectors are trained on, and an arm of their sweep, of synthetic volumes alone.
+VOLUME_ARMS = ("real", "synthetic", "real+synthetic", "synthetic-then-real")
+VOLUME_SHARE_ARM = "synthetic-x{share:g}"
+VOLUME_LABELS = ("nodules", "none")
+VOLUME_MODELS = ("ct_sgan", "gan3d")
+CUBES = (56, 64, 80, 96, 112, 128, 160, 192, 224, 256)  # edges of volumes that `ct_sgan` can have
 EDGES = tuple(4 << level for level in range(9))  # of the images of a network that grows
 
 
@@ -63,6 +69,7 @@ ALLOWED = {
     "list_type": "a list",
     "literal_error": "{expected}",
     "model_type": "a block of keys",
+    "multiple_of": "a multiple of {multiple_of:g}",
     "string_pattern_mismatch": "a name of letters, digits, - and _",
     "string_too_short": "text",
     "string_type": "text",
@@ -108,7 +115,18 @@ class ChestPhantom(Section):
     scans: Positive = Field(24, description="scans in all")
     image_size: Annotated[int, Field(ge=48, le=1024)] = Field(512, description="edge of an axial slice, pixels")
     slice_spacing_mm: Annotated[float, Field(ge=0.5, le=10)] = Field(2.5, description="distance of slices, mm")
+    nodule_diameters_mm: tuple[float, float] | None = Field(
+        None,
+        description="least and greatest diameter of its nodules, drawn from LIDC's in between; null: all of LIDC's",
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
+
+    @field_validator("nodule_diameters_mm")
+    @classmethod
+    def _in_order(cls, diameters: tuple[float, float] | None) -> tuple[float, float] | None:
+        if diameters is not None and not 0 < diameters[0] < diameters[1]:
+            raise ValueError(f"found {diameters[0]:g}, {diameters[1]:g}, allowed: a smaller and a larger one")
+        return diameters
 
 
 class CovidCtPhantom(Section):
@@ -359,11 +377,32 @@ class Progressive(Section):
         return self
 
 
-class Gan(Section):
-    """One generative network and its training; one such network is trained for each class."""
+class Slabs(Section):
+    """What `ct_sgan` is trained on, a slab of neighbouring slices of each volume at a time, and its noise."""
 
-    model: Literal["dcgan32", "dcgan224", "pggan", "simple_ct_gan"] = Field(
-        description="the network, named after its file in `scangan.models`"
+    depth: Annotated[int, Field(ge=2)] = Field(16, description="slices of a slab, which D_slab judges (T)")
+    slices: Positive = Field(8, description="of these, how many D_slice judges, drawn anew at every step (N)")
+    constant_noise: Positive = Field(128, description="numbers of a volume's noise that all its slices share")
+    slice_noise: Positive = Field(32, description="numbers of each slice's own noise, which R_v is fed with")
+    slice_code: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        128, description="numbers that R_v makes of it for each slice"
+    )
+    told_position: bool = Field(
+        False, description="R_v is told each slice's position; the paper's is not, and has to count the slices"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Slabs:
+        if self.slices > self.depth:
+            raise ValueError(f"slices: found {self.slices}, allowed: {self.depth} at most (depth)")
+        return self
+
+
+class Gan(Section):
+    """One generative network and its training; of images, one such network is trained for each class."""
+
+    model: Literal["dcgan32", "dcgan224", "pggan", "simple_ct_gan", "ct_sgan", "gan3d"] = Field(
+        description="the network, named after its file in `scangan.models`; of volumes: `ct_sgan`, `gan3d`"
     )
     weights_of: Name | None = Field(
         None,
@@ -400,6 +439,7 @@ class Gan(Section):
         0.999, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
     )
     progressive: Progressive = Field(Progressive(), description="growth of the network (`pggan`)")
+    slabs: Slabs = Field(Slabs(), description="slabs and noise (`ct_sgan`)")
     label_inversion: bool = Field(False, description="train D with real = 0 and generated = 1")
     noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
     random_crop: tuple[Fraction, Fraction] | None = Field(
@@ -430,12 +470,22 @@ class Gan(Section):
             raise ValueError(f"discriminator_steps: found {self.discriminator_steps}, allowed: 1 for pggan")
         if self.model != "pggan" and self.progressive != Progressive():
             raise ValueError(f"progressive: found one, allowed: none for {self.model}, which does not grow")
+        if self.model != "ct_sgan" and self.slabs != Slabs():
+            raise ValueError(f"slabs: found some, allowed: none for {self.model}, which is trained on the whole")
+        if self.model in VOLUME_MODELS:
+            unread = {"weights_of": None, "training_images": None, "random_crop": None, "horizontal_flip": False}
+            unread |= {"diffaugment": DiffAugment()} | ({"image_size": None} if self.model == "ct_sgan" else {})
+            if given := next((name for name, value in unread.items() if getattr(self, name) != value), None):
+                raise ValueError(f"{given}: found one, allowed: none for {self.model}")
         return self
 
     @property
     def options(self) -> dict[str, Any]:
         """What the network's constructor takes besides image size and channels; the paper's values are left out."""
-        return {name: value for name in ("base_width", "kernel_size") if (value := getattr(self, name)) is not None}
+        options = {name: value for name in ("base_width", "kernel_size") if (value := getattr(self, name)) is not None}
+        if self.model == "ct_sgan":
+            options |= self.slabs.model_dump(exclude={"depth", "slices"}) | {"slab": self.slabs.depth}
+        return options
 
 
 class Screening(Section):
@@ -456,16 +506,25 @@ class Screening(Section):
 
 
 class Synthesis(Section):
-    """How many images are drawn from which network."""
+    """How many images, or volumes, are drawn from which network."""
 
     gan: Name | None = Field(
         None,
         description="the network (a key of `gan`) whose images classifier and reading room use; null without either",
     )
-    images_per_class: Positive = Field(description="synthetic images for each class")
-    shard_size: Positive = Field(1024, description="images in one file, made by one job")
+    images_per_class: Positive | None = Field(None, description="synthetic images for each class")
+    volumes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="synthetic volumes in all, in a study of volumes; half of them get nodules"
+    )
+    compared_volumes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="volumes of each network that is only compared (another than `gan`); null: as many"
+    )
+    attempts: Positive = Field(
+        5, description="draws of a volume, until its lungs are found and its nodules have places; then it is left out"
+    )
+    shard_size: Positive = Field(1024, description="images, or volumes, in one file, made by one job")
     batch_size: Positive = Field(64, description="images generated at once")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class is drawn from seed + i")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class, or volume i, is drawn from seed + i")
     screening: Screening | None = Field(None, description="unrealistic images are discarded; null: none is")
 
 
@@ -484,7 +543,12 @@ class Classifier(Section):
     """The experiment: the same network trained on each arm, for several seeds, with the same number of steps."""
 
     positive: Name = Field(description="the class that counts as positive (sensitivity)")
-    backbone: Literal["resnet50", "densenet169", "efficientnet-lite0"] = Field("resnet50", description="the network")
+    backbone: Literal["resnet50", "densenet169", "efficientnet-lite0", "squeezenet3d"] = Field(
+        "resnet50", description="the network; of volumes: `squeezenet3d`"
+    )
+    base_width: Positive | None = Field(
+        None, description="`squeezenet3d`: maps of its first layer, the others in proportion; null: the paper's 64"
+    )
     pretrained: str = Field(
         "none",
         description="`imagenet` (torchvision's weights: downloaded, or a file), `efficientnet-lite0` (ImageNet weights "
@@ -493,11 +557,13 @@ class Classifier(Section):
     stem: Literal["imagenet", "small"] = Field(
         "imagenet",
         description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
-        "pixels (sixteen times the work)",
+        "pixels (sixteen times the work); of `squeezenet3d`: no pooling after the first convolution",
     )
     arms: list[Literal[ARMS]] = Field(list(ARMS[:5]), min_length=1, description="training sets that are compared")
     shares: list[Annotated[float, Field(gt=0)]] = Field(
-        [], description="sweep: numbers of synthetic images beside all real ones, as multiples of the latter; none: no"
+        [],
+        description="sweep: numbers of synthetic images beside all real ones, as multiples of the latter; of volumes, "
+        "of synthetic ones alone; none: no",
     )
     centre_crop: Annotated[int, Field(ge=8)] | None = Field(
         None, description="edge of the middle of every image that the classifier sees, pixels; null: the whole"
@@ -577,6 +643,7 @@ class Fidelity(Section):
     )
     weights: ExistingFile | None = Field(None, description="`inception-v3-compat`: its weights file; null: downloaded")
     resamples: Positive = Field(20, description="random sets of images behind each interval")
+    positions: Positive = Field(8, description="slices of a volume that are compared, in each of the three planes")
     copy_quantile: Annotated[float, Field(gt=0, lt=0.5)] = Field(
         0.01,
         description="a synthetic image nearer to a training image than this quantile of held-out real images "
@@ -593,6 +660,22 @@ class Evaluation(Section):
         5000, description="permutations of the paired test against `real`"
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of both")
+
+
+class Grid(Section):
+    """The cubes that networks learn of scans: about the middle of the lungs, of one size for all."""
+
+    size: int = Field(224, description=f"voxels along an edge: {', '.join(map(str, CUBES))}")
+    spacing_mm: Annotated[float, Field(ge=0.2, le=20)] = Field(1.5, description="voxel size, mm")
+    window: tuple[float, float] = Field((-1000.0, 400.0), description="Hounsfield units that networks see as -1 and 1")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Grid:
+        if self.size not in CUBES:
+            raise ValueError(f"size: found {self.size}, allowed: {' | '.join(map(str, CUBES))}")
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window: found {self.window[0]:g}, {self.window[1]:g}, allowed: a lower and a higher one")
+        return self
 
 
 class Cohort(Section):
@@ -690,6 +773,10 @@ class Nodules(Section):
     eraser: NoduleNetwork = NoduleNetwork()
     placement: Placement = Placement()
     mix_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice of patients, and of their nodules")
+    test_diameters_mm: list[Annotated[float, Field(gt=0)]] = Field(
+        [6, 8, 10, 12, 14, 16],
+        description="the detector is tested on nodules of each of these diameters, put into all test scans",
+    )
     edits: OwnEdits | None = Field(None, description="edits of your own scans; null: none")
 
 
@@ -705,16 +792,17 @@ class Study(Section):
         | None
     ) = Field(None, description="stand-in when the data root is null; null: a root is required")
     split: Split = Split()
-    gan: dict[Name, Gan] = Field({}, description="the study's generative networks of images, by a name of your choice")
+    gan: dict[Name, Gan] = Field({}, description="the study's generative networks, by a name of your choice")
     panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
-    synthesis: Synthesis | None = Field(None, description="how many images are drawn; null without `data`")
+    synthesis: Synthesis | None = Field(None, description="how many images or volumes are drawn; null: none")
     classifier: Classifier | None = Field(None, description="the experiment; null: images only")
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
     reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
     nodules: Nodules | None = Field(None, description="nodules injected and erased in `cohorts`; null: none")
+    grid: Grid | None = Field(None, description="cubes of the scans of `cohorts`, for networks of volumes; null: none")
     fidelity: Fidelity = Fidelity()
     evaluation: Evaluation = Evaluation()
 
@@ -738,26 +826,68 @@ class Study(Section):
     def _is_of_images_or_of_volumes(self) -> Study:
         if (self.data is None) == (not self.cohorts):
             raise ValueError(f"data: found {'none' if self.data is None else 'both'}, allowed: either data or cohorts")
+        volumes = {"nodules": self.nodules, "grid": self.grid}
+        images = {name: getattr(self, name) for name in ("phantom", "judge", "embedding", "reading_room", "panels")}
+        kind, unfit = ("images", volumes) if self.data is not None else ("volumes", images)
+        if given := next((name for name, value in unfit.items() if value), None):
+            raise ValueError(f"{given}: found one, allowed: none for a study of {kind}")
         needed = {"gan": self.gan, "synthesis": self.synthesis}
-        if self.data is not None:
-            if missing := next((name for name, value in needed.items() if not value), None):
-                raise ValueError(f"{missing}: found none, allowed: one, for a study of images")
-            needed = {"nodules": self.nodules}
-        else:
-            names = ("phantom", "classifier", "judge", "embedding", "reading_room", "panels")
-            needed |= {name: getattr(self, name) for name in names}
-        if given := next((name for name, value in needed.items() if value), None):
-            raise ValueError(
-                f"{given}: found one, allowed: none for a study of {'volumes' if self.cohorts else 'images'}"
-            )
+        # A study of volumes may end with the nodules.
+        if self.data is None and any([*needed.values(), self.grid, self.classifier]):
+            needed |= volumes
+        elif self.data is None:
+            needed = {}
+        if missing := next((name for name, value in needed.items() if not value), None):
+            raise ValueError(f"{missing}: found none, allowed: one, for a study of {kind}")
+        for name, gan in self.gan.items():
+            if (gan.model in VOLUME_MODELS) != (kind == "volumes"):
+                raise ValueError(f"gan.{name}.model: found '{gan.model}', allowed: one of {kind}")
         if self.nodules is not None:
             self._check("nodules.annotated", self.nodules.annotated, self.cohorts)
+        return self
+
+    @model_validator(mode="after")
+    def _volumes_fit(self) -> Study:
+        """A study of volumes: what its networks, its synthesis and its detector need of each other."""
+        if self.grid is None or self.data is not None:
+            return self
+        synthesis, classifier = self.synthesis, self.classifier
+        self._check("synthesis.gan", synthesis.gan, self.gan)
+        for name, unread in (("images_per_class", None), ("screening", None)):
+            if (value := getattr(synthesis, name)) != unread:
+                found = value if isinstance(value, int) else "one"
+                raise ValueError(f"synthesis.{name}: found {found}, allowed: null for volumes")
+        if synthesis.volumes is None:
+            raise ValueError("synthesis.volumes: found null, allowed: a whole number")
+        for name, gan in self.gan.items():
+            if gan.model == "ct_sgan" and gan.slabs.depth > self.grid.size - 2:
+                raise ValueError(
+                    f"gan.{name}.slabs.depth: found {gan.slabs.depth}, allowed: {self.grid.size - 2} at most"
+                )
+        largest = self.nodules.voi.size * self.nodules.voi.spacing_mm - 2 * self.nodules.voi.margin_mm
+        if (most := max(self.nodules.test_diameters_mm, default=0)) > largest:
+            raise ValueError(f"nodules.test_diameters_mm: found {most:g}, allowed: {largest:g} at most (nodules.voi)")
+        if classifier is not None:
+            self._check("classifier.backbone", classifier.backbone, ["squeezenet3d"])
+            self._check("classifier.positive", classifier.positive, VOLUME_LABELS)
+            self._check("classifier.pretrained", classifier.pretrained, ["none"])
+            for arm in classifier.arms:
+                self._check("classifier.arms", arm, VOLUME_ARMS)
         return self
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Study:
         if self.data is None:
             return self
+        for name in ("volumes", "compared_volumes"):
+            if (value := getattr(self.synthesis, name)) is not None:
+                raise ValueError(f"synthesis.{name}: found {value}, allowed: null for images")
+        if self.synthesis.images_per_class is None:
+            raise ValueError("synthesis.images_per_class: found null, allowed: a whole number")
+        if self.classifier is not None and self.classifier.backbone == "squeezenet3d":
+            raise ValueError("classifier.backbone: found 'squeezenet3d', allowed: one of images")
+        if self.classifier is not None and self.classifier.base_width is not None:
+            raise ValueError(f"classifier.base_width: found {self.classifier.base_width}, allowed: null for images")
         if self.classifier is not None:
             if isinstance(self.data, Scans):
                 raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")

@@ -21,7 +21,7 @@ from scangan.data.split import (
 )
 from scangan.data.store import ImageSet, write_image_set
 from scangan.errors import DataError
-from scangan.training.supervised import _assert_patients_apart
+from scangan.training.supervised import assert_no_shared_patients
 
 PAPER = Split(train=144, validation=34, test=22)
 
@@ -317,10 +317,10 @@ def test_patients_may_cross_in_an_official_split_only(tmp_path, caplog):
     assert {name: len(part) for name, part in parts.items()} == {"train": 23, "validation": 7, "test": 10}
     assert caplog.text.count("official split: 2 patients are in several parts") == 1
     # The training of classifiers looks once more, at the sets that it is given.
-    _assert_patients_apart(parts["train"], parts["test"])
+    assert_no_shared_patients(parts["train"], parts["test"])
     unmarked = {name: ImageSet(p.images, p.manifest.drop(columns="split_method")) for name, p in parts.items()}
     with pytest.raises(DataError, match="patient_id: found 'p0' in training and validation"):
-        _assert_patients_apart(unmarked["train"], unmarked["test"])
+        assert_no_shared_patients(unmarked["train"], unmarked["test"])
 
     split.assign(method="by_patient").to_csv(tmp_path / "split.csv", index=False)
     with pytest.raises(DataError, match="split: patient_id: found patient 'p0' in test and train"):

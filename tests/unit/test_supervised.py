@@ -137,13 +137,13 @@ def test_fine_tuning_has_its_own_rate_and_a_fresh_optimiser(toy, monkeypatch):
 
 def test_early_stopping_keeps_the_best_weights(toy, monkeypatch):
     seen = []
-    true_logits = supervised._logits
+    true_logits = supervised.logits_of
 
     def worse_after_the_second(model, *arguments):
         seen.append({key: value.clone() for key, value in model.state_dict().items()})
         return true_logits(model, *arguments) * 0 + (len(seen) - 2) ** 2  # balanced: any constant but 0 is worse
 
-    monkeypatch.setattr(supervised, "_logits", worse_after_the_second)
+    monkeypatch.setattr(supervised, "logits_of", worse_after_the_second)
     trained = train(values={"steps": 1000, "patience": 3})
     assert trained.history["step"].tolist() == [5, 10, 15, 20, 25]
     assert trained.history["validation_loss"].idxmin() == 1

@@ -254,7 +254,7 @@ def test_every_printed_figure_names_its_source():
     for paper in papers.values():
         for figure in paper["figures"]:
             assert {"source", "metric", "value"} <= set(figure)
-            optional = {"arm", "variant", "plus_minus", "images", "note", "why_not"}
+            optional = {"arm", "diameter_mm", "variant", "plus_minus", "images", "note", "why_not"}
             assert set(figure) <= {"source", "metric", "value"} | optional
             assert ("arm" in figure) != ("variant" in figure)
 

@@ -122,10 +122,11 @@ class Chest:
     outside: np.ndarray
 
 
-def draw_nodule_radii(rng: np.random.Generator) -> np.ndarray:
-    """Radii in mm of one scan's nodules: their number and sizes follow LIDC-IDRI."""
+def draw_nodule_radii(rng: np.random.Generator, diameters_mm: tuple[float, float] | None = None) -> np.ndarray:
+    """Radii in mm of one scan's nodules: their number and sizes follow LIDC-IDRI, of those within `diameters_mm`."""
     count = int(np.interp(rng.random(), QUANTILES, NODULE_COUNTS))
-    return np.interp(rng.random(count), QUANTILES, NODULE_DIAMETERS_MM) / 2
+    low, high = np.interp(diameters_mm or (0, np.inf), NODULE_DIAMETERS_MM, QUANTILES)
+    return np.interp(low + (high - low) * rng.random(count), QUANTILES, NODULE_DIAMETERS_MM) / 2
 
 
 def place_nodules(rng: np.random.Generator, patient: Patient, radii_mm: Sequence[float]) -> list[Lesion]:
@@ -181,17 +182,19 @@ def render_chest(
     slice_spacing_mm: float,
     radii_mm: Sequence[float] | None = None,
     visit: int = 0,
+    diameters_mm: tuple[float, float] | None = None,
 ) -> Chest:
     """Render one scan of a patient.
 
     seed: decides the patient and the nodules. visit: decides the noise, and how the patient lies in the scanner.
     cohort: `lidc` | `nlst`, the scanner. image_size: rows and columns. slice_spacing_mm: as asked for; the scanner's
-    own is a fixed share of it. radii_mm: of the nodules; None: drawn from LIDC-IDRI's distributions.
+    own is a fixed share of it. radii_mm: of the nodules; None: drawn from LIDC-IDRI's distributions, within
+    `diameters_mm` where it is given.
     """
     scanner = SCANNERS[cohort]
     patient = Patient(np.random.default_rng([*seed, 0]))
     rng = np.random.default_rng([*seed, 1])
-    lesions = place_nodules(rng, patient, draw_nodule_radii(rng) if radii_mm is None else radii_mm)
+    lesions = place_nodules(rng, patient, draw_nodule_radii(rng, diameters_mm) if radii_mm is None else radii_mm)
     rng = np.random.default_rng([*seed, 2, visit])
     grid = Grid(patient, scanner, rng, image_size, slice_spacing_mm)
     shape = (len(grid.depths), image_size, image_size)

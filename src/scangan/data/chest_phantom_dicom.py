@@ -64,14 +64,21 @@ class Annotation:
 
 
 def write_chest_phantom(
-    folder: Path, cohort: str, scans: int, image_size: int, slice_spacing_mm: float, seed: int
+    folder: Path,
+    cohort: str,
+    scans: int,
+    image_size: int,
+    slice_spacing_mm: float,
+    seed: int,
+    nodule_diameters_mm: tuple[float, float] | None = None,
 ) -> None:
     """Render a cohort: `folder/<patient id>/<study>/<series>/000001.dcm`, ..., `folder/annotations.sqlite`.
 
     cohort: `lidc` (with nodules) | `nlst` (without), each from a scanner of its own. image_size: rows and columns.
-    slice_spacing_mm: about; the scanner's own spacing is a fixed share of it. The same arguments give the same scans,
-    and a larger cohort begins with the smaller one's. Some patients have two scans, some series are stored from the
-    head down, some feet first. .scangan/README.txt is written last, so a folder without one is not whole.
+    slice_spacing_mm: about; the scanner's own spacing is a fixed share of it. nodule_diameters_mm: least and greatest;
+    None: all of LIDC-IDRI's. The same arguments give the same scans, and a larger cohort begins with the smaller one's.
+    Some patients have two scans, some series are stored from the head down, some feet first. .scangan/README.txt is
+    written last, so a folder without one is not whole.
     """
     folder = Path(folder)
     readme = folder / ".scangan" / "README.txt"
@@ -81,7 +88,7 @@ def write_chest_phantom(
     read: list[tuple[Dataset, list[float], list[Annotation]]] = []
     for number in range(scans):
         storage = Storage.of(number)
-        chest = render_scan(cohort, image_size, slice_spacing_mm, seed, storage)
+        chest = render_scan(cohort, image_size, slice_spacing_mm, seed, storage, nodule_diameters_mm)
         header = describe_series(chest, cohort, slice_spacing_mm, seed, storage)
         write_series(folder, chest, header, storage)
         rng = np.random.default_rng([seed, list(SCANNERS).index(cohort), number, 3])
@@ -94,7 +101,14 @@ def write_chest_phantom(
         temporary.write_text(README.format(scans=scans, cohort=cohort.upper(), seed=seed), encoding="utf-8")
 
 
-def render_scan(cohort: str, image_size: int, slice_spacing_mm: float, seed: int, storage: Storage) -> Chest:
+def render_scan(
+    cohort: str,
+    image_size: int,
+    slice_spacing_mm: float,
+    seed: int,
+    storage: Storage,
+    nodule_diameters_mm: tuple[float, float] | None = None,
+) -> Chest:
     """The scan that `write_chest_phantom` writes, and its truth."""
     patient_seed = [seed, list(SCANNERS).index(cohort), storage.patient]
     return render_chest(
@@ -104,6 +118,7 @@ def render_scan(cohort: str, image_size: int, slice_spacing_mm: float, seed: int
         slice_spacing_mm,
         radii_mm=None if cohort == "lidc" else (),
         visit=storage.number - storage.patient,
+        diameters_mm=nodule_diameters_mm,
     )
 
 

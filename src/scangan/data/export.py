@@ -29,6 +29,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from scangan.data.dicom import ScanRejected, read_series
 from scangan.data.store import atomic
+from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 
 SYNTHETIC = "SYNTHETIC"
@@ -123,6 +124,34 @@ def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray, *, descripti
     image.SetMetaData("ITK_FileNotes", mark)
     with atomic(path) as temporary:
         sitk.WriteImage(image, temporary, useCompression=path.name.lower().endswith(".gz"))
+
+
+def export_volume(volumes: VolumeSet, volume_id: str, path: str | Path) -> None:
+    """Write one synthetic volume of a set as NIfTI (`.nii`, `.nii.gz`), or else as a folder with a DICOM series.
+
+    The centre of voxel [0, 0, 0] lies at 0 mm, as the set's nodule table has it. Headers say that it is synthetic, by
+    which network and from which seed it was made, and what that network learnt from.
+    Raises DataError for an unknown volume and for a real one, whose files must not say synthetic; and as
+    `write_dicom_series` and `write_nifti` do.
+    """
+    positions = np.flatnonzero(volumes.manifest.volume_id == volume_id)
+    if len(positions) != 1:
+        raise DataError(f"{volume_id}: volume_id: found {len(positions)} of this name, allowed: 1")
+    row = volumes.manifest.iloc[positions[0]]
+    if row.version != "synthetic":
+        raise DataError(f"{volume_id}: version: found {row.version}, allowed: synthetic")
+    [voxels] = volumes.read(positions)
+    affine = np.diag([row.spacing_mm] * 3 + [1.0])
+    description = f"chest CT {volume_id} from {row['data']}"
+    if Path(path).name.lower().endswith((".nii", ".nii.gz")):
+        write_nifti(Path(path), voxels, affine, description=description)
+        return
+    derivation = (
+        f"Drawn by the generative network {row.source} from seed {row.synthesis_seed}, attempt {row.attempts}; "
+        f"it learnt from {row['data']} scans; nodules injected: {row.nodules}"
+    )
+    seed = int(row.synthesis_seed)
+    write_dicom_series(Path(path), voxels, affine, description=description, derivation=derivation, seed=seed)
 
 
 def _mark(description: str, letters: int) -> str:

@@ -17,7 +17,7 @@ from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
 
-AnySet = TypeVar("AnySet")  # an ImageSet, or the features of one (`metrics.feature_sets`)
+AnySet = TypeVar("AnySet")  # an ImageSet, the features of one (`metrics.feature_sets`), a VolumeSet
 SPLITS = ("train", "validation", "test")
 OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
@@ -187,6 +187,17 @@ def _check_classes(table: pd.DataFrame, where: str) -> None:
             )
 
 
+def parts_of(ids: Iterable[str], path: str | Path) -> np.ndarray:
+    """The part (train, validation, test) of each image or scan, by a split that `split_cohort` wrote: [N].
+
+    Raises DataError, naming the file, for one that it does not have.
+    """
+    split = pd.read_csv(path, dtype="str", keep_default_na=False).set_index("image_id").split
+    ids = list(ids)
+    _forbid(path, "image_id", "no row for", [name for name in ids if name not in split.index], "every image of the set")
+    return split[ids].to_numpy()
+
+
 def assert_patients_apart(split_df: pd.DataFrame, where: str) -> None:
     """Raise DataError, naming `where`, if a patient of `split_df` (columns patient_id, split) is in two parts."""
     parts = split_df.groupby("patient_id").split.unique()
@@ -230,7 +241,7 @@ def select_split(image_set: AnySet, split_df: pd.DataFrame, *names: str) -> AnyS
     return image_set.select(parts.isin(names))
 
 
-def draw_images(image_set: ImageSet, images: int | None, seed: int) -> ImageSet:
+def draw_images(image_set: AnySet, images: int | None, seed: int) -> AnySet:
     """`images` random ones of a set, in its order (None, or more than there are: all); more hold the fewer."""
     if images is None:
         return image_set
@@ -245,7 +256,7 @@ def share_counts(real_images: pd.Series, share: float) -> dict[str, int]:
     return {label: max(1, round(share * images)) for label, images in real_images.sort_index().items()}
 
 
-def draw_share(synthetic: ImageSet, real: ImageSet, share: float, seed: int) -> ImageSet:
+def draw_share(synthetic: AnySet, real: AnySet, share: float, seed: int) -> AnySet:
     """`share` times as many synthetic images of each class as there are real ones, at random; more hold the fewer.
 
     Raises DataError if a class has too few.
@@ -259,7 +270,7 @@ def draw_share(synthetic: ImageSet, real: ImageSet, share: float, seed: int) -> 
                 f"allowed: what {len(of_class)} suffice for (raise synthesis.images_per_class)"
             )
         drawn.append(draw_images(of_class, wanted, seed))
-    return ImageSet.concatenate(drawn)
+    return synthetic.concatenate(drawn)
 
 
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:

@@ -31,9 +31,10 @@ def read_papers() -> dict[str, dict[str, Any]]:
 def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """A row for each figure that a paper prints, or announces and does not print.
 
-    tables: study -> `classification`, `fidelity`, `judge` and `readers`, in the columns of those CSV files; any may be
-    missing. Only the studies given appear, and one without a paper (a user's own data) has no rows.
-    `item` is the arm or variant; `comparable` is yes or no, and `why_not` lists every reason.
+    tables: study -> `classification`, `detection`, `fidelity`, `judge`, `readers`, in the columns of those CSV files;
+    any may be missing. Only the studies given appear, and one without a paper (a user's own data) has no rows.
+    `item` is the arm or variant, with the nodules' diameter where there is one; `comparable` is yes or no, and
+    `why_not` lists every reason.
     """
     papers = read_papers()
     rows = []
@@ -47,7 +48,7 @@ def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFr
                 {
                     "study": study,
                     "source": f"{paper['paper']}: {figure['source']}{note}",
-                    "item": figure.get("arm") or figure["variant"],
+                    "item": _item(figure),
                     "metric": figure["metric"],
                     "paper": figure["value"],
                     "paper_plus_minus": figure.get("plus_minus"),
@@ -69,6 +70,17 @@ def write_comparison(comparison: pd.DataFrame, csv_path: str | Path, md_path: st
     write_table(comparison, csv_path, md_path, index=None, note=NOTE)
 
 
+def _table_of(figure: dict[str, Any]) -> str:
+    if "arm" in figure:
+        return "detection" if "diameter_mm" in figure else "classification"
+    return "judge" if figure["metric"] == "judged_positive" else "fidelity"
+
+
+def _item(figure: dict[str, Any]) -> str:
+    item = figure.get("arm") or figure["variant"]
+    return f"{item}, {figure['diameter_mm']:g} mm" if "diameter_mm" in figure else item
+
+
 def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, Any]:
     """Our row for a printed figure, or nothing."""
     if figure["metric"] in QUESTIONS:
@@ -76,13 +88,23 @@ def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, An
     if figure["metric"] == "trainable_parameters":
         return {"value": _trainable_parameters(*figure["variant"].split())}
     item = "arm" if "arm" in figure else "variant"
-    kind = "classification" if item == "arm" else "judge" if figure["metric"] == "judged_positive" else "fidelity"
+    kind = (
+        "detection"
+        if "diameter_mm" in figure
+        else "classification"
+        if item == "arm"
+        else "judge"
+        if figure["metric"] == "judged_positive"
+        else "fidelity"
+    )
     if kind not in ours:
         return {}
     table = ours[kind]
     rows = table[(table[item] == figure[item]) & (table["metric"] == figure["metric"])]
     if kind == "judge":
         rows = rows[rows["set"] == "mean"]
+    if kind == "detection":
+        rows = rows[rows["diameter_mm"] == figure["diameter_mm"]]
     return rows.iloc[0].to_dict() if len(rows) else {}
 
 

@@ -1,7 +1,7 @@
 """The sweep of the synthetic share: classifier scores over the number of synthetic images, relative to the real ones.
 
 Arms are `real` and `real+synthetic-x<share>`: with a share of 0.25 the training set has a synthetic image for every
-four real ones.
+four real ones. Of volumes they are `synthetic-x<share>`: so many synthetic ones, and no real one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from scangan.config import SHARE_ARM
+from scangan.config import SHARE_ARM, VOLUME_SHARE_ARM
 from scangan.data.split import share_counts
 from scangan.errors import DataError
 from scangan.report.classification_figures import COLOURS
 from scangan.report.style import house_figure
 from scangan.report.tables import CLASSIFICATION, CLASSIFICATION_COLUMNS
 
-_SHARE = re.compile(re.escape(SHARE_ARM.partition("{")[0]) + r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)")
+_PREFIX = "|".join(re.escape(arm.partition("{")[0]) for arm in (SHARE_ARM, VOLUME_SHARE_ARM))
+_SHARE = re.compile(rf"(?:{_PREFIX})" + r"(\d+(?:\.\d+)?(?:e[+-]\d+)?)")
 PANELS = ("accuracy", "sensitivity", "specificity")
 SHARE_COLUMNS = ["study", "share", "synthetic_images", *CLASSIFICATION_COLUMNS[2:]]
 
@@ -55,6 +56,8 @@ def accuracy_over_share(scores: pd.DataFrame, path: str | Path, data: str, scale
     scores: `arm, metric, value, ci_low, ci_high`, as `metrics.classification.score_arms` returns; other arms are not
     shown. Raises DataError without the arm `real`, or without a share.
     """
+    beside = scores["arm"].str.startswith(SHARE_ARM.partition("{")[0]).any()
+    label = "real and synthetic" if beside else "synthetic alone"
     by_metric = dict(list(_by_share(scores, PANELS).groupby("metric")))
     with house_figure(path, data, scale, (7.2, 3.0), caption) as figure:
         axes = figure.subplots(1, len(PANELS), sharex=True, sharey=True)
@@ -67,7 +70,7 @@ def accuracy_over_share(scores: pd.DataFrame, path: str | Path, data: str, scale
             ax.plot(ends, (real.value, real.value), color=COLOURS["real"], linewidth=1.2, label="real alone")
             colour = COLOURS["real+synthetic"]
             ax.vlines(shares, sweep["ci_low"], sweep["ci_high"], color=colour, linewidth=1)
-            ax.plot(shares, sweep["value"], "o-", color=colour, markersize=4, linewidth=1, label="real and synthetic")
+            ax.plot(shares, sweep["value"], "o-", color=colour, markersize=4, linewidth=1, label=label)
             ax.set_xscale("log", base=2)
             ax.set(title=metric, xlim=ends)
             ax.set_xticks(shares, [f"{share:g}" for share in shares])

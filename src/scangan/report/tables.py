@@ -32,13 +32,23 @@ CLASSIFICATION_COLUMNS = [
 FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
 ]
+TIDY_COLUMNS = {*CLASSIFICATION_COLUMNS, *FIDELITY_COLUMNS, "plus_minus"}  # what a wide table has in its cells
 JUDGE_COLUMNS = [
     *("study", "variant", "metric", "set", "value", "ci_low", "ci_high", "images", "seeds"),
     *("data", "scale", "pretrained"),
 ]
 SLICES_COLUMNS = ["study", "slices_are", "label_or_reason", "slices", "data", "scale"]
 COHORT_COLUMNS = ["study", "split", "label", "images", "patients", "data", "scale"]
-_DECIMALS = {"fid": 1, "kid": 4, "brier": 3, "expected_calibration_error": 3, "suspected_copies": 3}
+_DECIMALS = {
+    "fid": 1,
+    "fid_coronal": 1,
+    "fid_sagittal": 1,
+    "fid_2.5d": 1,
+    "kid": 4,
+    "brier": 3,
+    "expected_calibration_error": 3,
+    "suspected_copies": 3,
+}
 
 
 def classification_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
@@ -164,10 +174,11 @@ def scans_note(scans: pd.DataFrame, rejected: pd.DataFrame, path: str | Path) ->
     return "\n".join(lines)
 
 
-def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
-    """A wide table for people: a row for each value of `index` (`arm` or `variant`), a column for each metric.
+def to_markdown(tidy: pd.DataFrame, index: str | list[str] | None, note: str = "") -> str:
+    """A wide table for people: a row for each value of `index` (`arm` or `variant`, or several), a column a metric.
 
-    A cell reads `0.82 [0.75, 0.88]`, with `p = 0.031` where there is a test, `(real 0.70)` where there is a reference.
+    A cell reads `0.82 [0.75, 0.88]`, with `± 0.04` where there is a deviation, `p = 0.031` where there is a test,
+    `(real 0.70)` where there is a reference.
     Without an index the rows are printed as they are. Of sets of images (`judge.csv`) the row `mean` is printed, beside
     it the lowest and the highest set. The heading names study, data and scale, and what else the rows share (cases,
     seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
@@ -175,13 +186,17 @@ def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
     if "set" in tidy:
         wide = _means_of_sets(tidy)
     elif index is not None:
+        keys = [index] if isinstance(index, str) else index
         cells = tidy.assign(cell=[_cell(row) for row in tidy.to_dict("records")])
-        wide = cells.pivot(index=index, columns="metric", values="cell")
-        wide = wide.reindex(index=tidy[index].unique(), columns=tidy["metric"].unique()).fillna("")
-        described = [column for column in tidy if column not in {index, *CLASSIFICATION_COLUMNS, *FIDELITY_COLUMNS}]
+        if len(keys) > 1:
+            cells[keys] = cells[keys].astype(object).fillna("").map(_plain)
+        rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
+        wide = cells.set_index([*keys, "metric"])["cell"].unstack("metric")
+        wide = wide.reindex(columns=tidy["metric"].unique()).fillna("")
+        described = [column for column in tidy if column not in {*keys, *TIDY_COLUMNS}]
         for place, column in enumerate(described + ["images"] * ("images" in tidy)):
-            wide.insert(place, column, tidy.groupby(index)[column].first().astype(object).fillna(""))
-        wide = wide.reset_index()
+            wide.insert(place, column, cells.groupby(keys)[column].first().astype(object).fillna(""))
+        wide = wide.loc[rows if len(keys) > 1 else rows.get_level_values(0)].reset_index()
     else:
         shared = [name for name in ("study", "data", "scale") if tidy[name].nunique() == 1]
         wide = tidy.drop(columns=shared).astype(object).fillna("").map(_plain)
@@ -196,7 +211,7 @@ def to_markdown(tidy: pd.DataFrame, index: str | None, note: str = "") -> str:
 
 
 def write_table(
-    tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, index: str | None, note: str = ""
+    tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, index: str | list[str] | None, note: str = ""
 ) -> None:
     """Write a tidy table as CSV, and as Markdown by `to_markdown`; neither file is ever seen half-written."""
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
@@ -222,6 +237,8 @@ def _cell(row: dict) -> str:
         return ""
     number = f"{{:.{_DECIMALS.get(row['metric'], 2)}f}}".format
     cell = number(row["value"])
+    if pd.notna(row.get("plus_minus")):
+        cell += f" ± {number(row['plus_minus'])}"
     if pd.notna(row["ci_low"]):
         cell += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
     if pd.notna(row.get("p_value")):
@@ -244,7 +261,8 @@ def _heading(tidy: pd.DataFrame) -> str:
 
     parts = [values("study"), f"{values('data')} data, {values('scale')} scale"]
     if "cases" in tidy:
-        parts += [f"{values('cases')} test images", f"seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
+        parts += [f"{values('cases')} test images", f"seeds: {values('seeds')}"]
+        parts += [f"pretrained: {values('pretrained')}"] if "pretrained" in tidy else []
     if "set" in tidy:
         parts += [f"judges: the arm `real`, seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
     if "extractor" in tidy:
@@ -266,7 +284,7 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
             "can only be read beside what they say of these.",
         ]
-    if "extractor" in tidy and "fid" in set(tidy["metric"]):
+    if "extractor" in tidy and "fid" in set(tidy["metric"]) and "plus_minus" not in tidy:
         return [
             "Mean [95% of random sets of so many images]; real: the same for held-out real images.",
             "The number of images and the extractor are part of a score: these cannot be compared with published ones.",

@@ -106,10 +106,10 @@ class AdversarialTraining:
     ) -> None:
         self.fabric, self.settings, self.output_range = fabric, settings, output_range
         # Channels last is the faster layout for convolutions, but not for D's second derivatives.
-        channels_last = torch.channels_last_3d if images.ndim == 5 else torch.channels_last
-        layout = channels_last if settings.gradient_penalty.kind == "none" else torch.contiguous_format
-        self.generator = fabric.to_device(generator).to(memory_format=channels_last)
-        self.discriminator = fabric.to_device(discriminator).to(memory_format=layout)
+        self.generator = channels_last(fabric.to_device(generator))
+        self.discriminator = fabric.to_device(discriminator)
+        if settings.gradient_penalty.kind == "none":
+            channels_last(self.discriminator)
         self.average = ExponentialMovingAverage(self.generator, settings.ema_decay)
         self.optimizer_g = fabric.setup_optimizers(
             _optimizer(self.generator, settings, settings.learning_rate_generator)
@@ -449,6 +449,14 @@ def make_fabric(precision: str, devices: int, accelerator: str = "auto") -> Fabr
     )
     fabric.launch()
     return fabric
+
+
+def channels_last(network: nn.Module) -> nn.Module:
+    """The network with its convolutions' weights in channels-last order, those of 2D and of 3D ones; in place."""
+    for module in network.modules():
+        if isinstance(module, nn.modules.conv._ConvNd):
+            module.to(memory_format=torch.channels_last if module.weight.ndim == 4 else torch.channels_last_3d)
+    return network
 
 
 def _optimizer(network: nn.Module, settings: Gan, rate: float) -> torch.optim.Optimizer:

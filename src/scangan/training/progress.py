@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 class Progress:
     """Shows how far a training is; a context manager.
 
-    total: steps in all. initial: steps done before this process, by a run that was interrupted.
+    total: steps in all. initial: steps done before this process, by a run that was interrupted. unit: what a step is.
     every_seconds: seconds between two lines in a log; a terminal's line is renewed twice a second.
 
     Example:
@@ -27,18 +27,20 @@ class Progress:
             progress.update(steps=1, images=16, loss=loss)
     """
 
-    def __init__(self, total: int, initial: int, description: str, every_seconds: float = 10.0) -> None:
-        self.total = total
+    def __init__(
+        self, total: int, initial: int, description: str, every_seconds: float = 10.0, unit: str = "step"
+    ) -> None:
+        self.total, self.unit = total, unit
         self.initial = initial
         self.description = description
         self.steps = initial
         self.images = 0
         self._on_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=initial, desc=description, unit="step", disable=not self._on_terminal)
+        self._bar = tqdm(total=total, initial=initial, desc=description, unit=unit, disable=not self._on_terminal)
         self._interval = 0.5 if self._on_terminal else every_seconds
         self._started = self._shown = time.monotonic()
 
-    def update(self, steps: int, images: int, **losses: float | torch.Tensor) -> None:
+    def update(self, steps: int, images: int = 0, **losses: float | torch.Tensor) -> None:
         """Count `steps` more steps over `images` more images.
 
         A loss may be a tensor on a GPU: it is read only when a line is due, so that no step waits for it.
@@ -51,7 +53,8 @@ class Progress:
         self._shown = now
         shown = {name: f"{float(value):.4g}" for name, value in losses.items()}
         if self._on_terminal:
-            self._bar.set_postfix({"images/s": f"{self.images / (now - self._started):.0f}"} | shown, refresh=False)
+            rate = {"images/s": f"{self.images / (now - self._started):.0f}"} if self.images else {}
+            self._bar.set_postfix(rate | shown, refresh=False)
             self._bar.update(self.steps - self._bar.n)
         else:
             left = (self.total - self.steps) * (now - self._started) / max(self.steps - self.initial, 1)
@@ -71,7 +74,7 @@ class Progress:
 
     def _rates(self, now: float) -> str:
         seconds = max(now - self._started, 1e-9)
-        return (
-            f"{self.description}: step {self.steps}/{self.total}, "
-            f"{(self.steps - self.initial) / seconds:.3g} steps/s, {self.images / seconds:.3g} images/s"
-        )
+        rates = f"{(self.steps - self.initial) / seconds:.3g} {self.unit}s/s"
+        if self.images:
+            rates += f", {self.images / seconds:.3g} images/s"
+        return f"{self.description}: {self.unit} {self.steps}/{self.total}, {rates}"

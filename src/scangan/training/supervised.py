@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -46,6 +47,21 @@ class TrainedClassifier:
     model: nn.Module
 
 
+class LabelledData(Protocol):
+    """What is trained on: images or volumes, and their targets [N] (1.0: positive) on the device of the training."""
+
+    targets: torch.Tensor
+
+    def and_also(self, other: Self) -> Self:
+        """These, then the others."""
+
+    def take(self, positions: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """Those at these positions, [n, C, ...] in [0, 1], on the device; the `following` ones are asked for next."""
+
+    def batches(self, batch_size: int) -> Iterable[torch.Tensor]:
+        """All, in order."""
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images [N, C, H, W] in [0, 1] and targets [N] (1.0: positive), resident on one device."""
@@ -63,6 +79,14 @@ class LabelledImages:
         images, targets = torch.cat([self.images, other.images]), torch.cat([self.targets, other.targets])
         return LabelledImages(images, targets)
 
+    def take(self, positions: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        """The images at these positions: [n, C, H, W]. The `following` ones are at hand already."""
+        return self.images[positions.to(self.images.device)]
+
+    def batches(self, batch_size: int) -> Iterable[torch.Tensor]:
+        """All images, in order."""
+        return self.images.split(batch_size)
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -72,10 +96,10 @@ class Phase:
     """
 
     name: str
-    data: LabelledImages
+    data: LabelledData
     steps: int
     learning_rate: float
-    augment: ClassicalAugmentation | None = None
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     augmented: int = 0
 
 
@@ -105,7 +129,7 @@ def train_classifier(
 
     Raises DataError if a patient is in both sets, or a set lacks a class; TrainingError if the loss is not finite.
     """
-    _assert_patients_apart(real_train, validation)
+    assert_no_shared_patients(real_train, validation)
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     channels, image_size = real_train.images.shape[1:3]
@@ -118,10 +142,27 @@ def train_classifier(
         settings.dropout,
         settings.centre_crop,
     ).to(device)
-    phases = _phases(arm, real_train, synthetic, settings, device)
-    held_out = LabelledImages.of(validation, settings.positive, device)
+    labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
+    generated = labelled(synthetic) if synthetic is not None else None
+    phases = phases_of(arm, labelled(real_train), generated, settings)
     name = f"classifier {arm} seed {seed}"
+    return train_phases(
+        model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress
+    )
 
+
+def train_phases(
+    model: nn.Module,
+    phases: list[Phase],
+    held_out: LabelledData,
+    settings: Classifier,
+    seed: int,
+    name: str,
+    resume_folder: Path | None,
+    checkpoint_seconds: float,
+    progress: Callable[..., Progress],
+) -> TrainedClassifier:
+    """The phases, one after the other, each from the best weights of the one before."""
     store = CheckpointStore(resume_folder) if resume_folder else None
     resumed = store.load_latest() if store else None
     first_phase = resumed["phase"] if resumed else 0
@@ -178,6 +219,10 @@ def read_classifier(
     # Its own weights replace the pretrained ones: only the network that they mean is needed.
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
     model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop)
+    return load_classifier(model, weights)
+
+
+def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
     try:
         model.load_state_dict(load_file(weights))
     except (SafetensorError, RuntimeError) as error:
@@ -189,8 +234,8 @@ def read_classifier(
 def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
     """Probability of the positive class for every image, float32 [N]. Leaves the model in evaluation mode."""
     device = next(model.parameters()).device
-    images = torch.from_numpy(image_set.images)
-    return torch.sigmoid(_logits(model, images, batch_size, device)).cpu().numpy()
+    batches = (batch.to(device) for batch in torch.from_numpy(image_set.images).split(batch_size))
+    return torch.sigmoid(logits_of(model, batches)).cpu().numpy()
 
 
 def predict_parts(model: nn.Module, parts: dict[str, ImageSet], batch_size: int) -> pd.DataFrame:
@@ -221,15 +266,13 @@ def class_weights(targets: torch.Tensor, where: str) -> torch.Tensor:
     return torch.where(targets == 1, len(targets) / (2 * positives), len(targets) / (2 * negatives))
 
 
-def _phases(
+def phases_of(
     arm: str,
-    real_train: ImageSet,
-    synthetic: ImageSet | None,
+    real: LabelledData,
+    generated: LabelledData | None,
     settings: Classifier,
-    device: torch.device,
 ) -> list[Phase]:
     """The arm's training, in order; the steps of its phases add up to `settings.steps`."""
-    real = LabelledImages.of(real_train, settings.positive, device)
     steps, rate = settings.steps, settings.learning_rate
     classical = ClassicalAugmentation(settings.classical)
     match arm:
@@ -237,9 +280,8 @@ def _phases(
             return [Phase("real", real, steps, rate)]
         case "real+classical":
             return [Phase("real", real, steps, rate, classical, len(real.targets))]
-    if synthetic is None:
+    if generated is None:
         raise DataError(f"arm {arm}: found no synthetic images, allowed: some of both classes")
-    generated = LabelledImages.of(synthetic, settings.positive, device)
     arm = arm.partition("-x")[0]
     match arm:
         case "synthetic":
@@ -264,14 +306,20 @@ class _PhaseTraining:
     _PLAIN = ("order", "losses", "step", "stale", "best_loss", "best_step", "best_weights")  # kept as they are
 
     def __init__(
-        self, model: nn.Module, phase: Phase, held_out: LabelledImages, settings: Classifier, seed: int, name: str
+        self,
+        model: nn.Module,
+        phase: Phase,
+        held_out: LabelledData,
+        settings: Classifier,
+        seed: int,
+        name: str,
     ) -> None:
         self.model = model
         self.phase = phase
         self.held_out = held_out
         self.settings = settings
         self.name = name
-        device = phase.data.images.device
+        device = phase.data.targets.device
         self.optimizer = torch.optim.Adam(
             model.parameters(), lr=phase.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
@@ -287,7 +335,7 @@ class _PhaseTraining:
         # On the CPU, so that every device sees the same order and the same augmentation.
         self.order_generator = torch.Generator().manual_seed(2 * seed)
         self.augment_generator = torch.Generator().manual_seed(2 * seed + 1)
-        self.order = torch.empty(0, dtype=torch.int64)
+        self.order = self._new_order()
         self.losses = torch.zeros(settings.validate_every, device=device)
         self.step = 0
         self.stale = 0
@@ -305,10 +353,11 @@ class _PhaseTraining:
 
     def advance(self) -> torch.Tensor:
         """One optimisation step; returns its loss, still on the device."""
-        batch = self._next_batch().to(self.losses.device)
-        images = self.phase.data.images[batch]
+        batch = self._next_batch()
+        images = self.phase.data.take(batch, following=self.order[: self.batch_size])
+        batch = batch.to(self.losses.device)
         if self.phase.augment:
-            is_augmented = (batch < self.phase.augmented)[:, None, None, None]
+            is_augmented = (batch < self.phase.augmented).reshape(-1, *[1] * (images.ndim - 1))
             images = torch.where(is_augmented, self.phase.augment(images, self.augment_generator), images)
         self.model.train()
         loss = F.binary_cross_entropy_with_logits(
@@ -327,7 +376,7 @@ class _PhaseTraining:
         recent = self.losses[: (self.step - 1) % self.settings.validate_every + 1].tolist()
         for step, value in enumerate(recent, start=self.step - len(recent) + 1):
             self._assert_finite("training", value, step)
-        logits = _logits(self.model, self.held_out.images, self.settings.batch_size, self.losses.device)
+        logits = logits_of(self.model, self.held_out.batches(self.settings.batch_size))
         loss = F.binary_cross_entropy_with_logits(logits, self.held_out.targets, weight=self.held_out_weights).item()
         self._assert_finite("validation", loss, self.step)
         if loss < self.best_loss:
@@ -352,14 +401,17 @@ class _PhaseTraining:
         self.augment_generator.set_state(state["augment_generator"])
         for name in self._PLAIN:
             setattr(self, name, state[name])
-        self.losses = self.losses.to(self.phase.data.images.device)
+        self.losses = self.losses.to(self.phase.data.targets.device)
 
     def _next_batch(self) -> torch.Tensor:
         """Indices [batch_size]: every epoch in a new order, without replacement, its incomplete last batch dropped."""
-        if len(self.order) < self.batch_size:
-            self.order = torch.randperm(len(self.phase.data.targets), generator=self.order_generator)
         batch, self.order = self.order[: self.batch_size], self.order[self.batch_size :]
+        if len(self.order) < self.batch_size:
+            self.order = self._new_order()  # now, and not when it is needed: volumes are read a batch ahead
         return batch
+
+    def _new_order(self) -> torch.Tensor:
+        return torch.randperm(len(self.phase.data.targets), generator=self.order_generator)
 
     def _assert_finite(self, kind: str, loss: float, step: int) -> None:
         if not math.isfinite(loss):
@@ -367,13 +419,13 @@ class _PhaseTraining:
 
 
 @torch.inference_mode()
-def _logits(model: nn.Module, images: torch.Tensor, batch_size: int, device: torch.device) -> torch.Tensor:
-    """Logits [N] in evaluation mode."""
+def logits_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """Logits [N] in evaluation mode, of batches on the model's device."""
     model.eval()
-    return torch.cat([model(batch.to(device)) for batch in images.split(batch_size)])
+    return torch.cat([model(batch) for batch in batches])
 
 
-def _assert_patients_apart(real_train: ImageSet, validation: ImageSet) -> None:
+def assert_no_shared_patients(real_train: ImageSet, validation: ImageSet) -> None:
     # In the data set's own split patients may be in several parts: `select_split` marks it, and the log counts them.
     if all("official" in set(part.manifest.get("split_method", ())) for part in (real_train, validation)):
         return

@@ -1,0 +1,414 @@
+"""How good synthetic volumes are: their slices against real ones, their anatomical consistency, and copies.
+
+Slices are compared as in table 1 of CT-SGAN (Pesaranghader et al.), consistency is what the paper only looks at. Every
+figure stands beside the same figure of held-out real volumes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy import ndimage
+from scipy.stats import binomtest, wasserstein_distance
+from torch.nn.functional import adaptive_avg_pool3d
+
+import scangan.compat  # noqa: F401  (before torch_fidelity)
+
+# isort: split
+from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+from scangan.config import Evaluation, Fidelity
+from scangan.data.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
+from scangan.data.store import UNREADABLE, atomic
+from scangan.data.volume import Volume
+from scangan.data.volume_set import VolumeSet
+from scangan.errors import DataError
+from scangan.metrics.features import extract
+from scangan.metrics.fidelity import feature_statistics, frechet_distance
+from scangan.metrics.memorisation import suspected_copies
+
+log = logging.getLogger(__name__)
+
+PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the slices through it
+WINDOW = (-1000, 400)  # Hounsfield
+REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
+
+SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
+VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
+IN_ONE_PIECE = 0.9  # of a lung's volume
+THUMBNAIL = 16  # voxels along an edge
+
+
+@dataclass(frozen=True)
+class SliceFeatures:
+    """What a network sees in P slices of each plane of N volumes.
+
+    volume_ids: [N]. positions: [P], indices of the slices, the same in each plane. features: float16 [N, planes, P, D]
+    and logits: float16 [N, planes, P, K], planes as `PLANES`: a thousandth of precision for half of the disk. facts:
+    what decides them besides the volumes (extractor, window, size); sets of different facts cannot be compared.
+    """
+
+    volume_ids: tuple[str, ...]
+    positions: np.ndarray
+    features: np.ndarray
+    logits: np.ndarray
+    facts: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.volume_ids)
+
+    def select(self, mask: np.ndarray) -> SliceFeatures:
+        """The volumes of a boolean mask [N]."""
+        names = tuple(name for name, chosen in zip(self.volume_ids, mask, strict=True) if chosen)
+        return SliceFeatures(names, self.positions, self.features[mask], self.logits[mask], self.facts)
+
+
+def slice_positions(size: int, positions: int) -> np.ndarray:
+    """Indices [P] of evenly spaced slices of `size`, each in the middle of its share; every slice if P is `size`.
+
+    Raises DataError if there are not so many.
+    """
+    if not 1 <= positions <= size:
+        raise DataError(f"slices: positions: found {positions}, allowed: 1 to {size}, the volumes' size")
+    return ((np.arange(positions) + 0.5) * size / positions).astype(int)
+
+
+def extract_slices(
+    volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[int, int] = WINDOW
+) -> SliceFeatures:
+    """Features of `positions` evenly spaced slices of each plane of every volume; few volumes are held at a time.
+
+    Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
+    """
+    places = slice_positions(volumes.size, positions)
+    at_once = max(1, SLICES_AT_ONCE // (len(PLANES) * positions))
+    found = []
+    for start in range(0, len(volumes), at_once):
+        chunk = volumes.read(np.arange(start, min(start + at_once, len(volumes))))
+        planes = [np.moveaxis(chunk, 1 + axis, 1)[:, places] for axis in range(len(PLANES))]
+        grey = to_grey(np.stack(planes, axis=1), window)
+        seen = extract(grey.reshape(-1, 1, volumes.size, volumes.size), extractor, weights)
+        shape = (len(chunk), len(PLANES), positions, -1)
+        found.append([part.reshape(shape).astype(np.float16) for part in (seen.features, seen.logits)])
+        log.info("slices of %d of %d volumes (%s)", start + len(chunk), len(volumes), extractor)
+    features, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
+    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, facts)
+
+
+def to_grey(hounsfield: np.ndarray, window: tuple[int, int] = WINDOW) -> np.ndarray:
+    """HU -> float32 in [0, 1], linear within the window (low, high), clipped; of any shape."""
+    low, high = window
+    return ((hounsfield.astype(np.float32) - low) / (high - low)).clip(0, 1)
+
+
+def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
+    """Keep features of slices as safetensors; their volumes and facts stand in the file's metadata."""
+    arrays = {name: np.ascontiguousarray(getattr(slices, name)) for name in ("positions", "features", "logits")}
+    metadata = {"volume_ids": json.dumps(slices.volume_ids), "facts": json.dumps(slices.facts)}
+    with atomic(path) as temporary:
+        save_file(arrays, temporary, metadata)
+
+
+def read_slice_features(path: str | Path) -> SliceFeatures:
+    """Read what `write_slice_features` wrote. Raises DataError, naming the file, if it is missing or damaged."""
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata()
+            arrays = {name: file.get_tensor(name) for name in ("positions", "features", "logits")}
+        volume_ids, facts = (json.loads(metadata[name]) for name in ("volume_ids", "facts"))
+    except (SafetensorError, TypeError, *UNREADABLE) as error:
+        found = "no such file" if not Path(path).exists() else " ".join(str(error).split())
+        raise DataError(f"{path}: slice features: found {found}, allowed: a whole file; make it again") from None
+    return SliceFeatures(tuple(volume_ids), **arrays, facts=facts)
+
+
+def compare_slices(
+    real_train: SliceFeatures,
+    real_held_out: SliceFeatures,
+    synthetic: Mapping[str, SliceFeatures],
+    settings: Fidelity,
+) -> pd.DataFrame:
+    """FID and Inception Score slice position by slice position (CT-SGAN, table 1).
+
+    synthetic: name of a network -> its volumes. At each position the FID is that of n slices of the variant's volumes
+    against n of the training volumes, the Inception Score that of the n slices, in one split; n is the same for all
+    variants, the size of the smallest set. Held-out volumes are the variant `real`: so no patient is on both sides.
+    `settings.resamples` times random sets of n volumes are drawn. (The paper has it that "two different scans" are
+    drawn; one slice has no covariance, so we read: two different sets of scans.)
+
+    Returns `variant, metric, value, plus_minus, ci_low, ci_high, images, plane, reference`, with the metrics `fid` and
+    `inception_score` of axial slices, as in the paper, and `fid_coronal`, `fid_sagittal`, and `fid_2.5d`, the mean of
+    the three planes.
+
+    - value: mean over positions and draws; images: n; reference: of the variant `real` (NaN for itself).
+    - plus_minus: standard deviation over positions of the means over draws. The paper does not say what its deviations
+      are over; it "computed the FID slice by slice in order", so we read: over slices.
+    - ci_low, ci_high: 2.5 and 97.5 percentiles over draws of the mean over positions; NaN where nothing was drawn. It
+      says what the choice of n volumes does, not what another training would.
+
+    Raises DataError for fewer than 2 volumes in a set, and for features that cannot be compared.
+    """
+    variants = {REAL: real_held_out, **synthetic}
+    _check_comparable({TRAIN: real_train, **variants})
+    n = min(len(real_train), *map(len, variants.values()))
+    is_drawn = {name: len(slices) > n for name, slices in {TRAIN: real_train, **variants}.items()}
+    draws = settings.resamples if any(is_drawn.values()) else 1
+    scores = [_score_draw(real_train, variants, n, [settings.seed, draw]) for draw in range(draws)]
+
+    rows = []
+    for name in variants:
+        fid, inception = (np.stack([draw[name][which] for draw in scores]) for which in (0, 1))
+        metrics = (
+            ("fid", "axial", fid[:, 0]),
+            ("inception_score", "axial", inception),
+            ("fid_coronal", "coronal", fid[:, 1]),
+            ("fid_sagittal", "sagittal", fid[:, 2]),
+            ("fid_2.5d", "2.5d", fid.reshape(draws, -1)),
+        )
+        for metric, plane, values in metrics:  # [draws, positions]
+            plus_minus = values.mean(axis=0).std(ddof=1) if values.shape[1] > 1 else np.nan
+            varies = is_drawn[name] or (metric != "inception_score" and is_drawn[TRAIN])
+            interval = np.percentile(values.mean(axis=1), [2.5, 97.5]) if varies else (np.nan, np.nan)
+            rows.append((name, metric, values.mean(), plus_minus, *interval, n, plane))
+    columns = ["variant", "metric", "value", "plus_minus", "ci_low", "ci_high", "images", "plane"]
+    return _with_reference(pd.DataFrame(rows, columns=columns))
+
+
+def _score_draw(
+    real_train: SliceFeatures, variants: Mapping[str, SliceFeatures], n: int, seed: list[int]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Variant -> FID [planes, P] and Inception Score of axial slices [P], of one random set of n volumes of each."""
+    # Each set has a generator of its own: another network in the table does not change the draws of this one.
+    chosen, *others = (
+        np.random.default_rng(seed).choice(len(slices), n, replace=False) for slices in (real_train, *variants.values())
+    )
+    fid = {name: np.empty(real_train.features.shape[1:3]) for name in variants}
+    for plane, position in np.ndindex(*real_train.features.shape[1:3]):
+        train = feature_statistics(real_train.features[chosen, plane, position])
+        for (name, slices), index in zip(variants.items(), others, strict=True):
+            own = feature_statistics(slices.features[index, plane, position])
+            fid[name][plane, position] = frechet_distance(train, own)
+    inception = {
+        name: np.array([_inception_score(slices.logits[index, 0, position]) for position in range(fid[name].shape[1])])
+        for (name, slices), index in zip(variants.items(), others, strict=True)
+    }
+    return {name: (fid[name], inception[name]) for name in variants}
+
+
+def _with_reference(table: pd.DataFrame) -> pd.DataFrame:
+    """`reference`: the value of the variant `real`, NaN for itself."""
+    of_real = table[table.variant == REAL].set_index("metric").value
+    return table.assign(reference=table.metric.map(of_real).where(table.variant != REAL))
+
+
+def _check_comparable(sets: Mapping[str, SliceFeatures]) -> None:
+    facts, positions = sets[TRAIN].facts, sets[TRAIN].positions
+    for name, slices in sets.items():
+        if slices.facts != facts or not np.array_equal(slices.positions, positions):
+            found = f"{slices.facts}, {len(slices.positions)} positions"
+            raise DataError(f"slices of {name}: facts: found {found}, allowed: {facts}, {len(positions)} positions")
+        if len(slices) < 2:
+            raise DataError(f"slices of {name}: volumes: found {len(slices)}, allowed: at least 2")
+
+
+def _inception_score(logits: np.ndarray) -> float:
+    """Of images with class logits [N, K], in one split: ten would leave a handful of images in each."""
+    logits = torch.from_numpy(logits.astype(np.float32))
+    return float(isc_features_to_metric(logits, splits=1, shuffle=False)[KEY_METRIC_ISC_MEAN])
+
+
+def describe_volumes(volumes: VolumeSet, window: tuple[int, int] = WINDOW) -> pd.DataFrame:
+    """`volume_id`, what `describe_volume` says, and the `thumbnail`, a row a volume."""
+    rows = [
+        {"volume_id": row.volume_id}
+        | describe_volume(hounsfield, row.spacing_mm, window)
+        | {"thumbnail": thumbnail(hounsfield, window).tolist()}
+        for row, hounsfield in zip(volumes.manifest.itertuples(), volumes, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[int, int] = WINDOW) -> dict[str, Any]:
+    """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic.
+
+    - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu: mean absolute difference of neighbouring
+      slices where both show the body, HU within the window (NaN without a body);
+    - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
+    - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
+    - body_share: of the volume.
+    """
+    lungs = lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
+    body = find_body(hounsfield)
+    clipped = hounsfield.clip(*window).astype(np.float32)
+    profiles = [_slice_differences(clipped, body, axis) for axis in range(len(PLANES))]
+    means = {
+        f"difference_{plane}_hu": float(total.sum() / voxels.sum()) if voxels.any() else np.nan
+        for plane, (total, voxels) in zip(PLANES, profiles, strict=True)
+    }
+    total, voxels = profiles[0]
+    return means | {
+        "axial_differences_hu": np.where(voxels > 0, total / np.maximum(voxels, 1), np.nan).tolist(),
+        "lung_volume_ml": lungs.volume_ml,
+        "lung_check": lungs.failure,
+        "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
+        "body_share": float(body.mean()),
+    }
+
+
+def find_body(hounsfield: np.ndarray) -> np.ndarray:
+    """The largest piece of tissue with the holes in its axial slices (lungs, windpipe), bool [Z, Y, X]."""
+    labels, _ = ndimage.label(hounsfield >= AIR_BELOW)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    if not sizes.any():
+        return np.zeros(hounsfield.shape, bool)
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in labels == sizes.argmax()])
+
+
+def _slice_differences(hounsfield: np.ndarray, body: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of absolute differences, and number of voxels, of each pair of neighbouring slices, [S - 1] each."""
+    hounsfield, body = np.moveaxis(hounsfield, axis, 0), np.moveaxis(body, axis, 0)
+    both = body[1:] & body[:-1]
+    return (np.abs(np.diff(hounsfield, axis=0)) * both).sum((1, 2), dtype=np.float64), both.sum((1, 2))
+
+
+def has_two_lungs(mask: np.ndarray) -> bool:
+    """Whether a lung mask, bool [Z, Y, X], is two lungs, each in one piece.
+
+    Lungs may touch where little tissue parts them, so their components are not counted. Instead the mask is cut by the
+    sagittal plane that holds the least of it, between the largest sections to the right and to the left: there must be
+    little lung in it (`VALLEY`), and each side must be one piece (`IN_ONE_PIECE`) of a share of the lungs
+    (`lungs.LEAST_SHARE`).
+    """
+    sections = mask.sum((0, 1))
+    columns = np.flatnonzero(sections)
+    if len(columns) < 3:
+        return False
+    middle = (columns[0] + columns[-1] + 1) // 2
+    right = int(sections[:middle].argmax())
+    left = middle + int(sections[middle:].argmax())
+    valley = right + int(sections[right : left + 1].argmin())
+    if sections[valley] >= VALLEY * min(sections[right], sections[left]):
+        return False
+    sides = mask[:, :, :valley], mask[:, :, valley + 1 :]
+    return all(
+        _largest_piece(side) >= IN_ONE_PIECE * side.sum() and side.sum() >= LEAST_SHARE * mask.sum() for side in sides
+    )
+
+
+def _largest_piece(mask: np.ndarray) -> int:
+    labels, _ = ndimage.label(mask)
+    return int(np.bincount(labels.ravel())[1:].max(initial=0))
+
+
+def consistency_scores(descriptions: Mapping[str, pd.DataFrame], settings: Evaluation) -> pd.DataFrame:
+    """Anatomical consistency of each source of volumes: `variant, metric, value, ci_low, ci_high, images, reference`.
+
+    descriptions: `train`, `real` (held out) and each network's name -> what `describe_volumes` returns.
+    Rows of `real` and of the networks; `reference` is the value of `real`, NaN for itself:
+
+    - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu, lung_volume_ml: median over volumes [95%
+      bootstrap over volumes];
+    - two_lungs: share of the volumes [Wilson];
+    - difference_axial_hu_distance, lung_volume_ml_distance: how far the distribution lies from that of `train`, as the
+      1-Wasserstein distance, in HU or ml. A small set lies farther from `train` than a large one of the same kind: so
+      as many volumes are taken as there are of `real`, mean and percentiles over random sets (NaN if all are taken).
+
+    Volumes whose lung mask failed have no lung volume (they count in `two_lungs`), volumes without a body no
+    difference; `images` is the number of volumes, for distances of each set. A metric that no volume has is NaN.
+    Raises DataError without `train` or `real`, or for a source without volumes.
+    """
+    for name in (TRAIN, REAL, *descriptions):
+        if name not in descriptions or descriptions[name].empty:
+            raise DataError(f"consistency: {name}: found no volume, allowed: at least 1")
+    columns = [*(f"difference_{plane}_hu" for plane in PLANES), "lung_volume_ml"]
+    measured = {
+        name: {column: _usable(rows, column) for column in columns} | {"two_lungs": rows.two_lungs.to_numpy(bool)}
+        for name, rows in descriptions.items()
+    }
+    train, real = measured[TRAIN], measured[REAL]
+    rows = []
+    for name in (name for name in measured if name != TRAIN):
+        for column in columns:
+            rows.append((name, column, *_median(measured[name][column], settings)))
+        share = binomtest(int(measured[name]["two_lungs"].sum()), len(measured[name]["two_lungs"]))
+        interval = share.proportion_ci(confidence_level=0.95, method="wilson")
+        rows.append((name, "two_lungs", share.statistic, interval.low, interval.high, share.n))
+        for column in ("difference_axial_hu", "lung_volume_ml"):
+            values = measured[name][column]
+            found = _distance(values, train[column], min(len(values), len(real[column])), settings)
+            rows.append((name, f"{column}_distance", *found))
+    return _with_reference(pd.DataFrame(rows, columns=["variant", "metric", "value", "ci_low", "ci_high", "images"]))
+
+
+def _usable(rows: pd.DataFrame, column: str) -> np.ndarray:
+    values = rows[column].where(rows.lung_check == "") if column == "lung_volume_ml" else rows[column]
+    return values.dropna().to_numpy(float)
+
+
+def _median(values: np.ndarray, settings: Evaluation) -> tuple[float, float, float, int]:
+    if not len(values):
+        return np.nan, np.nan, np.nan, 0
+    rng = np.random.default_rng([settings.seed, 8])
+    medians = np.median(rng.choice(values, (settings.bootstrap, len(values))), axis=1)
+    return float(np.median(values)), *np.percentile(medians, [2.5, 97.5]), len(values)
+
+
+def _distance(values: np.ndarray, train: np.ndarray, n: int, settings: Evaluation) -> tuple[float, float, float, int]:
+    """Mean distance of n of the values from `train`, its percentiles over random sets, and n."""
+    if not n or not len(train):
+        return np.nan, np.nan, np.nan, n
+    if n == len(values):
+        return float(wasserstein_distance(values, train)), np.nan, np.nan, n
+    rng = np.random.default_rng([settings.seed, 9])
+    sets = [rng.choice(values, n, replace=False) for _ in range(settings.bootstrap)]
+    distances = [wasserstein_distance(each, train) for each in sets]
+    return float(np.mean(distances)), *np.percentile(distances, [2.5, 97.5]), n
+
+
+def find_copies(
+    train: pd.DataFrame, held_out: pd.DataFrame, synthetic: pd.DataFrame, variant: str, settings: Fidelity
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Synthetic volumes that lie nearer to a training volume than nearly all held-out real ones do.
+
+    train, held_out, synthetic: what `describe_volumes` returns; distances are between thumbnails, see there. Returns
+    one row, `variant, metric (suspected_copies), value, ci_low, ci_high, images, reference` (the share expected of
+    fresh real volumes), and a row a synthetic volume: `variant, image_id, nearest_image_id, distance, suspected`, the
+    nearest first.
+    """
+    small = [np.array(rows.thumbnail.tolist(), np.float32) for rows in (train, held_out, synthetic)]
+    copies = suspected_copies(*small, settings.copy_quantile, train.volume_id, synthetic.volume_id)
+    row = {
+        "variant": variant,
+        "metric": "suspected_copies",
+        "value": copies.share,
+        "ci_low": copies.ci_low,
+        "ci_high": copies.ci_high,
+        "images": len(copies.images),
+        "reference": copies.expected,
+    }
+    nearest = copies.images
+    nearest.insert(0, "variant", variant)
+    return pd.DataFrame([row]), nearest
+
+
+def thumbnail(hounsfield: np.ndarray, window: tuple[int, int] = WINDOW) -> np.ndarray:
+    """A volume, int16 [S, S, S], averaged to 16^3: float32 [4096] in [0, 1].
+
+    Coarse enough that noise and a shift by a voxel do not hide a copy, and of the whole volume: the body's outline, the
+    lungs' shape and the heart's place tell patients apart, where features of single slices do not see how they follow
+    each other.
+    """
+    grey = torch.from_numpy(to_grey(hounsfield, window))[None, None]
+    return adaptive_avg_pool3d(grey, (THUMBNAIL,) * 3).flatten().numpy()

@@ -1,0 +1,287 @@
+"""Mass synthesis of whole CT volumes, each from a seed of its own, and nodules put into them.
+
+Source: Pesaranghader et al., CT-SGAN, section 3: nodules in half of 10,000 synthetic volumes, their number and radii
+drawn from LIDC-IDRI's distributions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from scangan.config import Placement, Voi
+from scangan.data.lungs import LungMask, lung_mask
+from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
+from scangan.data.voi import VoiSettings, voi_settings
+from scangan.data.volume import Volume
+from scangan.data.volume_set import VolumeSet, VolumeWriter
+from scangan.errors import DataError
+from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, Fill, inject_nodules
+from scangan.synthesis.placement import PlacementSettings
+from scangan.training.progress import Progress
+
+log = logging.getLogger(__name__)
+
+AHEAD = 2  # volumes that wait to be written while the next is made
+NO_NODULES = pd.DataFrame(columns=list(NODULE_TYPES)).astype(NODULE_TYPES)
+
+
+# Free of nodules
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A volume that the device may still be working on.
+
+    name: of its network and seed. hounsfield: int16 [S, S, S] on the CPU, once `done`. finite: bool, whether the
+    network gave numbers.
+    """
+
+    name: str
+    hounsfield: Tensor
+    finite: Tensor
+    done: torch.cuda.Event | None
+
+    def wait(self) -> np.ndarray:
+        """int16 [S, S, S] in HU. Raises DataError if the network gave NaN or infinity."""
+        if self.done:
+            self.done.synchronize()
+        if not self.finite:
+            raise DataError(f"{self.name}: found NaN or infinity, allowed: numbers; train it again")
+        return self.hounsfield.numpy()
+
+
+class VolumeSynthesizer:
+    """A generator of volumes at work, on a GPU if there is one.
+
+    generator, facts: of `models.catalogue.read_generator`; of the facts `size`, `spacing_mm`, `window`, `gan`, `data`
+    are used. Volumes that the generator makes smaller than `size` are enlarged trilinearly.
+    """
+
+    def __init__(self, generator: nn.Module, facts: dict[str, Any]) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.generator, self.facts = generator.to(self.device).eval(), facts
+        self.size = int(facts["size"])
+
+    @torch.inference_mode()
+    def start(self, seed: int, attempt: int = 1) -> Drawing:
+        """Have a volume made; on a GPU this returns before it is. See `draw`."""
+        latent = self.generator.draw_latent(1, torch.Generator().manual_seed(_own_seed(seed, attempt)))
+        x = self.generator(latent.to(self.device)).float()
+        if x.shape[-1] != self.size:
+            x = interpolate(x, size=(self.size,) * 3, mode="trilinear", align_corners=False)
+        low, high = self.facts["window"]
+        hounsfield = ((x.clamp(-1, 1) + 1) * ((high - low) / 2) + low).round().to(torch.int16)
+        # Copies that nobody waits for: the next volume is begun meanwhile.
+        copies = [each.to("cpu", non_blocking=True) for each in (hounsfield[0, 0], x.isfinite().all())]
+        done = None
+        if self.device.type == "cuda":
+            done = torch.cuda.Event()
+            done.record()
+        return Drawing(f"{self.facts['gan']}: seed {seed}", *copies, done)
+
+    def draw(self, seed: int, attempt: int = 1) -> np.ndarray:
+        """The volume of a seed: int16 [S, S, S] in HU; the seed and the attempt determine it alone.
+
+        The first attempt's noise is seeded by the seed itself, a later one's by what NumPy's `SeedSequence` makes of
+        both: numbers of 64 bits, which no other seed of a set is likely to be.
+        """
+        return self.start(seed, attempt).wait()
+
+    def describe(self, seed: int) -> dict[str, Any]:
+        """The manifest row of a volume without nodules."""
+        name = f"{self.facts['gan']}-{seed}"
+        return {
+            "volume_id": name,
+            "patient_id": name,
+            "label": WITHOUT,
+            "source": self.facts["gan"],
+            "version": "synthetic",
+            "data": self.facts["data"],
+            "spacing_mm": self.facts["spacing_mm"],
+            "nodules": 0,
+            "synthesis_seed": seed,
+            "attempts": 1,
+        }
+
+
+def _own_seed(seed: int, attempt: int) -> int:
+    return seed if attempt == 1 else int(np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0])
+
+
+def synthesize_volumes(synthesizer: VolumeSynthesizer, first_seed: int, volumes: int, writer: VolumeWriter) -> None:
+    """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
+
+    A volume is made while those before it are fetched, compressed and written by another thread. No more than `AHEAD`
+    wait, so memory does not grow; what fails on either side ends both.
+    """
+
+    def fetch_and_write(drawing: Drawing, seed: int) -> None:
+        writer.write(drawing.wait(), synthesizer.describe(seed))
+
+    name = synthesizer.facts["gan"]
+    with Progress(volumes, 0, name, unit="volume") as progress, ThreadPoolExecutor(1) as pool:
+        waiting: deque[Future[None]] = deque()
+        for seed in range(first_seed, first_seed + volumes):
+            waiting.append(pool.submit(fetch_and_write, synthesizer.start(seed), seed))
+            if len(waiting) > AHEAD:
+                waiting.popleft().result()
+                progress.update(steps=1)
+        for each in waiting:
+            each.result()
+            progress.update(steps=1)
+
+
+# With nodules
+
+
+@dataclass(frozen=True)
+class Injection:
+    """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id."""
+
+    counts: Sequence[int]
+    diameters_mm: Sequence[float] | float
+    fill: Fill
+    placement: PlacementSettings
+    voi: VoiSettings
+    seed: int
+
+    def put_into(
+        self, volume_id: str, hounsfield: np.ndarray, lungs: np.ndarray, spacing_mm: float, diameters_mm: Any = None
+    ) -> Edited:
+        """hounsfield: int16 [S, S, S] without nodules, lungs: bool. diameters_mm: others than the injection's own."""
+        scan = {"scan_id": volume_id, "spacing_mm": spacing_mm, "lung_check": ""}
+        scan |= dict.fromkeys(("origin_x_mm", "origin_y_mm", "origin_z_mm"), 0.0)
+        labels = np.zeros(hounsfield.shape, np.uint8)
+        diameters = self.diameters_mm if diameters_mm is None else diameters_mm
+        arguments = (self.counts, diameters, self.fill, self.placement, self.voi, self.seed)
+        return inject_nodules(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
+
+
+def injection(counts: Sequence[int], diameters_mm: Sequence[float], fill: Fill, settings: dict[str, Any]) -> Injection:
+    """What a configuration asks for. settings: `mix_seed`, `placement`, `voi` of `nodules`."""
+    placement = Placement.model_validate(settings["placement"])
+    return Injection(
+        counts=np.asarray(counts),
+        diameters_mm=np.asarray(diameters_mm, float),
+        fill=fill,
+        placement=PlacementSettings(**placement.model_dump()),
+        voi=voi_settings(Voi.model_validate(settings["voi"])),
+        seed=settings["mix_seed"],
+    )
+
+
+def find_lungs(hounsfield: np.ndarray, spacing_mm: float) -> LungMask:
+    """The lungs of a volume, int16 [S, S, S] in HU; see `lungs.lung_mask`."""
+    return lung_mask(Volume(hounsfield, (spacing_mm,) * 3, (0.0, 0.0, 0.0)))
+
+
+def inject_into_synthetic(
+    volumes: VolumeSet,
+    redraw: Callable[[int, int], np.ndarray],
+    injection: Injection,
+    attempts: int,
+    writer: VolumeWriter,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write synthetic volumes of which those of even seed have nodules: half of them, in any shard of even length.
+
+    volumes: as `synthesize_volumes` wrote them. redraw: (seed, attempt) -> the volume, as `VolumeSynthesizer.draw`;
+    called only for what is drawn again. A volume of either half is drawn again if no plausible lungs are found in it,
+    or else the label would tell how good the volume is; and one in which no nodule finds a place. After `attempts`
+    draws, the first included, it is left out.
+    Returns the nodules (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's), and as rows of `REJECTED_TYPES` what was
+    left out (counted), and single nodules that found no place (not counted).
+    """
+    nodules, rejected = [], []
+    with Progress(len(volumes), 0, "nodules", unit="volume") as progress:
+        for row, first in zip(volumes.manifest.to_dict("records"), volumes, strict=True):
+            seed, name = int(row["synthesis_seed"]), row["volume_id"]
+            failures = []
+            for attempt in range(1, attempts + 1):
+                hounsfield = first if attempt == 1 else redraw(seed, attempt)
+                lungs = find_lungs(hounsfield, row["spacing_mm"])
+                if lungs.failure:
+                    failures.append(f"lung mask failed: {lungs.failure}")
+                    continue
+                made = {"lung_volume_ml": lungs.volume_ml, "attempts": attempt}
+                if seed % 2:
+                    writer.write(hounsfield, row | made)
+                    break
+                edited = injection.put_into(name, hounsfield, lungs.mask, row["spacing_mm"])
+                if edited.has_nodules:
+                    writer.write(edited.hounsfield, row | made | {"label": WITH, "nodules": len(edited.table)})
+                    nodules.append(edited.table)
+                    rejected.append(edited.rejected)
+                    break
+                failures.append(_no_place(edited))
+            else:
+                remedy = "train the generator longer, or allow more attempts"
+                rejected.append(_refuse(name, f"no volume in {attempts} attempts", "; ".join(failures), remedy))
+            progress.update(steps=1)
+    return _join(nodules, MIXED_NODULE_TYPES), _report(_join(rejected, REJECTED_TYPES), len(volumes))
+
+
+def inject_sized(
+    volumes: VolumeSet, diameters_mm: Sequence[float], injection: Injection, writer: VolumeWriter
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write each volume once for every diameter, with nodules of just that diameter: the test set of figure 3(b).
+
+    volumes: free of nodules. A place is looked for as many of them in each copy of a volume, drawn from
+    `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`.
+    Returns nodules and rejected as `inject_into_synthetic` does; copies without a nodule are left out and counted.
+    """
+    nodules, rejected = [], []
+    with Progress(len(volumes) * len(diameters_mm), 0, "nodules by size", unit="volume") as progress:
+        for row, hounsfield in zip(volumes.manifest.to_dict("records"), volumes, strict=True):
+            lungs = find_lungs(hounsfield, row["spacing_mm"])
+            for diameter in diameters_mm:
+                progress.update(steps=1)
+                name = f"{row['volume_id']}-{diameter:g}mm"
+                if lungs.failure:
+                    remedy = "remove the scan, or mend its mask"
+                    rejected.append(_refuse(name, "lung mask failed", lungs.failure, remedy))
+                    continue
+                edited = injection.put_into(row["volume_id"], hounsfield, lungs.mask, row["spacing_mm"], diameter)
+                rejected.append(edited.rejected.assign(source=name))
+                if not edited.has_nodules:
+                    remedy = "choose smaller diameters, or another placement"
+                    rejected.append(_refuse(name, "no place for any nodule", _no_place(edited), remedy))
+                    continue
+                made = {"volume_id": name, "label": WITH, "version": "sized", "diameter_mm": diameter}
+                made |= {"nodules": len(edited.table), "lung_volume_ml": lungs.volume_ml}
+                writer.write(edited.hounsfield, row | made)
+                nodules.append(edited.table.assign(scan_id=name))
+    asked = len(volumes) * len(diameters_mm)
+    return _join(nodules, MIXED_NODULE_TYPES), _report(_join(rejected, REJECTED_TYPES), asked)
+
+
+def _no_place(edited: Edited) -> str:
+    reasons = edited.rejected.reason.unique()
+    return f"{len(edited.rejected)} nodules without a place ({', '.join(reasons)})"
+
+
+def _refuse(name: str, reason: str, found: str, remedy: str) -> pd.DataFrame:
+    return pd.DataFrame([(name, reason, found, remedy, True)], columns=list(REJECTED_TYPES))
+
+
+def _join(tables: Iterable[pd.DataFrame], types: dict[str, str]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)] or [pd.DataFrame(columns=list(types))]
+    return pd.concat(filled, ignore_index=True).astype(types)
+
+
+def _report(rejected: pd.DataFrame, asked: int) -> pd.DataFrame:
+    counted = rejected[rejected.counted]
+    log.info("left out: %d of %d volumes", len(counted), asked)
+    for row in counted.itertuples():
+        log.warning("rejected: %s: %s: found %s; %s", row.source, row.reason, row.found, row.remedy)
+    return rejected

@@ -1,0 +1,182 @@
+"""Trains CT-SGAN on slabs of volumes (Pesaranghader et al. 2021, section 2): memory depends on the slab, not the depth.
+
+Real and generated slabs begin at the same random places. D_slice sees some 3-channel slices of each, and where they
+lie; D_slab the centre slices of the whole slab. R_v runs for the whole volume, G_slice for the slab only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from scangan.config import Gan
+from scangan.errors import DataError
+from scangan.models.catalogue import build
+from scangan.models.ct_sgan import OUTPUT_RANGE, Discriminator, Generator, slice_positions, to_slices
+from scangan.training.adversarial import (
+    SAMPLE_COLUMNS,
+    AdversarialTraining,
+    TrainedGan,
+    check_batch_size,
+    run,
+)
+from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
+from scangan.training.progressive import Stage
+
+
+class VolumeTraining(AdversarialTraining):
+    """The game between a generator and a discriminator of whole volumes, [N, 1, S, S, S]."""
+
+    @torch.no_grad()
+    def draw_samples(self) -> None:
+        """Add a row: the middle axial, coronal and sagittal planes of volumes of the averaged generator."""
+        low, high = OUTPUT_RANGE
+        planes = []
+        for latent in self.fixed_noise[: -(-SAMPLE_COLUMNS // 3)].split(1):
+            volume = self.average.average(latent.to(self.fabric.device)).float()[0]
+            middle = volume.shape[1] // 2
+            # Upright: the head is the last slice.
+            planes += [volume[:, middle], volume[:, :, middle].flip(1), volume[..., middle].flip(1)]
+        shown = torch.stack(planes[:SAMPLE_COLUMNS])
+        self.samples.append(((shown - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+
+
+class SlabTraining(VolumeTraining):
+    """The game between R_v with G_slice, and D_slice with D_slab.
+
+    volumes: int16 [N, S, S, S] in HU; window: HU that are -1 and 1 to the networks. What the engine calls images are
+    3-channel slices of slabs here, [N, T, 3, S, S]; where they begin lives from `_real_batch` to the end of the step.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: Generator,
+        discriminator: Discriminator,
+        volumes: Tensor,
+        window: tuple[float, float],
+        settings: Gan,
+    ) -> None:
+        super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
+        self.hounsfield_window, self.slabs = window, settings.slabs
+        self.positions = slice_positions(generator.depth, fabric.device)
+
+    def _real_batch(self, shown: int, stage: Stage) -> Tensor:
+        volumes = self.batches.batch(shown, stage.batch_size)
+        first = torch.randint(len(self.positions) - self.slabs.depth + 1, (len(volumes),))
+        around = [
+            self.images[volume, start : start + self.slabs.depth + 2]
+            for volume, start in zip(volumes.tolist(), first.tolist(), strict=True)
+        ]
+        slab = torch.stack(around).to(self.fabric.device, non_blocking=True)
+        self.first = first.to(self.fabric.device, non_blocking=True)
+        return to_slices(to_network(slab, self.hounsfield_window))
+
+    def _generate(self, images: int) -> Tensor:
+        latent = self.generator.draw_latent(images, torch.default_generator)
+        latent = latent.to(self.fabric.device, non_blocking=True)
+        with self.fabric.autocast():
+            return self.generator.slab(latent, self.first, self.slabs.depth)
+
+    def _choose_slices(self) -> Tensor:
+        """Which of a slab's slices D_slice sees: [slices], in order."""
+        return torch.randperm(self.slabs.depth)[: self.slabs.slices].sort().values.to(self.first.device)
+
+    def _judges(self) -> dict[str, tuple]:
+        """Of each discriminator: what it sees of 3-channel slices of slabs, and its call."""
+        chosen = self._choose_slices()
+        positions = self.positions[self.first[:, None] + chosen].flatten()
+        return {
+            "slice": (
+                lambda slices: slices[:, chosen].flatten(0, 1),
+                lambda seen: self.discriminator.slice(seen, positions),
+            ),
+            "slab": (lambda slices: slices[:, None, :, 1], self.discriminator.slab),
+        }
+
+    def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """As the engine's; `loss_d` and `penalty` are sums over D_slice and D_slab, the logits their means.
+
+        Paper: a sum over the slices of a slab (equation 2); here their mean, so that the number of slices does not
+        change the weight of D_slice beside D_slab.
+        """
+        losses: dict[str, Tensor] = {}
+        for see, judge in self._judges().values():
+            shown, drawn = see(real), see(fake)
+            with self.fabric.autocast():
+                d_real, d_fake = judge(shown), judge(drawn)
+            d_real, d_fake = d_real.float(), d_fake.float()
+            settings = self.settings
+            loss = discriminator_loss(settings.loss, d_real, d_fake, settings.label_inversion, settings.noisy_labels)
+            penalty = torch.zeros((), device=real.device)
+            if settings.gradient_penalty.kind != "none":
+                # Of D's image input alone: cuDNN's RNNs, such as R_v, have no second derivative.
+                kind, weight = settings.gradient_penalty.kind, settings.gradient_penalty.weight
+                penalty = weight * gradient_penalty(kind, judge, shown, drawn.float())
+            if settings.drift:
+                penalty = penalty + settings.drift * d_real.square().mean()
+            found = {
+                "loss_d": loss,
+                "penalty": penalty,
+                "d_real": d_real.mean() / 2,
+                "d_fake": d_fake.mean() / 2,
+                "sign_real": d_real.sign().mean() / 2,
+            }
+            losses = {name: losses.get(name, 0) + value for name, value in found.items()}
+        return losses
+
+    def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
+        """`loss_g`, the sum over both discriminators, minimised."""
+        loss = torch.zeros((), device=fake.device)
+        for see, judge in self._judges().values():
+            with self.fabric.autocast():
+                d_fake = judge(see(fake))
+            loss = loss + generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)
+        return {"loss_g": loss}
+
+
+def to_network(hounsfield: Tensor, window: tuple[float, float]) -> Tensor:
+    """HU of any shape -> float32 in [-1, 1], clipped to the window."""
+    low, high = window
+    return ((hounsfield.float() - low) * (2 / (high - low)) - 1).clamp(-1, 1)
+
+
+def train_volume_gan(
+    volumes: np.ndarray,
+    window: tuple[float, float],
+    settings: Gan,
+    fabric: Fabric,
+    resume_folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    description: str = "train_volume_gan",
+) -> TrainedGan:
+    """Train the model that `settings` names, `ct_sgan` or `gan3d`, on volumes int16 [N, S, S, S] in HU.
+
+    `gan3d` learns them at `settings.image_size` voxels an edge. Resumes from `resume_folder` where a checkpoint lies
+    there, on a CPU to the bit. Raises TrainingError as `train_gan` does; ConfigError for a size that the model cannot
+    have; DataError for fewer than 2 volumes.
+    """
+    check_batch_size(settings.batch_size, fabric)
+    if len(volumes) < 2:
+        raise DataError(f"{description}: volumes: found {len(volumes)}, allowed: at least 2")
+    torch.manual_seed(settings.seed)
+    size = settings.image_size or volumes.shape[-1]
+    generator, discriminator = build(settings.model, 1, size, **settings.options)
+    known = torch.from_numpy(volumes)
+    if settings.model == "ct_sgan":
+        training = SlabTraining(fabric, generator, discriminator, known, window, settings)
+    else:
+        scaled = torch.cat([_shrink(to_network(volume, window), size) for volume in known])
+        training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
+    return run(training, resume_folder, checkpoint_seconds, description)
+
+
+def _shrink(volume: Tensor, size: int) -> Tensor:
+    """[S, S, S] -> [1, 1, size, size, size]: means over what a larger voxel covers, or linear between smaller ones."""
+    mode = "area" if volume.shape[-1] > size else "trilinear"
+    return interpolate(volume[None, None], size=(size,) * 3, mode=mode)

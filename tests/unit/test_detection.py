@@ -1,0 +1,103 @@
+"""Detection by nodule size: balanced test sets of pairs, and the uncertainty of pairs."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scangan.config import Evaluation
+from scangan.errors import DataError
+from scangan.metrics.classification import permutation_test, weighted_metrics
+from scangan.metrics.detection import score_sizes
+
+SETTINGS = Evaluation(bootstrap=400, permutations=2000)
+DIAMETERS = (6.0, 16.0)
+COLUMNS = ["image_id", "patient_id", "label", "split", "diameter_mm", "probability"]
+
+
+def predictions(free, sized, test=((0.1, "none"), (0.9, "nodules"))):
+    """free: [P] probabilities; sized: diameter -> [P], NaN where no nodule found a place."""
+    rows = [(f"t{n}", f"t{n}", label, "test", np.nan, value) for n, (value, label) in enumerate(test)]
+    rows += [(f"f{n}", f"p{n}", "none", "free", np.nan, value) for n, value in enumerate(free)]
+    for diameter, values in sized.items():
+        rows += [(f"s{n}-{diameter}", f"p{n}", "nodules", "sized", diameter, value) for n, value in enumerate(values)]
+    return pd.DataFrame(rows, columns=COLUMNS).dropna(subset="probability")
+
+
+def of(scores, diameter, arm="real"):
+    same = scores.diameter_mm.isna() if diameter is None else scores.diameter_mm == diameter
+    return scores[same & (scores.arm == arm)].set_index("metric")
+
+
+def test_each_diameter_has_a_balanced_test_set_of_its_own():
+    free = [0.1, 0.2, 0.3, 0.6]
+    table = predictions(free, {6.0: [0.2, 0.9, np.nan, 0.1], 16.0: [0.9, 0.9, 0.9, 0.9]})
+    extra = [("v0", "v0", "none", "validation", np.nan, 0.99), ("f9", "f9", "none", "free", np.nan, 0.99)]
+    table = pd.concat([table, pd.DataFrame(extra, columns=COLUMNS)])  # neither is looked at
+    scores = score_sizes({"real": [table]}, DIAMETERS, "nodules", SETTINGS)
+    assert scores.diameter_mm.drop_duplicates().tolist() == [pytest.approx(np.nan, nan_ok=True), 6.0, 16.0]
+    assert (of(scores, None).cases.unique(), of(scores, None).value["accuracy"]) == ([2], 1.0)
+    # Patient 2 has no volume with 6 mm, so its free volume is left out as well.
+    small, large = of(scores, 6.0), of(scores, 16.0)
+    assert small.cases.unique() == [6]
+    assert small.value[["sensitivity", "specificity", "accuracy"]].tolist() == pytest.approx([1 / 3, 2 / 3, 1 / 2])
+    assert large.cases.unique() == [8]
+    assert large.value[["sensitivity", "specificity", "accuracy"]].tolist() == pytest.approx([1, 3 / 4, 7 / 8])
+
+
+def test_a_patient_with_several_scans_is_taken_if_each_has_its_pair():
+    table = predictions([0.1, 0.2, 0.3], {6.0: [0.8, 0.8, np.nan]})
+    table["patient_id"] = table.patient_id.replace({"p1": "p0"})
+    assert of(score_sizes({"real": [table]}, [6], "nodules", SETTINGS), 6).cases.unique() == [4]
+    table["patient_id"] = table.patient_id.replace({"p2": "p0"})  # three scans, two of them with nodules
+    rest = pd.concat(
+        [table, predictions([0.1], {6.0: [0.9]}, test=()).replace({"p0": "q", "f0": "q0", "s0-6.0": "q1"})]
+    )
+    assert of(score_sizes({"real": [rest]}, [6], "nodules", SETTINGS), 6).cases.unique() == [2]
+
+
+def test_patients_are_drawn_as_pairs():
+    """Who answers by the patient alone is right for one of its two volumes, always: there is nothing uncertain."""
+    answers = np.random.default_rng(0).choice([0.1, 0.9], 30)
+    scores = score_sizes({"real": [predictions(answers, {6.0: answers})]}, [6], "nodules", SETTINGS)
+    accuracy, sensitivity = of(scores, 6).loc["accuracy"], of(scores, 6).loc["sensitivity"]
+    assert (accuracy.value, accuracy.ci_low, accuracy.ci_high) == (0.5, 0.5, 0.5)
+    assert sensitivity.ci_high - sensitivity.ci_low > 0.2
+
+
+def test_patients_are_swapped_as_pairs():
+    """Six patients, right against wrong in both volumes of each: two of the 64 ways to swap are as extreme."""
+    right = predictions([0.1] * 6, {6.0: [0.9] * 6})
+    wrong = right.assign(probability=1 - right.probability)
+    scores = score_sizes({"real": [wrong], "synthetic": [right]}, [6], "nodules", SETTINGS)
+    p_value = of(scores, 6, "synthetic").p_value
+    for metric in ("accuracy", "sensitivity", "specificity", "auc", "f1"):
+        assert p_value[metric] == pytest.approx(2 / 64, abs=0.012)  # 3 standard errors; 12 free swaps: 0.0005
+    assert of(scores, 6).p_value.isna().all()
+
+
+def test_swapped_pairs_are_scored_as_defined():
+    """All ways to swap, each arm scored anew, against the sums that the permutation test takes."""
+    rng = np.random.default_rng(1)
+    label, patient = np.repeat([False, True], 7), np.tile(np.arange(7), 2)
+    first, second = (rng.random((2, 14)).round(1) for _ in range(2))
+    first[:, label] = (first[:, label] + 0.5).clip(0, 1)
+    signs = np.array(list(itertools.product([-1, 1], repeat=7)), dtype=np.int8)
+    observed, *swapped = (
+        {
+            metric: values.mean()
+            - weighted_metrics(np.where(each, first, second), label, np.ones((1, 14)))[metric].mean()
+            for metric, values in weighted_metrics(np.where(each, second, first), label, np.ones((1, 14))).items()
+        }
+        for each in (row[patient] < 0 for row in (np.ones(7), *signs))
+    )
+    for metric, p_value in permutation_test(first, second, label, patient, signs).items():
+        extreme = sum(abs(each[metric]) >= abs(observed[metric]) - 1e-9 for each in swapped)
+        assert p_value == pytest.approx((extreme + 1) / 129), metric
+
+
+def test_a_size_without_a_pair_is_named():
+    table = predictions([0.1], {6.0: [0.2], 16.0: [np.nan]})
+    with pytest.raises(DataError, match="diameter_mm: found no patient with as many volumes with nodules of 16 mm"):
+        score_sizes({"real": [table]}, DIAMETERS, "nodules", SETTINGS)

@@ -1,0 +1,92 @@
+"""Scans as cubes: as the mix left them, and without any nodule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, write_volumes
+from scangan.data.voi import VoiSettings
+from scangan.data.volume_set import frame_volume, read_volume_set
+from scangan.synthesis.framing import frame_scans
+from scangan.synthesis.mix import MIXED_NODULE_TYPES
+
+VOI = VoiSettings(size=16, spacing_mm=2, margin_mm=4)
+LUNG, NODULE = -850, 40
+
+
+def scan(scan_id: str) -> dict:
+    values = {"scan_id": scan_id, "patient_id": f"p{scan_id}", "data": "phantom", "spacing_mm": 2.0, "lung_check": ""}
+    return dict.fromkeys(SCAN_TYPES, 0) | values | {"modality": "CT", "manufacturer": "", "kernel": "", "sha256": ""}
+
+
+def lungs_with(diameter_mm: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Hounsfield units, lungs and labels of a block of lung with a ball in its middle, or without."""
+    hounsfield = np.full((32, 32, 32), LUNG, np.int16)
+    lungs, labels = np.ones((32, 32, 32), bool), np.zeros((32, 32, 32), np.uint8)
+    if diameter_mm is not None:
+        z, y, x = np.indices(hounsfield.shape) - 15.5
+        labels[z**2 + y**2 + x**2 <= (diameter_mm / 4) ** 2] = 1
+        hounsfield[labels == 1] = NODULE
+    return hounsfield, lungs, labels
+
+
+def nodule(scan_id: str, diameter_mm: float) -> dict:
+    centre = {"z_voxel": 15.5, "y_voxel": 15.5, "x_voxel": 15.5}
+    return {"scan_id": scan_id, "nodule": 1, "diameter_mm": diameter_mm, "equivalent_diameter_mm": diameter_mm} | centre
+
+
+def erase(vois: np.ndarray, radii_mm, seeds) -> np.ndarray:
+    return np.full_like(vois, LUNG)
+
+
+@pytest.fixture
+def framed(tmp_path: Path):
+    """Four scans: never a nodule; one erased by the mix; one that keeps its own; one injected, and one too large."""
+    before = {"a": None, "b": 8.0, "c": 8.0, "d": None, "e": 40.0}
+    after = {"a": None, "b": None, "c": 8.0, "d": 8.0, "e": 40.0}
+    paths = {}
+    for name, diameters in (("before", before), ("after", after)):
+        paths[name] = tmp_path / f"{name}.zarr.zip"
+        with write_volumes(paths[name]) as write:
+            for scan_id, diameter in diameters.items():
+                write(scan_id, *lungs_with(diameter))
+    scans = pd.DataFrame([scan(name) for name in before])
+    own = pd.DataFrame([nodule(name, size) for name, size in before.items() if size]).reindex(columns=NODULE_TYPES)
+    left = pd.DataFrame([nodule(name, size) for name, size in after.items() if size]).reindex(
+        columns=MIXED_NODULE_TYPES
+    )
+    files = {name: (tmp_path / f"{name}.zarr.zip", tmp_path / f"{name}.parquet") for name in ("free", "mixed")}
+    settings = {"size": 16, "spacing_mm": 4.0, "erase": erase, "voi": VOI, "seed": 0}
+    rejected = frame_scans("lidc", paths["before"], paths["after"], scans, own, left, *files.values(), **settings)
+    return {name: read_volume_set([volumes], [rows]) for name, (volumes, rows) in files.items()}, rejected
+
+
+def test_the_mixed_version_has_the_labels_and_voxels_of_the_mix(framed):
+    mixed = framed[0]["mixed"]
+    rows = mixed.manifest.set_index("volume_id")
+    assert rows.label.to_dict() == {"a": "none", "b": "none", "c": "nodules", "d": "nodules", "e": "nodules"}
+    assert set(rows.version) == {"mixed"}
+    assert set(rows.source) == {"lidc"}
+    assert rows.patient_id["c"] == "pc"
+    hounsfield, lungs, _ = lungs_with(8.0)
+    np.testing.assert_array_equal(mixed.read([2])[0], frame_volume(hounsfield, lungs, 2.0, "", 16, 4.0))
+
+
+def test_the_free_version_holds_no_nodule_whoever_had_one(framed):
+    free = framed[0]["free"]
+    assert free.manifest.volume_id.tolist() == ["a", "b", "c", "d"]
+    assert set(free.manifest.label) == {"none"}
+    assert set(free.manifest.version) == {"free"}
+    for volume in free:
+        assert volume.max() < LUNG + 20
+
+
+def test_a_scan_whose_nodule_stays_is_left_out_by_name_and_counted(framed):
+    rejected = framed[1]
+    assert rejected.source.tolist() == ["e"]
+    assert rejected.reason.tolist() == ["nodule larger than the VOI"]
+    assert rejected.counted.all()

@@ -1,0 +1,207 @@
+"""Training on slabs of volumes: what the networks see, memory, both losses, and exact resuming."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from scangan.config import Gan
+from scangan.errors import ConfigError, DataError
+from scangan.models.catalogue import build
+from scangan.models.ct_sgan import slice_positions
+from scangan.training import adversarial
+from scangan.training.adversarial import make_fabric
+from scangan.training.volumes import SlabTraining, to_network, train_volume_gan
+
+WINDOW = (-1000.0, 400.0)
+SIZE, STEPS = 56, 6
+SLABS = {"depth": 4, "slices": 2, "constant_noise": 3, "slice_noise": 2, "slice_code": 4}
+BASE = {"base_width": 2, "batch_size": 2, "sample_rows": 2, "epochs": 3}
+MODELS = {
+    "ct_sgan": {"model": "ct_sgan", "slabs": SLABS, "gradient_penalty": {"kind": "dragan", "weight": 10}},
+    "gan3d": {"model": "gan3d", "image_size": 16},
+}
+
+
+def volumes(number: int = 4) -> np.ndarray:
+    """Volumes whose slice z is all z - 1000 + 100 * the volume's number."""
+    slices = np.arange(SIZE)[:, None, None] - 1000 + 100 * np.arange(number)[:, None, None, None]
+    return np.broadcast_to(slices, (number, SIZE, SIZE, SIZE)).astype(np.int16)
+
+
+def settings(model: str = "ct_sgan", **values) -> Gan:
+    return Gan.model_validate(MODELS[model] | BASE | values)
+
+
+def train(folder=None, model="ct_sgan", **values):
+    wanted = settings(model, **values)
+    return train_volume_gan(volumes(), WINDOW, wanted, make_fabric("32-true", 1, "cpu"), folder, 0.0)
+
+
+def game(**values) -> SlabTraining:
+    """A training that has not begun."""
+    wanted = settings(**values)
+    torch.manual_seed(0)
+    networks = build("ct_sgan", 1, SIZE, **wanted.options)
+    return SlabTraining(make_fabric("32-true", 1, "cpu"), *networks, torch.from_numpy(volumes()), WINDOW, wanted)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_and_stretches_of_two_steps(monkeypatch):
+    monkeypatch.setattr(adversarial, "HISTORY_ROWS", STEPS // 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_a_real_slab_is_neighbouring_slices_at_the_places_that_are_remembered():
+    training = game()
+    torch.manual_seed(3)
+    real = training._real_batch(0, training.schedule.at(0))
+    assert real.shape == (2, 4, 3, SIZE, SIZE)
+    hounsfield = (real + 1) * 700 - 1000
+    chosen = training.batches.batch(0, 2)
+    first = hounsfield[:, 0, 0, 0, 0] + 1000 - 100 * chosen
+    torch.testing.assert_close(first, training.first.float(), atol=1e-3, rtol=0)
+    steps = hounsfield[:, :, :, 0, 0].diff(dim=2)
+    torch.testing.assert_close(steps, torch.ones_like(steps), atol=1e-3, rtol=0)
+
+
+def test_slabs_begin_everywhere_and_end_within_the_volume():
+    training = game()
+    firsts = torch.cat([(training._real_batch(0, training.schedule.at(0)), training.first)[1] for _ in range(300)])
+    assert firsts.min() == 0
+    assert firsts.max() == SIZE - 2 - SLABS["depth"]
+
+
+def test_slices_are_judged_with_respect_to_their_own_positions():
+    training = game()
+    training._real_batch(0, training.schedule.at(0))
+    asked = []
+    training.discriminator.slice.forward = lambda *given: asked.append(given) or given[1]
+    see, judge = training._judges()["slice"]
+    # Slices that hold their own number in the volume.
+    numbers = training.first[:, None] + torch.arange(SLABS["depth"])
+    judge(see(numbers[:, :, None, None, None].expand(-1, -1, 3, SIZE, SIZE).float()))
+    [(slices, positions)] = asked
+    assert slices.shape == (2 * SLABS["slices"], 3, SIZE, SIZE)
+    torch.testing.assert_close(positions, slice_positions(SIZE)[slices[:, 1, 0, 0].long()])
+
+
+def test_the_slab_judge_sees_the_centre_slices():
+    training = game()
+    real = training._real_batch(0, training.schedule.at(0))
+    see, _ = training._judges()["slab"]
+    assert torch.equal(see(real), real[:, None, :, 1])
+
+
+def test_the_penalty_is_on_the_image_input_and_reaches_both_discriminators():
+    training = game()
+    real = training._real_batch(0, training.schedule.at(0))
+    fake = training._generate(2).detach()
+    losses = training.discriminator_losses(real, fake)
+    losses["penalty"].backward()
+    for part in (training.discriminator.slice.layers[0], training.discriminator.slab.layers[0]):
+        assert part.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in training.generator.parameters())
+
+
+@pytest.mark.parametrize("loss", ["bce", "wasserstein"])
+def test_both_losses_are_sums_over_both_judges(loss: str):
+    training = game(loss=loss, gradient_penalty={"kind": "none"})
+    real = training._real_batch(0, training.schedule.at(0))
+    # A judge that says 2 of everything: log-loss of the real log(1 + e^-2), of the fake log(1 + e^2); or 2 - 2.
+    training._judges = lambda: {name: (lambda x: x, lambda x: x.new_full((2,), 2.0)) for name in ("slice", "slab")}
+    losses = training.discriminator_losses(real, real)
+    wanted = 2 * (np.log1p(np.exp(-2)) + np.log1p(np.exp(2))) if loss == "bce" else 0.0
+    assert losses["loss_d"].item() == pytest.approx(wanted, abs=1e-6)
+    assert losses["d_real"].item() == pytest.approx(2.0)
+    wanted = 2 * np.log1p(np.exp(-2)) if loss == "bce" else -4.0
+    assert training.generator_losses(real)["loss_g"].item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("model", list(MODELS))
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkeypatch, model):
+    whole = train(model=model)
+    assert whole.steps == STEPS
+    step = adversarial.AdversarialTraining.step
+
+    def power_fails(training):
+        if training.step_count == 3:
+            raise KeyboardInterrupt
+        step(training)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(adversarial.AdversarialTraining, "step", power_fails)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, model)
+    assert list(tmp_path.iterdir())
+    torch.manual_seed(99)
+    resumed = train(tmp_path, model)
+    assert all(torch.equal(tensor, resumed.weights[name]) for name, tensor in whole.weights.items())
+    histories = [one.history.drop(columns="images_per_second") for one in (whole, resumed)]
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+    np.testing.assert_array_equal(whole.samples, resumed.samples)
+
+
+@pytest.mark.parametrize(("model", "edge"), [("ct_sgan", SIZE), ("gan3d", 16)])
+def test_samples_are_the_middle_planes_of_volumes(model: str, edge: int):
+    trained = train(model=model)
+    assert trained.samples.shape == (2, adversarial.SAMPLE_COLUMNS, 1, edge, edge)
+    assert trained.samples.dtype == np.uint8
+
+
+def test_hounsfield_and_network_values():
+    values = to_network(torch.tensor([-3000, -1000, -300, 400, 3000], dtype=torch.int16), WINDOW)
+    torch.testing.assert_close(values, torch.tensor([-1.0, -1.0, 0.0, 1.0, 1.0]))
+
+
+def test_one_volume_and_a_wrong_size_are_refused():
+    fabric = make_fabric("32-true", 1, "cpu")
+    with pytest.raises(DataError, match="volumes: found 1, allowed: at least 2"):
+        train_volume_gan(volumes(1), WINDOW, settings(), fabric)
+    with pytest.raises(ConfigError, match="image_size: found 15, allowed with gan3d"):
+        train_volume_gan(volumes(), WINDOW, settings("gan3d", image_size=15), fabric)
+
+
+PEAK = """
+import sys
+import torch
+from scangan.config import Gan
+from scangan.models.ct_sgan import Discriminator, Generator
+from scangan.training.adversarial import make_fabric
+from scangan.training.volumes import SlabTraining
+
+def kilobytes(name):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(name))
+
+depth = int(sys.argv[1])
+torch.set_num_threads(1)
+slabs = {"depth": 8, "slices": 4, "constant_noise": 16, "slice_noise": 8, "slice_code": 16}
+penalty = {"kind": "dragan", "weight": 10}
+settings = Gan(model="ct_sgan", base_width=16, batch_size=4, epochs=1, slabs=slabs, gradient_penalty=penalty)
+networks = Generator(image_size=56, depth=depth, **settings.options), Discriminator(image_size=56, **settings.options)
+volumes = torch.randint(-1000, 400, (4, depth, 56, 56), dtype=torch.int16)
+training = SlabTraining(make_fabric("32-true", 1, "cpu"), *networks, volumes, (-1000.0, 400.0), settings)
+before = kilobytes("VmRSS")
+open("/proc/self/clear_refs", "w").write("5")  # the peak is counted from here
+training.step()
+print(kilobytes("VmHWM") - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak of a process is read from /proc")
+def test_a_steps_peak_memory_does_not_grow_with_the_depth():
+    peaks = [
+        int(subprocess.run([sys.executable, "-c", PEAK, str(depth)], check=True, capture_output=True).stdout)
+        for depth in (56, 224)
+    ]
+    assert peaks[0] > 30_000  # kB: enough to tell
+    assert peaks[1] == pytest.approx(peaks[0], rel=0.15)
