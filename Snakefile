@@ -19,6 +19,7 @@ include: "workflow/rules/classify.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/nodules.smk"
+include: "workflow/rules/volumes.smk"
 
 
 rule all:

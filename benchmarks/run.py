@@ -25,6 +25,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 from benchmarks.growing import compare_growing  # noqa: E402
 from benchmarks.ingest import compare_ingestion  # noqa: E402
 from benchmarks.nodules import compare_nodule_networks, time_scan  # noqa: E402
+from benchmarks.volumes import compare_volumes  # noqa: E402
 from scangan.config import Gan  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.training.adversarial import make_fabric, train_gan  # noqa: E402
@@ -143,7 +144,7 @@ def measure_overhead() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["step", "growing", "ingest", "nodules", "overhead"])
+    parser.add_argument("--only", choices=["step", "growing", "ingest", "nodules", "volumes", "overhead"])
     chosen = parser.parse_args().only
     if chosen in (None, "step"):
         compare_steps()
@@ -154,5 +155,7 @@ if __name__ == "__main__":
     if chosen in (None, "nodules"):
         compare_nodule_networks()
         time_scan()
+    if chosen in (None, "volumes"):
+        compare_volumes()
     if chosen in (None, "overhead"):
         measure_overhead()

@@ -14,7 +14,7 @@ import yaml
 from torch import nn
 
 import scangan.models
-from scangan.config import ARMS, KNOWN_ROOTS, Classifier, Gan, scale_of, settings_digest, sort_keys, validate
+from scangan.config import ARMS, CUBES, KNOWN_ROOTS, Classifier, Gan, scale_of, settings_digest, sort_keys, validate
 from scangan.config_docs import _overlay as overlay
 from scangan.config_docs import derived_files
 from scangan.errors import ConfigError
@@ -120,7 +120,8 @@ def test_null_may_come_as_text():
         (
             f"{GAN}.model",
             "stylegan",
-            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224', 'pggan' or 'simple_ct_gan'",
+            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224', 'pggan', 'simple_ct_gan', 'ct_sgan' "
+            "or 'gan3d'",
         ),
         (f"{GAN}.random_crop", [0, 1], "random_crop: found 0, 1, allowed: a share above 0, and one at least as large"),
         (f"{GAN}.random_crop", [0.8, 0.5], "random_crop: found 0.8, 0.5, allowed: a share above 0"),
@@ -387,11 +388,58 @@ def test_a_folder_called_yes_is_to_be_quoted(tmp_path):
 CT_SGAN = "studies.ct_sgan"
 
 
+def test_a_study_of_images_has_no_volumes():
+    for key, value, message in (
+        ("synthesis.volumes", 8, "head_ct.synthesis.volumes: found 8, allowed: null for images"),
+        ("synthesis.images_per_class", None, "synthesis.images_per_class: found null, allowed: a whole number"),
+        ("grid", {"size": 56}, "head_ct.grid: found one, allowed: none for a study of images"),
+        ("gan.dcgan32.model", "gan3d", "head_ct.gan.dcgan32.model: found 'gan3d', allowed: one of images"),
+        ("classifier.backbone", "squeezenet3d", "classifier.backbone: found 'squeezenet3d', allowed: one of images"),
+    ):
+        assert message in error_of(changed(f"studies.head_ct.{key}", value)), key
+
+
+def test_the_cubes_of_a_grid_are_the_sizes_of_ct_sgan():
+    assert find_model("ct_sgan").IMAGE_SIZES == CUBES
+
+
+def test_a_study_of_volumes_may_end_with_its_nodules():
+    config = copy.deepcopy(DEFAULT)
+    for key in ("gan", "grid", "synthesis", "classifier"):
+        del config["studies"]["ct_sgan"][key]
+    assert validate(config)["studies"]["ct_sgan"]["gan"] == {}
+
+
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
         ("cohorts", {}, "ct_sgan.data: found none, allowed: either data or cohorts"),
-        ("gan", DEFAULT["studies"]["head_ct"]["gan"], "ct_sgan.gan: found one, allowed: none for a study of volumes"),
+        ("gan", {}, "ct_sgan.gan: found none, allowed: one, for a study of volumes"),
+        ("grid", None, "ct_sgan.grid: found none, allowed: one, for a study of volumes"),
+        ("gan.gan3d.model", "dcgan32", "ct_sgan.gan.gan3d.model: found 'dcgan32', allowed: one of volumes"),
+        ("gan.gan3d.horizontal_flip", True, "gan.gan3d.horizontal_flip: found one, allowed: none for gan3d"),
+        ("gan.gan3d.slabs", {"depth": 20}, "gan.gan3d.slabs: found some, allowed: none for gan3d"),
+        ("gan.ct_sgan.image_size", 56, "gan.ct_sgan.image_size: found one, allowed: none for ct_sgan"),
+        (
+            "gan.ct_sgan.slabs",
+            {"depth": 8, "slices": 9},
+            "gan.ct_sgan.slabs.slices: found 9, allowed: 8 at most (depth)",
+        ),
+        ("gan.ct_sgan.slabs", {"slice_code": 31}, "slabs.slice_code: found 31 (int), allowed: a multiple of 2"),
+        ("gan.ct_sgan.slabs", {"depth": 55}, "gan.ct_sgan.slabs.depth: found 55, allowed: 54 at most"),
+        ("grid.size", 60, "ct_sgan.grid.size: found 60, allowed: 56 | 64 | 80 |"),
+        ("grid.window", [400, -1000], "ct_sgan.grid.window: found 400, -1000, allowed: a lower and a higher one"),
+        ("synthesis.gan", "gan2d", "ct_sgan.synthesis.gan: found 'gan2d', allowed: ct_sgan | ct_sgan_js | gan3d"),
+        ("synthesis.volumes", None, "ct_sgan.synthesis.volumes: found null, allowed: a whole number"),
+        ("synthesis.images_per_class", 5, "synthesis.images_per_class: found 5, allowed: null for volumes"),
+        (
+            "nodules.test_diameters_mm",
+            [8, 40],
+            "nodules.test_diameters_mm: found 40, allowed: 36 at most (nodules.voi)",
+        ),
+        ("classifier.backbone", "resnet50", "classifier.backbone: found 'resnet50', allowed: squeezenet3d"),
+        ("classifier.positive", "covid", "classifier.positive: found 'covid', allowed: nodules | none"),
+        ("classifier.arms", ["real+classical"], "classifier.arms: found 'real+classical', allowed: real | synthetic |"),
         ("nodules.annotated", "LIDC", "ct_sgan.nodules.annotated: found 'LIDC', allowed: lidc | nlst"),
         ("nodules.voi.size", 20, "nodules.voi.size: found 20 (int), allowed: 16, 24, 32, 48 or 64"),
         ("nodules.voi.margin_mm", 3, "nodules.voi.margin_mm: found 3, allowed: 4 or more (2 voxels)"),

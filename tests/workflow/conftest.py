@@ -22,7 +22,8 @@ TOYS = {"head_ct": TOY} | {
 SEVERAL_THREADS = (
     *("train_gan", "train_classifier", "synthesize", "extract_features", "extract_real_features"),
     *("measure_fidelity", "screen_images", "embed_images"),
-    *("train_nodule_gan", "measure_nodules", "edit_scans"),
+    *("train_nodule_gan", "measure_nodules", "edit_scans", "frame_scans", "inject_sized", "train_volume_gan"),
+    *("synthesize_volumes", "inject_synthetic", "measure_volumes", "train_detector"),
 )
 
 

@@ -1,4 +1,4 @@
-"""The toy study of volumes: nodules injected and erased, and the mix that hides the scanner."""
+"""The toy study of volumes: nodules, the mix that hides the scanner, synthetic volumes and detectors."""
 
 from __future__ import annotations
 
@@ -9,25 +9,29 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from scangan.data.chest_phantom_dicom import write_chest_phantom
 from scangan.data.scan_store import read_scan_table, read_scans
 from scangan.data.voi import read_vois
+from scangan.data.volume_set import VolumeSet, read_volume_set
 from tests.workflow.conftest import Workflow
 
 STUDY = "results/ct_sgan"
 COHORTS = ("lidc", "nlst")
+GANS = ("ct_sgan", "ct_sgan_js", "gan3d")
+DETECTORS = ("classification", "calibration", "detection", "shares")
 
 
 def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
     folder = toy.folder / STUDY
-    for name in ("cohort", "eraser", "injector", "mix", "scanner"):
+    for name in ("cohort", "eraser", "injector", "mix", "scanner", "fidelity", "consistency", *DETECTORS):
         table = pd.read_csv(folder / f"tables/{name}.csv")
         assert set(table.data) == {"phantom"}, name
         assert set(table.scale) == {"custom"}, name
         assert "phantom data, custom scale" in (folder / f"tables/{name}.md").read_text()
-    for name in ("vois", "diameters", "edits"):
+    for name in ("vois", "diameters", "edits", "planes", "middle", "regions", "consistency", "detection", "shares"):
         with Image.open(folder / f"figures/{name}.png") as figure:
             assert min(figure.size) > 200, name
     variants = pd.read_csv(folder / "tables/eraser.csv").variant.unique().tolist()
@@ -87,6 +91,88 @@ def test_patients_that_a_network_was_trained_on_are_not_measured(toy: Workflow):
     assert facts["training_vois"] == (parts == "train").sum()
     table = pd.read_csv(toy.folder / STUDY / "tables/eraser.csv")
     assert set(table.images) == {(parts != "train").sum()}
+
+
+# Volumes
+
+
+def volumes_of(folder: Path, pattern: str) -> VolumeSet:
+    return read_volume_set(stores(folder, f"{pattern}.zarr.zip"), stores(folder, f"{pattern}.parquet"), verify=True)
+
+
+def test_networks_learn_from_training_volumes_without_nodules(toy: Workflow):
+    folder = toy.folder / STUDY
+    free, mixed = volumes_of(folder, "volumes/free/*/batch0"), volumes_of(folder, "volumes/mixed/*/batch0")
+    labels = pd.read_csv(folder / "nodules/mixed/labels.csv").set_index("scan_id")
+    assert mixed.manifest.set_index("volume_id").label.to_dict() == labels.label_after.to_dict()
+    assert set(free.manifest.label) == {"none"}
+    assert set(free.manifest.volume_id) <= set(mixed.manifest.volume_id)
+    in_training = (free.manifest.volume_id.map(labels.split) == "train").sum()
+    for gan in GANS:
+        facts = json.loads((folder / f"gan/{gan}/generator.json").read_text())
+        assert facts["training_volumes"] == in_training
+        assert (facts["size"], facts["spacing_mm"], facts["data"]) == (56, 6.0, "phantom")
+
+
+def test_half_of_the_synthetic_volumes_have_nodules_and_seeds_of_their_own(toy: Workflow):
+    folder = toy.folder / STUDY / "synthetic/ct_sgan"
+    rejected = pd.concat(map(pd.read_parquet, stores(folder, "nodules/shard*_rejected.parquet")))
+    rows = pd.concat(map(pd.read_parquet, [folder / f"nodules/shard{shard}.parquet" for shard in (0, 1)]))
+    assert len(rows) + rejected.counted.sum() == 8
+    assert (rows.label.eq("nodules") == rows.synthesis_seed.mod(2).eq(0)).all()
+    assert rows.nodules[rows.label == "nodules"].ge(1).all()
+    plain, injected = volumes_of(folder, "shard*"), volumes_of(folder, "nodules/shard*")
+    assert plain.manifest.synthesis_seed.tolist() == list(range(8))
+    assert plain.manifest.sha256.nunique() == 8
+    first = dict(zip(plain.manifest.volume_id, plain.manifest.sha256, strict=True))
+    untouched = injected.manifest[(injected.manifest.label == "none") & (injected.manifest.attempts == 1)]
+    assert untouched.sha256.tolist() == [first[name] for name in untouched.volume_id]
+
+
+def test_table_1_and_figure_3b_stand_beside_the_papers(toy: Workflow):
+    comparison = pd.read_csv(toy.folder / "results/paper_comparison.csv")
+    rows = comparison[comparison.study == "ct_sgan"].set_index(["item", "metric"])
+    for variant in ("real", "ct_sgan", "gan3d"):
+        assert np.isfinite(rows.loc[(variant, "fid"), "ours"])
+        assert np.isfinite(rows.loc[(variant, "inception_score"), "ours"])
+    # The toy has other sizes of nodules than the paper's.
+    assert rows.loc[("real, 14 mm", "accuracy"), "comparable"] == "no"
+    sizes = pd.read_csv(toy.folder / STUDY / "tables/detection.csv")
+    assert set(sizes.arm) == {"real", "synthetic", "synthetic-then-real"}
+    assert set(sizes.diameter_mm.dropna()) == {20, 30}
+
+
+def test_a_lost_shard_is_made_again_alone_and_the_same(toy_copy: Workflow):
+    shard = toy_copy.folder / STUDY / "synthetic/ct_sgan/shard1.zarr.zip"
+    before = shard.read_bytes()
+    shard.unlink()
+    run = toy_copy.snakemake(
+        "--set-threads", "synthesize_volumes=1", target=f"{STUDY}/synthetic/ct_sgan/shard1.zarr.zip"
+    )
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("Finished jobid") == 1
+    assert "synthetic volumes will take up to" in run.stdout
+    assert shard.read_bytes() == before
+
+
+def test_a_disk_that_is_too_small_is_named_before_the_first_job(toy_copy: Workflow):
+    wanted = {"ct_sgan": {"synthesis": {"volumes": 10**12, "shard_size": 10**12}}}
+    target = f"{STUDY}/synthetic/ct_sgan/shard0.zarr.zip"
+    run = toy_copy.snakemake("--config", f"studies={json.dumps(wanted)}", target=target)
+    assert run.returncode != 0
+    assert "make room, or ask for fewer or smaller volumes" in run.stdout
+    assert "rule synthesize_volumes" not in run.stdout.split("make room")[0].split("will take up to")[1]
+    assert "Traceback" not in run.stdout
+
+
+def test_any_volume_becomes_files_for_other_programs(toy_copy: Workflow):
+    nifti = toy_copy.folder / STUDY / "exported/ct_sgan-5.nii.gz"
+    run = toy_copy.snakemake(f"{STUDY}/exported/gan3d-2", target=f"{STUDY}/exported/ct_sgan-5.nii.gz")
+    assert run.returncode == 0, run.stdout
+    assert sitk.ReadImage(nifti).GetSpacing() == pytest.approx((6, 6, 6))
+    files = sorted((toy_copy.folder / STUDY / "exported/gan3d-2").iterdir())
+    assert len(files) == 56
+    assert "SYNTHETIC" in pydicom.dcmread(files[0]).SeriesDescription
 
 
 EDITS = "series,x_mm,y_mm,z_mm,diameter_mm,action\n"

@@ -154,8 +154,42 @@ ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
 # ct_sgan
 
 CT_COHORTS = ("lidc", "nlst")
-EDITED = of("ct_sgan", *(f"edit_scans({batch}, {cohort})" for batch in (0, 1) for cohort in CT_COHORTS), "tabulate_mix")
-FROM_ERASER = of("ct_sgan", "train_nodule_gan(eraser)", "measure_nodules") | EDITED | {"all"}
+EDITED = of("ct_sgan", *(f"edit_scans(0, {cohort})" for cohort in CT_COHORTS), "tabulate_mix")
+VOLUME_GANS = ("ct_sgan", "ct_sgan_js", "gan3d")
+FRAMED = of("ct_sgan", *(f"frame_scans(0, {cohort})" for cohort in CT_COHORTS))
+SIZED = of("ct_sgan", "inject_sized")
+VOLUME_TABLES = of("ct_sgan", "tabulate_volumes") | FINAL
+DETECTION = of("ct_sgan", "score", "tabulate_classification", "plot_classification", "tabulate_detection") | FINAL
+SHARES = of("ct_sgan", "score_shares", "tabulate_shares") | {"all"}
+ON_REAL = of("ct_sgan", "train_detector(real, 0)")
+ON_SYNTHETIC = of(
+    "ct_sgan", *(f"train_detector({arm}, 0)" for arm in ("synthetic", "synthetic-then-real", "synthetic-x0.5"))
+)
+DETECTED = ON_REAL | ON_SYNTHETIC | DETECTION | SHARES
+MEASURED_REAL = of("ct_sgan", "measure_volumes(real)") | VOLUME_TABLES
+
+
+def injected(*shards: int) -> set[str]:
+    """Nodules in these shards, and what follows."""
+    jobs = of("ct_sgan", *(f"inject_synthetic(ct_sgan, {shard})" for shard in shards))
+    return jobs | ON_SYNTHETIC | DETECTION | SHARES | VOLUME_TABLES
+
+
+def from_volume_drawing(*gans: str) -> set[str]:
+    """What follows from other volumes of these networks; of `ct_sgan` there are two shards."""
+    shards = {gan: (0, 1) if gan == "ct_sgan" else (0,) for gan in gans}
+    jobs = [f"synthesize_volumes({gan}, {shard})" for gan in gans for shard in shards[gan]]
+    jobs += [f"measure_volumes({gan})" for gan in gans]
+    return of("ct_sgan", *jobs, "plot_volumes") | VOLUME_TABLES | (injected(0, 1) if "ct_sgan" in gans else set())
+
+
+def from_volume_gan(*gans: str) -> set[str]:
+    return of("ct_sgan", *(f"train_volume_gan({gan})" for gan in gans)) | from_volume_drawing(*gans)
+
+
+FROM_FRAMED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
+FROM_EDITED = EDITED | FRAMED | FROM_FRAMED
+FROM_ERASER = of("ct_sgan", "train_nodule_gan(eraser)", "measure_nodules") | FROM_EDITED
 FROM_INJECTOR = of("ct_sgan", "train_nodule_gan(injector)") | FROM_ERASER
 FROM_VOIS = of("ct_sgan", "cut_vois") | FROM_INJECTOR
 FROM_VOLUMES_SPLIT = of("ct_sgan", "split_cohort", "tabulate_cohort", "choose_mix") | FROM_INJECTOR
@@ -164,7 +198,7 @@ FROM_VOLUMES = of("ct_sgan", "list_volumes") | FROM_VOIS | FROM_VOLUMES_SPLIT
 
 def from_ingestion(cohort: str) -> set[str]:
     """What follows from other volumes of a cohort."""
-    jobs = ("ingest_scans(0)", "ingest_scans(1)", "gather_scans")
+    jobs = ("ingest_scans(0)", "gather_scans")
     return of(f"ct_sgan/cohorts/{cohort}", *jobs) | FROM_VOLUMES
 
 
@@ -176,6 +210,7 @@ def from_phantom(cohort: str) -> set[str]:
     return of(f"ct_sgan/cohorts/{cohort}", "render_phantom") | from_index(cohort)
 
 
+COMPARED = (("synthesize_volumes", ", 1"), ("measure_volumes", ""))
 CT_SGAN = from_phantom("lidc") | from_phantom("nlst")
 EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | BRAIN_MR | CT_SGAN | {"survey_lidc"}
 
@@ -269,11 +304,32 @@ EXPECTED = {
         "nodules.voi": FROM_VOIS,
         "nodules.injector": FROM_INJECTOR,
         "nodules.eraser": FROM_ERASER,
-        "nodules.placement": EDITED | {"all"},
-        "nodules.mix_seed": of("ct_sgan", "choose_mix") | EDITED | {"all"},
+        "nodules.placement": FROM_EDITED,
+        "nodules.mix_seed": of("ct_sgan", "choose_mix") | FROM_EDITED,
         "nodules.annotated": of("ct_sgan", "measure_nodules") | {"all"},
-        "fidelity": of("ct_sgan", "measure_nodules") | {"all"},
-        "evaluation": of("ct_sgan", "measure_nodules", "tabulate_mix") | {"all"},
+        "nodules.test_diameters_mm": SIZED | DETECTED,
+        "grid": FRAMED | FROM_FRAMED,
+        "grid.window": FROM_FRAMED - SIZED,
+        **{f"gan.{gan}": from_volume_gan(gan) for gan in VOLUME_GANS},
+        "synthesis.volumes": of("ct_sgan", "synthesize_volumes(ct_sgan, 2)", "measure_volumes(ct_sgan)") | injected(2),
+        "synthesis.compared_volumes": of(
+            "ct_sgan", *(f"{rule}({gan}{end})" for rule, end in COMPARED for gan in ("ct_sgan_js", "gan3d"))
+        )
+        | VOLUME_TABLES,
+        "synthesis.attempts": injected(0, 1),
+        "synthesis.seed": from_volume_drawing(*VOLUME_GANS),
+        "classifier": DETECTED,
+        "classifier.seeds": {job.replace(", 0)", ", 1)") for job in ON_REAL | ON_SYNTHETIC} | DETECTION | SHARES,
+        "classifier.shares": of("ct_sgan", "train_detector(synthetic-x0.75, 0)") | SHARES,
+        "fidelity": of("ct_sgan", "measure_nodules") | VOLUME_TABLES,
+        "fidelity.positions": of(
+            "ct_sgan", "measure_nodules", *(f"measure_volumes({source})" for source in ("real", *VOLUME_GANS))
+        )
+        | VOLUME_TABLES,
+        "evaluation": of("ct_sgan", "measure_nodules", "tabulate_mix", "score", "tabulate_classification")
+        | of("ct_sgan", "tabulate_detection")
+        | SHARES
+        | VOLUME_TABLES,
     },
 }
 # Values where the next number, or the other one of two, will not do; None: there is no other value.
@@ -335,6 +391,9 @@ ANOTHER = {
     "nodules": None,
     "nodules.annotated": "nlst",
     "nodules.edits": None,  # tested on its own
+    "nodules.test_diameters_mm": [20, 25],
+    "grid.size": 64,
+    "grid.window": [-900, 400],
     "nodules.placement.rule": "wall",
     "nodules.placement.inside_share": 0.75,
     "nodules.voi.size": 24,
@@ -372,7 +431,7 @@ def merge(below: dict, above: dict) -> dict:
 # What the studies share is tested on the first.
 TESTED_ONCE = (
     *("fidelity", "synthesis", "split", "gan", "panels", "data", "classifier", "evaluation"),
-    *("cohorts", "nodules"),
+    *("cohorts", "nodules", "grid"),
 )
 SCANS = toy_study("simple_ct_gan")["data"]
 BUT = {
@@ -398,7 +457,10 @@ BUT = {
     "ct_sgan": {
         *("cohorts.lidc.phantom.seed", "cohorts.nlst.phantom.scans", "cohorts.lidc.data.spacing_mm"),
         *("cohorts.lidc.data.annotations", "cohorts.nlst.data.scans", "split.seed", "fidelity.resamples"),
-        *("evaluation.bootstrap", "nodules.mix_seed", "nodules.annotated"),
+        *("evaluation.bootstrap", "nodules.mix_seed", "nodules.annotated", "nodules.test_diameters_mm"),
+        *("grid.size", "grid.spacing_mm", "grid.window", "gan.ct_sgan.slabs.told_position", "gan.gan3d.seed"),
+        *(f"synthesis.{key}" for key in ("volumes", "compared_volumes", "attempts", "seed")),
+        *("classifier.steps", "classifier.seeds", "classifier.shares", "fidelity.positions"),
         *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
         *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed"),
         *(f"nodules.voi.{key}" for key in toy_study("ct_sgan")["nodules"]["voi"]),
@@ -544,7 +606,10 @@ def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
     # The detector of injected nodules is scored like a classifier.
-    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules")
+    assert (
+        toy_copy.planned()
+        == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules") | DETECTION | SHARES
+    )
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):

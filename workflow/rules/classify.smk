@@ -38,6 +38,8 @@ rule train_classifier:
         f"{RESULTS}/{{study}}/logs/train_classifier/{{arm}}/seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        study=only(READER),
     conda:
         "../../envs/scangan.yaml"
     threads: 8

@@ -2,8 +2,9 @@
 from snakemake.exceptions import WorkflowError
 
 from scangan.code_digest import code_digest
-from scangan.config import ARMS, PRETRAINED, SHARE_ARM, Classifier, scale_of, sort_keys, validate
-from scangan.errors import ConfigError
+from scangan.config import ARMS, PRETRAINED, SHARE_ARM, VOLUME_SHARE_ARM, Classifier, scale_of, sort_keys, validate
+from scangan.data.disk import check_disk, disk_need
+from scangan.errors import ConfigError, DataError
 
 try:
     # Sorted, because Snakemake compares parameters by their text.
@@ -41,7 +42,7 @@ wildcard_constraints:
     study="|".join(map(re.escape, [*STUDIES, *SOURCES])),
     cohort="[A-Za-z0-9_-]+",
     network="injector|eraser",
-    arm="|".join(map(re.escape, ARMS)) + r"|real\+synthetic-x[0-9.e+-]+",
+    arm="|".join(map(re.escape, ARMS)) + r"|(real\+)?synthetic-x[0-9.e+-]+",
     gan="[A-Za-z0-9_-]+",
     panel="[A-Za-z0-9_-]+",
     label="[A-Za-z0-9_-]+",
@@ -114,6 +115,11 @@ def gan_code(wildcards):
     return code_digest("scangan.training.adversarial", "scangan.data.split", f"scangan.models.{model}")
 
 
+def volume_gan_code(wildcards):
+    model = config["studies"][wildcards.study]["gan"][wildcards.gan]["model"]
+    return code_digest("scangan.training.volumes", "scangan.data.volume_set", f"scangan.models.{model}")
+
+
 def image_size_of(study, gan):
     """Edge of a network's images."""
     settings = config["studies"][study]
@@ -130,6 +136,30 @@ def shard_settings(wildcards):
         "image_size": image_size_of(wildcards.study, wildcards.gan),
         "images": min(wanted["shard_size"], wanted["images_per_class"] - first),
     }
+
+
+def volumes_of(study, gan):
+    """How many volumes are drawn from a network."""
+    wanted = config["studies"][study]["synthesis"]
+    compared = gan != wanted["gan"] and wanted["compared_volumes"]
+    return compared or wanted["volumes"]
+
+
+def volume_shard_settings(wildcards):
+    """Seeds and number of one shard's volumes: more volumes make more shards, and leave the others alone."""
+    wanted = config["studies"][wildcards.study]["synthesis"]
+    first = int(wildcards.shard) * wanted["shard_size"]
+    left = volumes_of(wildcards.study, wildcards.gan) - first
+    return {"first_seed": wanted["seed"] + first, "volumes": min(wanted["shard_size"], left)}
+
+
+def volumes_to_write(jobs):
+    """Bytes that synthetic volumes take, with and without nodules, that these jobs will write."""
+    writing = [job.wildcards for job in jobs if job.rule.name in ("synthesize_volumes", "inject_synthetic")]
+    return sum(
+        disk_need(volume_shard_settings(wildcards)["volumes"], settings_at(wildcards.study)["grid"]["size"])
+        for wildcards in writing
+    )
 
 
 def classifier_settings(wildcards):
@@ -160,7 +190,8 @@ def arms_and_seeds(wildcards):
 
 def share_arms(study):
     """The arms of the sweep over shares of synthetic images."""
-    return [SHARE_ARM.format(share=share) for share in config["studies"][study]["classifier"]["shares"]]
+    arm = VOLUME_SHARE_ARM if study in COHORTS else SHARE_ARM
+    return [arm.format(share=share) for share in config["studies"][study]["classifier"]["shares"]]
 
 
 def shares_and_seeds(wildcards):

@@ -64,6 +64,87 @@ def mixed_batches(file):
     ]
 
 
+def framed(study, version):
+    """The cubes of all scans: `free` of nodules, or `mixed` so that half of each cohort has some."""
+    stems = [
+        f"{RESULTS}/{study}/volumes/{version}/{cohort}/batch{batch}"
+        for cohort in COHORTS[study]
+        for batch in range(config["studies"][study]["cohorts"][cohort]["data"]["batches"])
+    ]
+    return {
+        "volumes": [f"{stem}.zarr.zip" for stem in stems],
+        "manifests": [f"{stem}.parquet" for stem in stems],
+    }
+
+
+def volume_shards(study, gan, folder=""):
+    """All shards of a network's volumes; folder: `nodules/` for those in which half have nodules."""
+    shards = range(-(-volumes_of(study, gan) // config["studies"][study]["synthesis"]["shard_size"]))
+    stem = f"{RESULTS}/{study}/synthetic/{gan}/{folder}shard{{shard}}"
+    return {
+        "volumes": expand(f"{stem}.zarr.zip", shard=shards),
+        "manifests": expand(f"{stem}.parquet", shard=shards),
+        "rejected": expand(f"{stem}_rejected.parquet", shard=shards),
+    }
+
+
+def measured_volumes(wildcards):
+    """Real volumes without nodules, or all that a network drew."""
+    if wildcards.source == "real":
+        return framed(wildcards.study, "free")
+    shards = volume_shards(wildcards.study, wildcards.source)
+    return {kind: shards[kind] for kind in ("volumes", "manifests")}
+
+
+def measured_sources(study):
+    """What `measure_volumes` found of the real volumes, and of each network's."""
+    sources = ["real", *config["studies"][study]["gan"]]
+    return {
+        "slices": expand(f"{RESULTS}/{study}/fidelity/{{source}}_slices.safetensors", source=sources),
+        "descriptions": expand(f"{RESULTS}/{study}/fidelity/{{source}}_volumes.parquet", source=sources),
+    }
+
+
+def rejected_volumes(study):
+    """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
+    free = [path.replace(".zarr.zip", "_rejected.parquet") for path in framed(study, "free")["volumes"]]
+    return free + volume_shards(study, config["studies"][study]["synthesis"]["gan"], "nodules/")["rejected"]
+
+
+def first_shards(study):
+    """Of each network the first volumes, with which it is shown."""
+    stems = expand(f"{RESULTS}/{study}/synthetic/{{gan}}/shard0", gan=config["studies"][study]["gan"])
+    return {
+        "synthetic_volumes": [f"{stem}.zarr.zip" for stem in stems],
+        "synthetic_manifests": [f"{stem}.parquet" for stem in stems],
+    }
+
+
+def detector_volumes(wildcards):
+    """The real volumes with and without nodules, those of the tests by size, and what an arm trains on besides."""
+    study = wildcards.study
+    found = {
+        f"{version}_{kind}": paths for version in ("free", "mixed") for kind, paths in framed(study, version).items()
+    }
+    found |= {
+        "sized_volumes": [f"{RESULTS}/{study}/volumes/sized.zarr.zip"],
+        "sized_manifests": [f"{RESULTS}/{study}/volumes/sized.parquet"],
+    }
+    if "synthetic" in wildcards.arm:
+        shards = volume_shards(study, config["studies"][study]["synthesis"]["gan"], "nodules/")
+        found |= {f"synthetic_{kind}": shards[kind] for kind in ("volumes", "manifests")}
+    return found
+
+
+def exported_shard(wildcards):
+    """The shard that holds a volume: with its nodules if it is one of those that the detectors train on."""
+    wanted = config["studies"][wildcards.study]["synthesis"]
+    shard = (int(wildcards.number) - wanted["seed"]) // wanted["shard_size"]
+    folder = "nodules/" if wildcards.gan == wanted["gan"] else ""
+    stem = f"{RESULTS}/{wildcards.study}/synthetic/{wildcards.gan}/{folder}shard{shard}"
+    return {"volumes": f"{stem}.zarr.zip", "manifest": f"{stem}.parquet"}
+
+
 def scan_tables(wildcards):
     """The scans behind the table of a cohort: of one source, or of several."""
     is_of_scans = wildcards.study in SCANS or wildcards.study in COHORTS
@@ -195,16 +276,31 @@ def report_figure(name, folder="figures", caption=None):
     return report(path, caption=f"../report/{caption or name}.rst", category="{study}", subcategory="figures")
 
 
+def experiment_tables(settings):
+    """The tables of a study's classifiers, if it has any."""
+    if settings["classifier"] is None:
+        return []
+    return ["classification", "calibration"] + ["shares"] * bool(settings["classifier"]["shares"])
+
+
+def experiment_figures(settings):
+    """The figures of a study's classifiers, if it has any."""
+    if settings["classifier"] is None:
+        return []
+    return ["roc", "reliability"] + ["shares"] * bool(settings["classifier"]["shares"])
+
+
 def tables(study):
     """The final tables of a study."""
     settings = config["studies"][study]
     if study in COHORTS:
-        return ["cohort"] + (["eraser", "injector", "mix", "scanner"] if settings["nodules"] else [])
-    names = ["cohort", "fidelity"]
-    if settings["classifier"] is not None:
-        names += ["classification", "calibration"]
-        if settings["classifier"]["shares"]:
-            names += ["shares"]
+        names = ["cohort"]
+        if settings["nodules"] is not None:
+            names += ["eraser", "injector", "mix", "scanner"]
+        if settings["gan"]:
+            names += ["fidelity", "consistency"]
+        return names + experiment_tables(settings) + (["detection"] if settings["classifier"] else [])
+    names = ["cohort", "fidelity", *experiment_tables(settings)]
     if settings["judge"] is not None:
         names += ["judge"]
     if settings["synthesis"]["screening"] is not None:
@@ -226,14 +322,14 @@ def figures(study):
     """The final figures of a study."""
     settings = config["studies"][study]
     if study in COHORTS:
-        return ["vois", "diameters", "edits"] if settings["nodules"] else []
+        names = ["vois", "diameters", "edits"] if settings["nodules"] else []
+        if settings["gan"]:
+            names += ["planes", "middle", "regions", "consistency"]
+        return names + experiment_figures(settings) + (["detection"] if settings["classifier"] else [])
     names = [f"panels/{panel}" for panel in settings["panels"]]
     for gan in settings["gan"]:
         names += [f"{gan}/images", f"{gan}/training"]
-    if settings["classifier"] is not None:
-        names += ["roc", "reliability"]
-        if settings["classifier"]["shares"]:
-            names += ["shares"]
+    names += experiment_figures(settings)
     if settings["judge"] is not None:
         names += ["judge"]
     if settings["embedding"] is not None:
@@ -263,4 +359,5 @@ def study_targets(study):
         *expand(f"{folder}/tables/{{table}}.{{ending}}", table=tables(study), ending=["csv", "md"]),
         *expand(f"{folder}/figures/{{figure}}.png", figure=figures(study)),
         *own_edits(study),
+        *([f"{folder}/figures/scroll.gif"] if study in COHORTS and config["studies"][study]["gan"] else []),
     ]

@@ -37,6 +37,8 @@ rule synthesize:
         f"{RESULTS}/{{study}}/logs/synthesize/{{gan}}/{{label}}/shard{{shard}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/{{label}}/shard{{shard}}.tsv"
+    wildcard_constraints:
+        study=only(READER),
     conda:
         "../../envs/scangan.yaml"
     threads: 8

@@ -52,6 +52,8 @@ rule tabulate_fidelity:
         f"{RESULTS}/{{study}}/logs/tabulate_fidelity.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/tabulate_fidelity.tsv"
+    wildcard_constraints:
+        study=only(READER),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -163,7 +165,11 @@ rule tabulate_screening:
 rule tabulate_shares:
     input:
         scores=rules.score_shares.output.scores,
-        split=rules.split_cohort.output.split,
+        split=branch(
+            lambda wildcards: wildcards.study in COHORTS,
+            then=f"{RESULTS}/{{study}}/nodules/mixed/labels.csv",
+            otherwise=rules.split_cohort.output.split,
+        ),
     output:
         shares=report_table("shares"),
         figure=report_figure("shares"),
@@ -293,7 +299,7 @@ rule compare_with_papers:
         tables=[
             f"{RESULTS}/{study}/tables/{table}.csv"
             for study in STUDIES
-            for table in ("classification", "fidelity", "judge", "readers")
+            for table in ("classification", "detection", "fidelity", "judge", "readers")
             if table in tables(study)
         ],
     output:

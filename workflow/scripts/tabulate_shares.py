@@ -9,6 +9,7 @@ with job(snakemake.log[0]):
     facts = snakemake.params.study
     scores = pd.read_csv(snakemake.input.scores)
     split = pd.read_csv(snakemake.input.split, dtype=str)
-    real_images = split[split.split == "train"].label.value_counts()
+    label = "label_after" if "label_after" in split else "label"  # of volumes: that after the mix
+    real_images = split[split.split == "train"][label].value_counts()
     write_table(share_table(scores, real_images, **facts), *snakemake.output[0:2], index="share")
     accuracy_over_share(scores, snakemake.output.figure, facts["data"], facts["scale"], facts["study"])

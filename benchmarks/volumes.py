@@ -1,0 +1,210 @@
+"""Whole volumes: a training step, mass synthesis and kept features, each beside the plainest way to do the same.
+
+On a GPU at the paper's 224^3, on a CPU at the smallest size; every comparison in one run, as a ratio.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from scangan.config import Fidelity, Gan
+from scangan.data.volume_set import VolumeSet, VolumeWriter
+from scangan.metrics.volumes import compare_slices, extract_slices, read_slice_features, write_slice_features
+from scangan.models.catalogue import build
+from scangan.models.ct_sgan import slice_positions, to_slices
+from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes
+from scangan.training.adversarial import make_fabric, run
+from scangan.training.volumes import SlabTraining
+
+ROUNDS, STEPS, WINDOW = 3, 10, (-1000.0, 400.0)
+SHARD, WHOLE = 24, 10_000  # volumes
+# The best published diffusion generator of chest CT, about, for a volume of 256^3.
+DIFFUSION_SECONDS = 5
+
+
+def settings_for(on_gpu: bool, precision: str = "32-true") -> Gan:
+    """The paper's scale on a GPU, the demo's on a CPU, where it is the largest that trains in minutes."""
+    slabs = {"depth": 16, "slices": 8} if on_gpu else {"depth": 8, "slices": 4, "slice_noise": 8, "slice_code": 32}
+    return Gan(
+        model="ct_sgan",
+        base_width=None if on_gpu else 16,
+        slabs=slabs,
+        gradient_penalty={"kind": "dragan", "weight": 10},
+        batch_size=8 if on_gpu else 4,
+        epochs=1,
+        precision=precision,
+        sample_rows=1,
+    )
+
+
+def random_volumes(number: int, size: int) -> np.ndarray:
+    """Smooth, as chests are for a compressor; int16 [number, size, size, size]."""
+    rng = np.random.default_rng(0)
+    coarse = torch.from_numpy(rng.uniform(-1000, 400, (number, 1, 8, 8, 8)).astype(np.float32))
+    fine = torch.nn.functional.interpolate(coarse, size=(size,) * 3, mode="trilinear")[:, 0]
+    return (fine.numpy() + rng.normal(0, 15, (number, size, size, size))).astype(np.int16)
+
+
+def our_step(volumes: torch.Tensor, settings: Gan) -> float:
+    """Seconds a step of the engine: averaging, history, checkpoints' state and all."""
+    torch.manual_seed(0)
+    networks = build("ct_sgan", 1, volumes.shape[-1], **settings.options)
+    training = SlabTraining(make_fabric(settings.precision, devices=1), *networks, volumes, WINDOW, settings)
+    training.steps_in_all = 2
+    run(training, None, 60.0, "warm-up")
+    training.steps_in_all = STEPS + 2
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    start = time.perf_counter()
+    while training.step_count < training.steps_in_all:
+        training.step()
+    torch.cuda.synchronize() if torch.cuda.is_available() else None
+    return (time.perf_counter() - start) / STEPS
+
+
+def plain_step(volumes: torch.Tensor, settings: Gan, device: torch.device) -> float:
+    """Seconds a step of the plainest loop of the same networks and losses in float32."""
+    torch.manual_seed(0)
+    networks = build("ct_sgan", 1, volumes.shape[-1], **settings.options)
+    generator, discriminator = (network.to(device) for network in networks)
+    optimizers = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in networks]
+    places, depth = slice_positions(volumes.shape[-1], device), settings.slabs.depth
+    started = 0.0
+    for step in range(STEPS + 2):
+        if step == 2:
+            torch.cuda.synchronize() if device.type == "cuda" else None
+            started = time.perf_counter()
+        chosen = torch.randint(0, len(volumes), (settings.batch_size,))
+        first = torch.randint(0, len(places) - depth + 1, (settings.batch_size,))
+        slabs = [volumes[v, z : z + depth + 2] for v, z in zip(chosen.tolist(), first.tolist(), strict=True)]
+        real = to_slices(((torch.stack(slabs).to(device).float() + 1000) / 700 - 1).clamp(-1, 1))
+        latent = torch.randn(settings.batch_size, sum(generator.latent_parts), device=device)
+        fake = generator.slab(latent, first.to(device), depth)
+        seen = torch.randperm(depth, device=device)[: settings.slabs.slices]
+        positions = places[first.to(device)[:, None] + seen].flatten()
+
+        def judges(slices: torch.Tensor, seen=seen, positions=positions) -> list[torch.Tensor]:
+            return [
+                discriminator.slice(slices[:, seen].flatten(0, 1), positions),
+                discriminator.slab(slices[:, None, :, 1]),
+            ]
+
+        loss = 0.0
+        for d_real, d_fake in zip(judges(real), judges(fake.detach()), strict=True):
+            loss = loss + binary_cross_entropy_with_logits(d_real, torch.ones_like(d_real))
+            loss = loss + binary_cross_entropy_with_logits(d_fake, torch.zeros_like(d_fake))
+        for see, judge in (
+            (lambda x, seen=seen: x[:, seen].flatten(0, 1), lambda x, p=positions: discriminator.slice(x, p)),
+            (lambda x: x[:, None, :, 1], discriminator.slab),
+        ):
+            at = see(real)
+            at = (at + torch.rand_like(at) * 0.5 * at.std()).requires_grad_()
+            (gradient,) = torch.autograd.grad(judge(at).sum(), at, create_graph=True)
+            loss = loss + 10 * (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+        optimizers[1].zero_grad()
+        loss.backward()
+        optimizers[1].step()
+        loss = sum(binary_cross_entropy_with_logits(d, torch.ones_like(d)) for d in judges(fake))
+        optimizers[0].zero_grad()
+        loss.backward()
+        optimizers[0].step()
+    torch.cuda.synchronize() if device.type == "cuda" else None
+    return (time.perf_counter() - started) / STEPS
+
+
+def compare_volume_steps(size: int, on_gpu: bool, where: str) -> None:
+    device = torch.device("cuda" if on_gpu else "cpu")
+    volumes = torch.from_numpy(random_volumes(8, size))
+    print(f"(a) training step of ct_sgan at {size}^3, {where}: plain float32 loop / our engine")
+    for precision in ("32-true", "bf16-mixed") if on_gpu else ("32-true",):
+        settings = settings_for(on_gpu, precision)
+        pairs = [(plain_step(volumes, settings, device), our_step(volumes, settings)) for _ in range(ROUNDS)]
+        plain, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
+        report(f"{precision:>12} {plain * 1000:>7.0f} ms {ours * 1000:>7.0f} ms", [p / o for p, o in pairs])
+
+
+def compare_synthesis(size: int, on_gpu: bool, where: str) -> None:
+    settings = settings_for(on_gpu)
+    generator, _ = build("ct_sgan", 1, size, **settings.options)
+    facts = {"size": size, "spacing_mm": 1.5, "window": WINDOW, "gan": "ct_sgan", "data": "none"}
+    synthesizer = VolumeSynthesizer(generator, facts)
+    pairs = []
+    for _ in range(ROUNDS + 1):
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
+            paths = [Path(folder) / name for name in ("shard.zarr.zip", "shard.parquet")]
+            start = time.perf_counter()
+            with VolumeWriter(*paths, size) as writer:
+                synthesize_volumes(synthesizer, 0, SHARD, writer)
+            ours, written = time.perf_counter() - start, paths[0].stat().st_size
+            latents = [synthesizer.generator.draw_latent(1, torch.Generator().manual_seed(k)) for k in range(SHARD)]
+            start = time.perf_counter()
+            for latent in latents:
+                synthesizer.generator(latent.to(synthesizer.device))
+            torch.cuda.synchronize() if on_gpu else None
+            pairs.append((time.perf_counter() - start, ours))
+    pairs = pairs[1:]  # the first also loads and tunes kernels
+    forward, ours = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(f"(b) mass synthesis at {size}^3, {where}: volumes a second, pure forward / made, compressed, written")
+    report(f"{'':>12} {SHARD / forward:>7.2f}    {SHARD / ours:>7.2f}   ", [f / o for f, o in pairs])
+    hours, gigabytes = WHOLE * ours / SHARD / 3600, WHOLE * written / SHARD / 1e9
+    print(
+        f"(c) {WHOLE} volumes of {size}^3 at this rate: {hours:.2f} h, {gigabytes:.0f} GB (untrained: noise "
+        f"compresses worse than chests); at 224^3 at most {2.02 * WHOLE * 224**3 / 1e9:.0f} GB for each version"
+    )
+    print(
+        f"    (a diffusion generator at about {DIFFUSION_SECONDS} s a volume: {WHOLE * DIFFUSION_SECONDS / 3600:.0f} h)"
+    )
+
+
+def compare_features(where: str) -> None:
+    """Table 1 of one more network: with the real volumes' features kept, and with everything anew."""
+    rng = np.random.default_rng(0)
+
+    def volumes(number: int, name: str) -> VolumeSet:
+        names = [f"{name}{k}" for k in range(number)]
+        rows = pd.DataFrame({"volume_id": names, "patient_id": names, "spacing_mm": 5.0})
+        return VolumeSet.hold(rng.integers(-1000, 400, (number, 56, 56, 56)).astype(np.int16), rows)
+
+    train, held_out, synthetic = volumes(32, "t"), volumes(12, "h"), volumes(8, "s")
+    settings = Fidelity(positions=2, resamples=5)
+    with tempfile.TemporaryDirectory() as folder:
+        kept = [Path(folder) / f"{name}.safetensors" for name in ("train", "held_out")]
+
+        def everything() -> list:
+            return [extract_slices(part, settings.positions, settings.extractor) for part in (train, held_out)]
+
+        for path, slices in zip(kept, everything(), strict=True):
+            write_slice_features(path, slices)
+        pairs = []
+        for _ in range(ROUNDS):
+            times = []
+            for real in (everything, lambda: [read_slice_features(path) for path in kept]):
+                start = time.perf_counter()
+                drawn = extract_slices(synthetic, settings.positions, settings.extractor)
+                compare_slices(*real(), {"ct_sgan": drawn}, settings)
+                times.append(time.perf_counter() - start)
+            pairs.append(times)
+    anew, with_kept = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(f"(d) FID of {len(synthetic)} volumes against {len(train)} + {len(held_out)} real ones, {where}: anew / kept")
+    report(f"{'':>12} {anew:>7.1f} s  {with_kept:>7.1f} s  ", [a / k for a, k in pairs])
+
+
+def report(line: str, ratios: list[float]) -> None:
+    ratios = sorted(ratios)
+    print(f"{line}   ratio: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
+
+
+def compare_volumes() -> None:
+    on_gpu = torch.cuda.is_available()
+    where = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
+    size = 224 if on_gpu else 56
+    compare_volume_steps(size, on_gpu, where)
+    compare_synthesis(size, on_gpu, where)
+    compare_features(where)

@@ -1,0 +1,332 @@
+# Whole volumes of studies with cohorts: cubes of the scans, networks that make more of them, and detectors of nodules.
+VOLUME_GENERATOR = {
+    "weights": f"{RESULTS}/{{study}}/gan/{{gan}}/generator.safetensors",
+    "description": f"{RESULTS}/{{study}}/gan/{{gan}}/generator.json",
+}
+SHARD = {
+    "volumes": f"{RESULTS}/{{study}}/synthetic/{{gan}}/shard{{shard}}.zarr.zip",
+    "manifest": f"{RESULTS}/{{study}}/synthetic/{{gan}}/shard{{shard}}.parquet",
+}
+
+
+onstart:
+    # Before the first job, and not when the disk is full in the middle of the night.
+    need = volumes_to_write(workflow.dag.needrun_jobs())
+    if need:
+        print(f"synthetic volumes will take up to {need / 1e9:.1f} GB in {RESULTS}", file=sys.stderr)
+        try:
+            check_disk(RESULTS, need)
+        except DataError as error:
+            raise WorkflowError(str(error)) from None
+
+
+rule frame_scans:
+    input:
+        **nodule_network("eraser"),
+        volumes=rules.edit_scans.input.volumes,
+        mixed=rules.edit_scans.output.volumes,
+        scans=rules.edit_scans.input.scans,
+        nodules=rules.edit_scans.input.nodules,
+        mixed_nodules=rules.edit_scans.output.nodules,
+    output:
+        **{
+            f"{version}_{kind}": f"{RESULTS}/{{study}}/volumes/{version}/{{cohort}}/batch{{batch}}.{ending}"
+            for version in ("free", "mixed")
+            for kind, ending in (("volumes", "zarr.zip"), ("manifest", "parquet"))
+        },
+        rejected=f"{RESULTS}/{{study}}/volumes/free/{{cohort}}/batch{{batch}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/frame_scans/{{cohort}}/batch{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        grid=settings_of("grid", "size", "spacing_mm"),
+        settings=settings_of("nodules", "mix_seed", "voi"),
+        code=code_digest(
+            "scangan.data.volume_set",
+            "scangan.synthesis.mix",
+            "scangan.synthesis.nodules",
+            "scangan.models.nodule_cgan",
+        ),
+    script:
+        "../scripts/frame_scans.py"
+
+
+rule inject_sized:
+    input:
+        unpack(lambda wildcards: framed(wildcards.study, "free")),
+        **nodule_network("injector"),
+        split=rules.split_cohort.output.split,
+        lidc_counts=rules.survey_lidc.output.counts,
+    output:
+        volumes=f"{RESULTS}/{{study}}/volumes/sized.zarr.zip",
+        manifest=f"{RESULTS}/{{study}}/volumes/sized.parquet",
+        nodules=f"{RESULTS}/{{study}}/volumes/sized_nodules.csv",
+        rejected=f"{RESULTS}/{{study}}/volumes/sized_rejected.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/inject_sized.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/inject_sized.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of("nodules", "mix_seed", "placement", "test_diameters_mm", "voi"),
+        code=code_digest("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+    script:
+        "../scripts/inject_sized.py"
+
+
+rule train_volume_gan:
+    input:
+        unpack(lambda wildcards: framed(wildcards.study, "free")),
+        split=rules.split_cohort.output.split,
+    output:
+        **VOLUME_GENERATOR,
+        history=f"{RESULTS}/{{study}}/gan/{{gan}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/samples.png",
+    log:
+        f"{RESULTS}/{{study}}/logs/train_volume_gan/{{gan}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_volume_gan/{{gan}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
+        window=lookup(dpath="studies/{study}/grid/window", within=config),
+        code=volume_gan_code,
+    script:
+        "../scripts/train_volume_gan.py"
+
+
+rule synthesize_volumes:
+    input:
+        **VOLUME_GENERATOR,
+    output:
+        **SHARD,
+    log:
+        f"{RESULTS}/{{study}}/logs/synthesize_volumes/{{gan}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/synthesize_volumes/{{gan}}/shard{{shard}}.tsv"
+    wildcard_constraints:
+        study=only(COHORTS),
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=volume_shard_settings,
+        code=code_digest("scangan.synthesis.volumes"),
+    script:
+        "../scripts/synthesize_volumes.py"
+
+
+rule inject_synthetic:
+    input:
+        **VOLUME_GENERATOR,
+        **SHARD,
+        **nodule_network("injector"),
+        lidc_counts=rules.survey_lidc.output.counts,
+        lidc_nodules=rules.survey_lidc.output.nodules,
+    output:
+        volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}.zarr.zip",
+        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}.parquet",
+        nodules=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}_nodules.parquet",
+        rejected=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/inject_synthetic/{{gan}}/shard{{shard}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/inject_synthetic/{{gan}}/shard{{shard}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
+        attempts=lookup(dpath="studies/{study}/synthesis/attempts", within=config),
+        code=code_digest("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+    script:
+        "../scripts/inject_synthetic.py"
+
+
+rule measure_volumes:
+    input:
+        unpack(measured_volumes),
+        weights=own_file("fidelity", "weights"),
+    output:
+        slices=f"{RESULTS}/{{study}}/fidelity/{{source}}_slices.safetensors",
+        descriptions=f"{RESULTS}/{{study}}/fidelity/{{source}}_volumes.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/measure_volumes/{{source}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/measure_volumes/{{source}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=settings_of("fidelity", "extractor", "positions"),
+        window=lookup(dpath="studies/{study}/grid/window", within=config),
+        code=code_digest("scangan.metrics.volumes"),
+    script:
+        "../scripts/measure_volumes.py"
+
+
+rule tabulate_volumes:
+    input:
+        unpack(lambda wildcards: measured_sources(wildcards.study)),
+        split=rules.split_cohort.output.split,
+        rejected=lambda wildcards: rejected_volumes(wildcards.study),
+    output:
+        fidelity=report_table("fidelity"),
+        consistency=report_table("consistency"),
+        figure=report_figure("consistency"),
+        copies=f"{RESULTS}/{{study}}/fidelity/copies.csv",
+        rejected=f"{RESULTS}/{{study}}/volumes/rejected.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_volumes.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_volumes.tsv"
+    wildcard_constraints:
+        study=only(COHORTS),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/fidelity", within=config),
+        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
+        study=study_facts("extractor"),
+        code=code_digest(
+            "scangan.metrics.volumes",
+            "scangan.report.tables",
+            "scangan.report.volume_figures",
+            "scangan.report.volume_tables",
+        ),
+    script:
+        "../scripts/tabulate_volumes.py"
+
+
+rule plot_volumes:
+    input:
+        unpack(lambda wildcards: framed(wildcards.study, "free")),
+        unpack(lambda wildcards: first_shards(wildcards.study)),
+        split=rules.split_cohort.output.split,
+    output:
+        planes=report_figure("planes"),
+        middle=report_figure("middle"),
+        regions=report_figure("regions"),
+        scroll=report(
+            f"{RESULTS}/{{study}}/figures/scroll.gif",
+            caption="../report/scroll.rst",
+            category="{study}",
+            subcategory="figures",
+        ),
+    log:
+        f"{RESULTS}/{{study}}/logs/plot_volumes.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/plot_volumes.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
+        gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
+        window=lookup(dpath="studies/{study}/grid/window", within=config),
+        study=study_facts(),
+        code=code_digest("scangan.report.volume_figures", "scangan.data.volume_set"),
+    script:
+        "../scripts/plot_volumes.py"
+
+
+rule train_detector:
+    input:
+        unpack(detector_volumes),
+        split=rules.split_cohort.output.split,
+    output:
+        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
+        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
+        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/train_detector/{{arm}}/seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_detector/{{arm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        study=only(COHORTS),
+    conda:
+        "../../envs/scangan.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+    params:
+        settings=classifier_settings,
+        window=lookup(dpath="studies/{study}/grid/window", within=config),
+        code=code_digest(
+            "scangan.training.detector",
+            "scangan.models.squeezenet3d",
+            "scangan.data.volume_set",
+            "scangan.data.split",
+        ),
+    script:
+        "../scripts/train_detector.py"
+
+
+rule tabulate_detection:
+    input:
+        predictions=lambda wildcards: predictions(wildcards.study),
+        rejected=rules.inject_sized.output.rejected,
+    output:
+        detection=report_table("detection"),
+        figure=report_figure("detection"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_detection.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_detection.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
+        arms=arms_and_seeds,
+        study=study_facts("positive"),
+        code=code_digest(
+            "scangan.metrics.detection",
+            "scangan.report.tables",
+            "scangan.report.volume_figures",
+            "scangan.report.volume_tables",
+        ),
+    script:
+        "../scripts/tabulate_detection.py"
+
+
+rule export_volume:
+    input:
+        unpack(exported_shard),
+    output:
+        folder=directory(f"{RESULTS}/{{study}}/exported/{{gan}}-{{number}}"),
+    log:
+        f"{RESULTS}/{{study}}/logs/export_volume/{{gan}}-{{number}}.log",
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        code=code_digest("scangan.data.export", "scangan.data.volume_set"),
+    script:
+        "../scripts/export_volume.py"
+
+
+use rule export_volume as export_volume_as_nifti with:
+    output:
+        file=f"{RESULTS}/{{study}}/exported/{{gan}}-{{number}}.nii.gz",
+    log:
+        f"{RESULTS}/{{study}}/logs/export_volume/{{gan}}-{{number}}.nii.gz.log",

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
+    from scangan.config import Voi
+    from scangan.data.voi import voi_settings
+    from scangan.synthesis.framing import frame_scans
+    from scangan.synthesis.nodules import Filling
+
+    settings = snakemake.params.settings
+    eraser = Filling.read(Path(snakemake.input.eraser_weights), Path(snakemake.input.eraser_description))
+    rejected = frame_scans(
+        snakemake.wildcards.cohort,
+        *(snakemake.input[name] for name in ("volumes", "mixed")),
+        *(pd.read_parquet(snakemake.input[name]) for name in ("scans", "nodules", "mixed_nodules")),
+        *((snakemake.output[f"{name}_volumes"], snakemake.output[f"{name}_manifest"]) for name in ("free", "mixed")),
+        **snakemake.params.grid,
+        erase=eraser.fill,
+        voi=voi_settings(Voi.model_validate(settings["voi"])),
+        seed=settings["mix_seed"],
+    )
+    rejected.to_parquet(snakemake.output.rejected, index=False)

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
+    from scangan.data.store import atomic
+    from scangan.data.volume_set import VolumeWriter, read_volume_set, split_volumes
+    from scangan.synthesis.nodules import Filling
+    from scangan.synthesis.volumes import inject_sized, injection
+
+    settings = snakemake.params.settings
+    test = split_volumes(read_volume_set(snakemake.input.volumes, snakemake.input.manifests), snakemake.input.split)[
+        "test"
+    ]
+    injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
+    counts = pd.read_csv(snakemake.input.lidc_counts).nodules
+    wanted = injection(counts, settings["test_diameters_mm"], injector.fill, settings)
+    with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, test.size) as writer:
+        nodules, rejected = inject_sized(test, settings["test_diameters_mm"], wanted, writer)
+    for name, table in (("nodules", nodules), ("rejected", rejected)):
+        with atomic(snakemake.output[name]) as path:
+            table.to_csv(path, index=False)

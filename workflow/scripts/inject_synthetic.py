@@ -1,0 +1,26 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    import pandas as pd
+
+    from scangan.data.store import atomic
+    from scangan.data.volume_set import VolumeWriter, read_volume_set
+    from scangan.models.catalogue import read_generator
+    from scangan.synthesis.nodules import Filling
+    from scangan.synthesis.volumes import VolumeSynthesizer, inject_into_synthetic, injection
+
+    settings = snakemake.params.settings
+    volumes = read_volume_set([snakemake.input.volumes], [snakemake.input.manifest])
+    synthesizer = VolumeSynthesizer(*read_generator(Path(snakemake.input.weights), Path(snakemake.input.description)))
+    injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
+    counts = pd.read_csv(snakemake.input.lidc_counts).nodules
+    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    diameters = diameters[diameters.between(*settings["voi"]["diameters_mm"])]
+    wanted = injection(counts, diameters, injector.fill, settings)
+    with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, volumes.size) as writer:
+        nodules, rejected = inject_into_synthetic(volumes, synthesizer.draw, wanted, snakemake.params.attempts, writer)
+    for name, table in (("nodules", nodules), ("rejected", rejected)):
+        with atomic(snakemake.output[name]) as path:
+            table.to_parquet(path, index=False)

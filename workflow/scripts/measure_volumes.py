@@ -1,0 +1,14 @@
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from scangan.data.store import atomic
+    from scangan.data.volume_set import read_volume_set
+    from scangan.metrics.volumes import describe_volumes, extract_slices, write_slice_features
+
+    volumes = read_volume_set(snakemake.input.volumes, snakemake.input.manifests)
+    weights = snakemake.input.weights[0] if snakemake.input.weights else None
+    window = tuple(snakemake.params.window)
+    slices = extract_slices(volumes, **snakemake.params.settings, weights=weights, window=window)
+    write_slice_features(snakemake.output.slices, slices)
+    with atomic(snakemake.output.descriptions) as path:
+        describe_volumes(volumes, window).to_parquet(path, index=False)

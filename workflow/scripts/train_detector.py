@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads):
+    from scangan.config import Classifier
+    from scangan.data.split import draw_share
+    from scangan.data.store import atomic
+    from scangan.data.volume_set import read_volume_set, split_volumes
+    from scangan.models.catalogue import write_weights
+    from scangan.training.checkpoint import CheckpointStore, resume_folder
+    from scangan.training.detector import predict_detector, train_detector
+
+    arm, seed, window = snakemake.wildcards.arm, int(snakemake.wildcards.seed), tuple(snakemake.params.window)
+    settings = Classifier.model_validate(snakemake.params.settings)
+    versions = ["free", "mixed", "sized"] + ["synthetic"] * ("synthetic" in arm)
+    sets = {
+        name: read_volume_set(snakemake.input[f"{name}_volumes"], snakemake.input[f"{name}_manifests"])
+        for name in versions
+    }
+    mixed = split_volumes(sets["mixed"], snakemake.input.split)
+    free = split_volumes(sets["free"], snakemake.input.split)
+    synthetic = sets.get("synthetic")
+    if share := arm.partition("-x")[2]:
+        synthetic = draw_share(synthetic, mixed["train"], float(share), seed)
+    known = [mixed["train"], mixed["validation"], *([synthetic] if synthetic else [])]
+    checksums = [checksum for volumes in known for checksum in volumes.manifest.sha256]
+    resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
+    trained = train_detector(arm, mixed["train"], mixed["validation"], synthetic, settings, window, seed, resume)
+    write_weights(Path(snakemake.output.weights), trained.state_dict)
+    trained.history.to_csv(snakemake.output.history, index=False)
+    parts = {"validation": mixed["validation"], "test": mixed["test"], "free": free["test"], "sized": sets["sized"]}
+    with atomic(snakemake.output.predictions) as path:
+        predict_detector(trained.model, parts, window, settings.batch_size).to_parquet(path, index=False)
+    CheckpointStore(resume).remove()
