@@ -1,12 +1,10 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-    import pandas as pd
 
     from scangan.config import Evaluation
     from scangan.metrics.classification import read_predictions
     from scangan.metrics.detection import score_sizes
-    from scangan.report.nodule_tables import left_out_note
     from scangan.report.tables import write_table
     from scangan.report.volume_figures import detection_figure
     from scangan.report.volume_tables import SIZES_NOTE, sizes_table
