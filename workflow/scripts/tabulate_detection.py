@@ -1,7 +1,6 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-
     from scangan.config import Evaluation
     from scangan.metrics.classification import read_predictions
     from scangan.metrics.detection import score_sizes
