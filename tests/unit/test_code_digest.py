@@ -103,7 +103,7 @@ def test_code_changes_what_imports_it_and_nothing_else(package, file, old, new):
 
 
 def test_a_loss_is_part_of_the_gans_training_and_not_of_the_data():
-    training = {f"scangan.training.{name}" for name in ("losses", "adversarial", "nodules")}
+    training = {f"scangan.training.{name}" for name in ("losses", "adversarial", "nodules", "volumes")}
     assert importers("scangan.training.losses") == training
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import yaml
 
-from scangan.config import validate
+from scangan.config import Slabs, validate
 from tests.workflow.conftest import ROOT, TOY, TOYS, Workflow
 
 
@@ -355,6 +355,7 @@ ANOTHER = {
     "phantom": None,
     "phantom.renderer": None,
     "phantom.cohort": "nlst",
+    "phantom.nodule_diameters_mm": [5, 20],
     "gan.dcgan32.model": None,
     "gan.dcgan32.weights_of": None,
     "gan.dcgan32.kernel_size": None,
@@ -406,6 +407,13 @@ ANOTHER = {
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
     "classifier.arms": ["real", "real+classical"],
+    # Of volumes.
+    **dict.fromkeys(("grid", "classifier.base_width"), None),
+    **{f"gan.dcgan32.slabs.{key}": None for key in Slabs.model_fields},
+    "fidelity.positions": {"head_ct": None, "ct_sgan": 3},
+    "synthesis.volumes": {"head_ct": None, "ct_sgan": 9},
+    "synthesis.compared_volumes": {"head_ct": None, "ct_sgan": 5},
+    "synthesis.attempts": {"head_ct": None, "ct_sgan": 6},
     "classifier.backbone": "efficientnet-lite0",
     "classifier.positive": "normal",
     "classifier.pretrained": "efficientnet-lite0",
@@ -605,10 +613,11 @@ def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow)
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
     toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
-    # The detector of injected nodules is scored like a classifier.
+    # The detector of injected nodules is scored like a classifier; figures of volumes share a module with its curves.
+    figures = of("ct_sgan", "tabulate_volumes", "plot_volumes")
     assert (
         toy_copy.planned()
-        == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules") | DETECTION | SHARES
+        == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules") | DETECTION | SHARES | figures
     )
 
 
