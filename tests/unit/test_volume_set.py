@@ -54,10 +54,6 @@ def test_round_trip(tmp_path):
     assert found.read([3]).dtype == np.int16
     assert found.read([]).shape == (0, SIZE, SIZE, SIZE)
     np.testing.assert_array_equal(list(found), content)
-    for first, slices in ((0, 1), (3, 14), (15, 3), (0, SIZE)):
-        np.testing.assert_array_equal(found.read_slab(2, first, slices), content[2, first : first + slices])
-    with pytest.raises(ValueError, match="slices 18 to 21"):
-        found.read_slab(0, 18, 3)
     chosen = found.select(found.manifest.volume_id.isin(["v1", "v4"])).select([1])
     np.testing.assert_array_equal(chosen.read(0), content[[4]])
     assert chosen.manifest.volume_id.tolist() == ["v4"]
@@ -104,7 +100,6 @@ def test_shards_are_one_set_and_only_what_is_asked_for_is_read(tmp_path):
     for path, _ in shards:
         path.write_bytes(b"")
     np.testing.assert_array_equal(held.select([2]).read(0), content[[3]])
-    np.testing.assert_array_equal(held.read_slab(2, 4, 3), content[3, 4:7])
     with pytest.raises(DataError, match=r"b.zarr.zip: v3"):
         chosen.read(2)
 

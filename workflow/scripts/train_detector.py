@@ -15,7 +15,7 @@ with job(snakemake.log[0], snakemake.threads):
     settings = Classifier.model_validate(snakemake.params.settings)
     versions = ["free", "mixed", "sized"] + ["synthetic"] * ("synthetic" in arm)
     sets = {
-        name: read_volume_set(snakemake.input[f"{name}_volumes"], snakemake.input[f"{name}_manifests"])
+        name: read_volume_set(snakemake.input[f"{name}_volumes"], snakemake.input[f"{name}_manifests"]).keep_in_memory()
         for name in versions
     }
     mixed = split_volumes(sets["mixed"], snakemake.input.split)

@@ -53,6 +53,7 @@ OPTIONAL_COLUMNS = {
     "sha256",
 }
 
+HELD_BYTES = 2**30  # a set that is smaller may be held in memory
 # Flipped bits may name a compression that the zip does not have, or a type that pandas does not.
 DAMAGED = (*UNREADABLE, zlib.error, TypeError)
 
@@ -220,35 +221,23 @@ class VolumeSet:
             target[:] = self._read_one(index)
         return volumes
 
-    def read_slab(self, index: int, first: int, slices: int) -> np.ndarray:
-        """Neighbouring axial slices of one volume: int16 [slices, S, S] in HU; little more than these is decompressed.
-
-        `verify` does not apply: the checksum is that of the whole volume.
-        """
-        if not 0 <= first <= first + slices <= self.size:
-            raise ValueError(f"slices {first} to {first + slices} are not within 0 to {self.size}")
-        return self._read_part(index, slice(first, first + slices))
-
     def __iter__(self) -> Iterator[np.ndarray]:
         """Volumes one at a time: int16 [S, S, S] in HU."""
         return map(self._read_one, range(len(self)))
 
-    def keep_in_memory(self, most_bytes: int) -> VolumeSet:
+    def keep_in_memory(self, most_bytes: int = HELD_BYTES) -> VolumeSet:
         """The same set, decompressed once and held, where that takes at most `most_bytes`; else the set as it is."""
         return VolumeSet.hold(self.read(np.arange(len(self))), self.manifest) if self.nbytes <= most_bytes else self
 
     def _read_one(self, index: int) -> np.ndarray:
-        volume = self._read_part(index, slice(None))
+        source, position = self._places[index]
+        try:
+            volume = self._sources[source][int(position)]
+        except DAMAGED as error:
+            raise DataError(f"{self._name(index)}: found {_say(error)}, allowed: a whole volume") from error
         if self._verify and (found := checksum(volume)) != (expected := self.manifest.sha256.iloc[index]):
             raise DataError(f"{self._name(index)}: found sha256 {found}, allowed: {expected}")
         return volume
-
-    def _read_part(self, index: int, slices: slice) -> np.ndarray:
-        source, position = self._places[index]
-        try:
-            return self._sources[source][int(position), slices]
-        except DAMAGED as error:
-            raise DataError(f"{self._name(index)}: found {_say(error)}, allowed: a whole volume") from error
 
     def _name(self, index: int) -> str:
         return f"{self._sources[self._places[index][0]].name}: {self.manifest.volume_id.iloc[index]}"

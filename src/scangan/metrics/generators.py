@@ -30,15 +30,7 @@ def evaluate_generators(
             of_class[0].manifest.image_id,
             of_class[2].manifest.image_id,
         )
-        suspected = {
-            "metric": "suspected_copies",
-            "value": copies.share,
-            "ci_low": copies.ci_low,
-            "ci_high": copies.ci_high,
-            "images": len(copies.images),
-            "reference": copies.expected,
-        }
-        table = pd.concat([table, pd.DataFrame([suspected])], ignore_index=True)
+        table = pd.concat([table, pd.DataFrame([copies.score()])], ignore_index=True)
         table.insert(0, "variant", f"{gan}/{label}")
         scores.append(table)
         nearest.append(copies.images.assign(variant=f"{gan}/{label}"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,17 @@ class Copies(NamedTuple):
     median_synthetic: float
     median_held_out: float
     images: pd.DataFrame
+
+    def score(self) -> dict[str, Any]:
+        """The row of a table of fidelity, without its variant; `reference` is the share of fresh real images."""
+        return {
+            "metric": "suspected_copies",
+            "value": self.share,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "images": len(self.images),
+            "reference": self.expected,
+        }
 
 
 def suspected_copies(

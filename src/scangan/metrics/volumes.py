@@ -30,6 +30,7 @@ from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metri
 from scangan.config import Evaluation, Fidelity
 from scangan.data.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
 from scangan.data.store import UNREADABLE, atomic
+from scangan.data.voi import VOI_WINDOW as WINDOW
 from scangan.data.volume import Volume
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
@@ -40,7 +41,6 @@ from scangan.metrics.memorisation import suspected_copies
 log = logging.getLogger(__name__)
 
 PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the slices through it
-WINDOW = (-1000, 400)  # Hounsfield
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
@@ -84,7 +84,7 @@ def slice_positions(size: int, positions: int) -> np.ndarray:
 
 
 def extract_slices(
-    volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[int, int] = WINDOW
+    volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[float, float] = WINDOW
 ) -> SliceFeatures:
     """Features of `positions` evenly spaced slices of each plane of every volume; few volumes are held at a time.
 
@@ -106,7 +106,7 @@ def extract_slices(
     return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, facts)
 
 
-def to_grey(hounsfield: np.ndarray, window: tuple[int, int] = WINDOW) -> np.ndarray:
+def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
     """HU -> float32 in [0, 1], linear within the window (low, high), clipped; of any shape."""
     low, high = window
     return ((hounsfield.astype(np.float32) - low) / (high - low)).clip(0, 1)
@@ -228,7 +228,7 @@ def _inception_score(logits: np.ndarray) -> float:
     return float(isc_features_to_metric(logits, splits=1, shuffle=False)[KEY_METRIC_ISC_MEAN])
 
 
-def describe_volumes(volumes: VolumeSet, window: tuple[int, int] = WINDOW) -> pd.DataFrame:
+def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW) -> pd.DataFrame:
     """`volume_id`, what `describe_volume` says, and the `thumbnail`, a row a volume."""
     rows = [
         {"volume_id": row.volume_id}
@@ -239,7 +239,7 @@ def describe_volumes(volumes: VolumeSet, window: tuple[int, int] = WINDOW) -> pd
     return pd.DataFrame(rows)
 
 
-def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[int, int] = WINDOW) -> dict[str, Any]:
+def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[float, float] = WINDOW) -> dict[str, Any]:
     """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic.
 
     - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu: mean absolute difference of neighbouring
@@ -389,21 +389,12 @@ def find_copies(
     """
     small = [np.array(rows.thumbnail.tolist(), np.float32) for rows in (train, held_out, synthetic)]
     copies = suspected_copies(*small, settings.copy_quantile, train.volume_id, synthetic.volume_id)
-    row = {
-        "variant": variant,
-        "metric": "suspected_copies",
-        "value": copies.share,
-        "ci_low": copies.ci_low,
-        "ci_high": copies.ci_high,
-        "images": len(copies.images),
-        "reference": copies.expected,
-    }
     nearest = copies.images
     nearest.insert(0, "variant", variant)
-    return pd.DataFrame([row]), nearest
+    return pd.DataFrame([{"variant": variant} | copies.score()]), nearest
 
 
-def thumbnail(hounsfield: np.ndarray, window: tuple[int, int] = WINDOW) -> np.ndarray:
+def thumbnail(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
     """A volume, int16 [S, S, S], averaged to 16^3: float32 [4096] in [0, 1].
 
     Coarse enough that noise and a shift by a voxel do not hide a copy, and of the whole volume: the body's outline, the

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from scangan.data.store import atomic
+from scangan.data.voi import VOI_WINDOW as WINDOW
 from scangan.errors import DataError
 from scangan.report.classification_figures import COLOURS
 from scangan.report.scan_figures import ORANGE, SKY
 from scangan.report.style import BLUE, VERMILION, house_figure
 
-WINDOW = (-1000, 400)  # Hounsfield
 MIDDLE = (0.6, 0.5, 0.4)  # of the height, from the lowest slice
 REGIONS = (0.85, 0.71, 0.57, 0.43, 0.29, 0.15)  # from apex to base
 GAP = 2  # white pixels between slices
@@ -36,7 +36,7 @@ def planes_figure(
     data: str,
     scale: str,
     caption: str = "",
-    window: tuple[int, int] = WINDOW,
+    window: tuple[float, float] = WINDOW,
 ) -> None:
     """Middle axial, coronal and sagittal slice of one volume of each source, real beside synthetic (figure 1).
 
@@ -61,7 +61,7 @@ def middle_figure(
     data: str,
     scale: str,
     caption: str = "",
-    window: tuple[int, int] = WINDOW,
+    window: tuple[float, float] = WINDOW,
 ) -> None:
     """Axial slices of the middle region, a column a volume, at the same heights in each source (figure A.1).
 
@@ -81,7 +81,7 @@ def regions_figure(
     data: str,
     scale: str,
     caption: str = "",
-    window: tuple[int, int] = WINDOW,
+    window: tuple[float, float] = WINDOW,
 ) -> None:
     """Axial slices from apex to base, a row a volume, at corresponding heights in each source (figure A.2).
 
@@ -157,7 +157,7 @@ def detection_figure(scores: pd.DataFrame, path: str | Path, data: str, scale: s
         figure.legend(*ax.get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
 
 
-def scroll_gif(volume: np.ndarray, path: str | Path, comment: str, window: tuple[int, int] = WINDOW) -> None:
+def scroll_gif(volume: np.ndarray, path: str | Path, comment: str, window: tuple[float, float] = WINDOW) -> None:
     """A GIF through a volume's axial slices, from the lowest up, below 1 MB whatever the volume's size.
 
     volume: int16 [S, S, S] in HU. comment: stands in the file; say there that the volume is synthetic. At most 64
@@ -184,7 +184,7 @@ def _mosaic_figure(
     data: str,
     scale: str,
     caption: str,
-    window: tuple[int, int],
+    window: tuple[float, float],
 ) -> None:
     """For each source a mosaic of slices [S, S], rows of columns; two mosaics beside each other."""
     rows, columns = math.ceil(len(mosaics) / 2), min(2, len(mosaics))
@@ -207,7 +207,7 @@ def _mosaic(slices: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
     return np.block(padded)[:-GAP, :-GAP]
 
 
-def _show(ax: Axes, image: np.ndarray, window: tuple[int, int]) -> None:
+def _show(ax: Axes, image: np.ndarray, window: tuple[float, float]) -> None:
     ax.imshow(image, cmap="gray", vmin=window[0], vmax=window[1], interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
