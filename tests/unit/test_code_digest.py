@@ -129,7 +129,7 @@ def test_a_module_that_is_none_is_named(name):
 
 def test_every_module_that_a_rule_names_is_there():
     text = "".join(file.read_text() for file in (ROOT / "workflow" / "rules").glob("*.smk"))
-    calls = re.findall(r"code_digest\(([^)]*)\)", text)
+    calls = re.findall(r"code_(?:digest|of)\(([^)]*)\)", text)
     named = {name for call in calls for name in re.findall(r'[^f]"(scangan[\w.]+)"', f" {call}")}
     assert len(calls) >= 10
     assert len(named) >= 10

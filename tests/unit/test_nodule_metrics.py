@@ -28,6 +28,7 @@ from scangan.metrics.nodules import (
     train_detector,
     voi_features,
     weighted_median,
+    with_measured_diameters,
 )
 from scangan.metrics.patients import COLUMNS
 
@@ -305,7 +306,16 @@ def test_injector_table(quick_features):
     larger = VoiSet(np.where(larger.voxels > -400, larger.voxels + 200, larger.voxels), real.table.copy())
     for each, letter in ((reference, "r"), (real, "t"), (larger, "i")):
         each.table["patient_id"] = [f"{letter}{number}" for number in range(len(each))]
-    study = ("ct_sgan", larger, real, reference, 4.0, SETTINGS, Fidelity(resamples=3), "phantom", "demo")
+    study = (
+        "ct_sgan",
+        *map(with_measured_diameters, (larger, real)),
+        reference,
+        4.0,
+        SETTINGS,
+        Fidelity(resamples=3),
+        "phantom",
+        "demo",
+    )
     table = injector_table(*study)
     assert list(table.columns) == COLUMNS
     assert table.images.isin([10, 22, 32]).all()
@@ -332,7 +342,8 @@ def test_a_nodule_that_is_not_found_is_an_error_of_all_its_diameter(quick_featur
     rng = np.random.default_rng(7)
     real = textured(rng, 6, 8.0)
     nothing = vois(LUNG + rng.normal(0, 30, real.voxels.shape), [f"i{number}" for number in range(6)])
-    table = injector_table("s", nothing, real, real, 4.0, SETTINGS, Fidelity(resamples=2), "phantom", "demo")
+    sets = (*map(with_measured_diameters, (nothing, real)), real)
+    table = injector_table("s", *sets, 4.0, SETTINGS, Fidelity(resamples=2), "phantom", "demo")
     value = table[table.variant == "injector"].set_index("metric").value
     assert (value["diameter_ratio"], value["diameter_error"]) == (0, 1)
 

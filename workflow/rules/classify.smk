@@ -18,7 +18,7 @@ rule screen_images:
     threads: 8
     params:
         settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
-        code=code_digest("scangan.metrics.screening", "scangan.data.split"),
+        code=code_of("scangan.metrics.screening", "scangan.data.split"),
     script:
         "../scripts/screen_images.py"
 
@@ -47,7 +47,7 @@ rule train_classifier:
         gpu=1,
     params:
         settings=classifier_settings,
-        code=code_digest(
+        code=code_of(
             "scangan.training.supervised", "scangan.models.backbones", "scangan.data.split", "scangan.data.screened"
         ),
     script:

@@ -100,6 +100,11 @@ def settings_of(section, *keys):
     return lambda wildcards: {key: settings_at(wildcards.study)[section][key] for key in sorted(keys)}
 
 
+def code_of(*modules):
+    """A digest of code, taken only where a job needs it: every job reads the whole workflow again."""
+    return lambda wildcards: code_digest(*modules)
+
+
 def phantom_code(wildcards):
     renderer = settings_at(wildcards.study)["phantom"]["renderer"]
     return code_digest(PHANTOM_CODE[renderer])

@@ -18,7 +18,7 @@ rule measure_fidelity:
     threads: 8
     params:
         settings=settings_of("fidelity", "copy_quantile", "resamples", "seed"),
-        code=code_digest("scangan.metrics.generators", "scangan.data.split"),
+        code=code_of("scangan.metrics.generators", "scangan.data.split"),
     script:
         "../scripts/measure_fidelity.py"
 
@@ -38,7 +38,7 @@ rule score:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=arms_and_seeds,
-        code=code_digest("scangan.metrics.classification"),
+        code=code_of("scangan.metrics.classification"),
     script:
         "../scripts/score.py"
 
@@ -60,7 +60,7 @@ rule judge_images:
         gpu=1,
     params:
         settings=judge_settings,
-        code=code_digest("scangan.training.supervised", "scangan.models.backbones", "scangan.data.images"),
+        code=code_of("scangan.training.supervised", "scangan.models.backbones", "scangan.data.images"),
     script:
         "../scripts/judge_images.py"
 
@@ -80,7 +80,7 @@ rule score_shares:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=shares_and_seeds,
-        code=code_digest("scangan.metrics.classification"),
+        code=code_of("scangan.metrics.classification"),
     script:
         "../scripts/score.py"
 
@@ -106,7 +106,7 @@ rule embed_images:
         gpu=1,
     params:
         settings=embedding_settings,
-        code=code_digest("scangan.metrics.embedding", "scangan.data.screened", "scangan.data.split"),
+        code=code_of("scangan.metrics.embedding", "scangan.data.screened", "scangan.data.split"),
     script:
         "../scripts/embed_images.py"
 
@@ -130,7 +130,7 @@ rule open_reading_room:
         settings=settings_of("reading_room", "images", "seed"),
         labels=lambda wildcards: labels(wildcards.study),
         study=study_facts(),
-        code=code_digest("scangan.report.reading_room", "scangan.data.screened", "scangan.data.split"),
+        code=code_of("scangan.report.reading_room", "scangan.data.screened", "scangan.data.split"),
     script:
         "../scripts/open_reading_room.py"
 
@@ -148,7 +148,7 @@ rule simulate_reader:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("reading_room", "seed", "simulated_skill"),
-        code=code_digest("scangan.metrics.reading"),
+        code=code_of("scangan.metrics.reading"),
     script:
         "../scripts/simulate_reader.py"
 
@@ -166,6 +166,6 @@ rule score_readers:
     conda:
         "../../envs/scangan.yaml"
     params:
-        code=code_digest("scangan.metrics.reading", "scangan.report.reading_room", "scangan.report.tables"),
+        code=code_of("scangan.metrics.reading", "scangan.report.reading_room", "scangan.report.tables"),
     script:
         "../scripts/score_readers.py"

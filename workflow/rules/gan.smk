@@ -46,7 +46,7 @@ rule synthesize:
         gpu=1,
     params:
         settings=shard_settings,
-        code=code_digest("scangan.synthesis.images", "scangan.data.store"),
+        code=code_of("scangan.synthesis.images", "scangan.data.store"),
     script:
         "../scripts/synthesize.py"
 
@@ -69,7 +69,7 @@ rule extract_features:
         gpu=1,
     params:
         extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
-        code=code_digest("scangan.metrics.features", "scangan.data.images"),
+        code=code_of("scangan.metrics.features", "scangan.data.images"),
     script:
         "../scripts/extract_features.py"
 

@@ -47,7 +47,7 @@ rule frame_scans:
     params:
         grid=settings_of("grid", "size", "spacing_mm"),
         settings=settings_of("nodules", "mix_seed", "voi"),
-        code=code_digest(
+        code=code_of(
             "scangan.data.volume_set",
             "scangan.synthesis.mix",
             "scangan.synthesis.nodules",
@@ -79,7 +79,7 @@ rule inject_sized:
         gpu=1,
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "test_diameters_mm", "voi"),
-        code=code_digest("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+        code=code_of("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/inject_sized.py"
 
@@ -127,7 +127,7 @@ rule synthesize_volumes:
         gpu=1,
     params:
         settings=volume_shard_settings,
-        code=code_digest("scangan.synthesis.volumes"),
+        code=code_of("scangan.synthesis.volumes"),
     script:
         "../scripts/synthesize_volumes.py"
 
@@ -156,7 +156,7 @@ rule inject_synthetic:
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "voi"),
         attempts=lookup(dpath="studies/{study}/synthesis/attempts", within=config),
-        code=code_digest("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
+        code=code_of("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/inject_synthetic.py"
 
@@ -180,7 +180,7 @@ rule measure_volumes:
     params:
         settings=settings_of("fidelity", "extractor", "positions"),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        code=code_digest("scangan.metrics.volumes"),
+        code=code_of("scangan.metrics.volumes"),
     script:
         "../scripts/measure_volumes.py"
 
@@ -209,7 +209,7 @@ rule tabulate_volumes:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
         study=study_facts("extractor"),
-        code=code_digest(
+        code=code_of(
             "scangan.metrics.volumes",
             "scangan.report.tables",
             "scangan.report.volume_figures",
@@ -245,7 +245,7 @@ rule plot_volumes:
         gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
         study=study_facts(),
-        code=code_digest("scangan.report.volume_figures", "scangan.data.volume_set"),
+        code=code_of("scangan.report.volume_figures", "scangan.data.volume_set"),
     script:
         "../scripts/plot_volumes.py"
 
@@ -272,7 +272,7 @@ rule train_detector:
     params:
         settings=classifier_settings,
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        code=code_digest(
+        code=code_of(
             "scangan.training.detector",
             "scangan.models.squeezenet3d",
             "scangan.data.volume_set",
@@ -300,7 +300,7 @@ rule tabulate_detection:
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
         arms=arms_and_seeds,
         study=study_facts("positive"),
-        code=code_digest(
+        code=code_of(
             "scangan.metrics.detection",
             "scangan.report.tables",
             "scangan.report.volume_figures",
@@ -320,7 +320,7 @@ rule export_volume:
     conda:
         "../../envs/scangan.yaml"
     params:
-        code=code_digest("scangan.data.export", "scangan.data.volume_set"),
+        code=code_of("scangan.data.export", "scangan.data.volume_set"),
     script:
         "../scripts/export_volume.py"
 

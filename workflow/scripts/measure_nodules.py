@@ -7,7 +7,7 @@ with job(snakemake.log[0], snakemake.threads):
 
     from scangan.config import Evaluation, Fidelity, Voi
     from scangan.data.voi import VoiSet, read_parts_of_vois
-    from scangan.metrics.nodules import eraser_table, injector_table, measure_diameter
+    from scangan.metrics.nodules import eraser_table, injector_table, with_measured_diameters
     from scangan.report.nodule_edit_figures import compared_vois, diameter_figure, voi_figure
     from scangan.report.nodule_tables import ERASER_NOTE, INJECTOR_NOTE, left_out_note
     from scangan.report.tables import write_table
@@ -34,13 +34,14 @@ with job(snakemake.log[0], snakemake.threads):
     write_table(table, *snakemake.output.eraser, index="variant", note=ERASER_NOTE)
     # Into the cohort that the real ones come from: what the scanner does to a VOI is not the injector's doing.
     of_cohort = injected.select((injected.table.cohort == snakemake.params.settings["annotated"]).to_numpy())
+    of_cohort, real = with_measured_diameters(of_cohort), with_measured_diameters(real)
     table = injector_table(
         facts["study"], of_cohort, real, nodules["train"], voi.margin_mm, evaluation, fidelity, *named
     )
     note = left_out_note(pd.read_csv(snakemake.input.rejected), snakemake.input.rejected)
     write_table(table, *snakemake.output.injector, index="variant", note=f"{INJECTOR_NOTE}\n{note}")
     measured = {
-        name: (vois.table.diameter_mm.to_numpy(), [measure_diameter(each, voi.spacing_mm) for each in vois.voxels])
+        name: (vois.table.diameter_mm.to_numpy(), vois.table.measured_mm.to_numpy())
         for name, vois in (("injected", of_cohort), ("real", real))
     }
     diameter_figure(measured, snakemake.output.diameters, *named, facts["study"])

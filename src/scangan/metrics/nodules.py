@@ -148,6 +148,12 @@ def measure_diameter(voi: np.ndarray, voi_spacing_mm: float) -> float:
     return measure_diameters(voi, voi_spacing_mm).axial
 
 
+def with_measured_diameters(vois: VoiSet) -> VoiSet:
+    """The same VOIs; their table has a column `measured_mm` besides: `measure_diameter` of each."""
+    pairs = zip(vois.voxels, vois.table.spacing_mm, strict=True)
+    return VoiSet(vois.voxels, vois.table.assign(measured_mm=[measure_diameter(*pair) for pair in pairs]))
+
+
 def fill_lung_mean(voi: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """A VOI, [S, S, S] in HU, whose mask is filled with the mean of the lung outside of it (of all, without lung)."""
     around = voi[~mask]
@@ -243,10 +249,11 @@ def injector_table(
     """How like real nodules the injected ones are. Variants: `injector`, and, as what can be reached, `real`.
 
     injected: VOIs with an injected nodule, `diameter_mm` as asked for. real: of real nodules of held-out patients,
-    `diameter_mm` as their readers measured it. reference: of real nodules that the injector was trained on.
+    `diameter_mm` as their readers measured it. Both `with_measured_diameters`. reference: of real nodules that the
+    injector was trained on.
     What the scanner does to a VOI is not the injector's doing: inject into the cohort that the real ones come from.
 
-    - `diameter_ratio`: median of measured / asked diameter (`measure_diameter`; 0 where no nodule is found).
+    - `diameter_ratio`: median of measured / asked diameter (0 where no nodule is found).
     - `diameter_error`: median of |measured / asked - 1|. Of `real`: how far readers and measurement are apart.
     - `histogram_distance_hu`: 1-Wasserstein distance of the HU inside the nodules' spheres from the reference's.
     - `texture_contrast_difference`, `texture_homogeneity_difference`: `texture`, mean less the reference's.
@@ -263,8 +270,7 @@ def injector_table(
     for name, vois in region.items():
         weights, count = draw_patients(vois.table.patient_id, settings), len(vois)
         asked = vois.table.diameter_mm.to_numpy()
-        got = [measure_diameter(voi, mm) for voi, mm in zip(vois.voxels, vois.table.spacing_mm, strict=True)]
-        ratio = np.nan_to_num(got) / asked
+        ratio = vois.table.measured_mm.fillna(0).to_numpy() / asked
         for metric, values in (("diameter_ratio", ratio), ("diameter_error", np.abs(ratio - 1))):
             rows.append((name, metric, np.median(values), *interval_of(weighted_median(values, weights)), count))
         drawn = [_histogram_distance(each @ histograms[name], expected) for each in weights]

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from scangan.metrics.classification import BINS, calibration_bins
 from scangan.report.style import house_figure
@@ -35,6 +34,9 @@ def roc_curves(
 
     predictions: arm -> one table a seed, as for `metrics.classification.score_arms`.
     """
+    # Slow to import, and what else imports this module wants its colours.
+    from sklearn.metrics import roc_auc_score, roc_curve
+
     false_positive = np.linspace(0, 1, 201)
     with house_figure(path, data, scale, (4.4, 4.4), caption) as figure:
         ax = figure.subplots()
