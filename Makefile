@@ -27,5 +27,5 @@ docs: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --constraint envs/constraints.txt --editable ".[dev]"
 	# On all cores, where pip would use one; a few packages carry templates that are no Python.
-	-$(BIN)/python -m compileall -qq -j 0 .venv/lib
+	-$(BIN)/python -m compileall -qq -j 0 .venv/lib src
 	touch $@

@@ -65,7 +65,7 @@ def copy_workflow(folder: Path) -> Workflow:
         source, target = ROOT / part, folder / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target)  # with the compiled code: each of some hundred jobs reads it
         else:
             shutil.copy2(source, target)
     return Workflow(folder)

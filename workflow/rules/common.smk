@@ -101,7 +101,7 @@ def settings_of(section, *keys):
 
 
 def code_of(*modules):
-    """A digest of code, taken only where a job needs it: every job reads the whole workflow again."""
+    """A digest of code, taken only where a job needs it: on a cluster every job reads the whole workflow again."""
     return lambda wildcards: code_digest(*modules)
 
 

@@ -109,9 +109,9 @@ def segment_nodule(voi: np.ndarray, voi_spacing_mm: float) -> tuple[np.ndarray, 
             depth_mm = depth()
     radius_mm = depth_mm[core]
     parts, _ = ndimage.label(depth_mm > OPENING * radius_mm)
-    at_core = np.ones(bright.shape, bool)
-    at_core[core] = False
-    close = ndimage.distance_transform_edt(at_core, sampling=spacing_mm) <= REACH * radius_mm
+    z, y, x = np.ogrid[tuple(map(slice, bright.shape))]
+    squares = (z - core[0]) ** 2 + (y - core[1]) ** 2 + (x - core[2]) ** 2
+    close = squares * spacing_mm**2 <= (REACH * radius_mm) ** 2
     return within(parts == parts[core], OPENING * radius_mm) & bright & close, spacing_mm
 
 
