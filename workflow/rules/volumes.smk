@@ -9,17 +9,6 @@ SHARD = {
 }
 
 
-onstart:
-    # Before the first job, and not when the disk is full in the middle of the night.
-    need = volumes_to_write(workflow.dag.needrun_jobs())
-    if need:
-        print(f"synthetic volumes will take up to {need / 1e9:.1f} GB in {RESULTS}", file=sys.stderr)
-        try:
-            check_disk(RESULTS, need)
-        except DataError as error:
-            raise WorkflowError(str(error)) from None
-
-
 rule frame_scans:
     input:
         **nodule_network("eraser"),
