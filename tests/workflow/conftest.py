@@ -19,12 +19,6 @@ TOY = "tests/configs/head_ct.yaml"
 TOYS = {"head_ct": TOY} | {
     study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct", "brain_mr", "ct_sgan")
 }
-SEVERAL_THREADS = (
-    *("train_gan", "train_classifier", "synthesize", "extract_features", "extract_real_features"),
-    *("measure_fidelity", "screen_images", "embed_images"),
-    *("train_nodule_gan", "measure_nodules", "edit_scans", "frame_scans", "inject_sized", "train_volume_gan"),
-    *("synthesize_volumes", "inject_synthetic", "measure_volumes", "train_detector"),
-)
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class Workflow:
 
     def snakemake(self, *options: str, target: str = "all", cores: int = 1) -> subprocess.CompletedProcess[str]:
         """One call as a user makes it; output and errors together in `stdout`."""
-        command = [sys.executable, "-m", "snakemake", target, "--cores", f"{cores}", "--resources", f"gpu={cores}"]
+        command = [sys.executable, "-m", "snakemake", target, "--cores", f"{cores}", "--resources", "gpu=1"]
         command += ["--configfile", *TOYS.values(), *options]
         return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -77,8 +71,7 @@ def run_once(folder: Path, *options: str, target: str = "all", prepare: Callable
         if not folder.exists():
             prepare()
             # The other processes mostly wait, so that the cores are free for two jobs.
-            threads = ("--set-threads", *(f"{rule}=1" for rule in SEVERAL_THREADS))
-            run = copy_workflow(folder).snakemake(*threads, *options, target=target, cores=2)
+            run = copy_workflow(folder).snakemake(*options, target=target, cores=2)
             (folder / "run.log").write_text(run.stdout)
     assert "(100%) done" in (folder / "run.log").read_text(), (folder / "run.log").read_text()
     return Workflow(folder)

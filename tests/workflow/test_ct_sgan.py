@@ -146,9 +146,7 @@ def test_a_lost_shard_is_made_again_alone_and_the_same(toy_copy: Workflow):
     shard = toy_copy.folder / STUDY / "synthetic/ct_sgan/shard1.zarr.zip"
     before = shard.read_bytes()
     shard.unlink()
-    run = toy_copy.snakemake(
-        "--set-threads", "synthesize_volumes=1", target=f"{STUDY}/synthetic/ct_sgan/shard1.zarr.zip"
-    )
+    run = toy_copy.snakemake(target=f"{STUDY}/synthetic/ct_sgan/shard1.zarr.zip")
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("Finished jobid") == 1
     assert "synthetic volumes will take up to" in run.stdout

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -58,6 +60,11 @@ def test_predictions_belong_to_held_out_patients(toy: Workflow):
         assert list(predictions.columns) == ["image_id", "patient_id", "label", "split", "probability"]
         assert (predictions.image_id.map(split) == predictions.split).all()
         assert set(predictions.split) == {"validation", "test"}
+
+
+def test_two_networks_train_at_a_time_without_a_gpu(toy: Workflow):
+    at_a_time = re.search(r"^Provided resources: gpu=.*?(\d+)\D*$", (toy.folder / "run.log").read_text(), re.MULTILINE)
+    assert int(at_a_time[1]) == (1 if torch.cuda.is_available() else 2)
 
 
 def test_no_state_of_a_finished_training_is_left(toy: Workflow):

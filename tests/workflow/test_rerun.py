@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from itertools import zip_longest
 
 import pytest
 import yaml
@@ -510,22 +511,31 @@ def another_value(study: str, key: str, value: object) -> object:
     raise AssertionError(f"{key}: give another value in ANOTHER")
 
 
-def changes() -> list[tuple[str, str, object]]:
-    """Each key of each study, with another value for it."""
+def changes(study: str) -> list[tuple[str, str, object]]:
+    """Each key of a study, with another value for it."""
     found = []
-    for study in TOYS:
-        for key, value in sorted(leaves(toy_study(study)).items()):
-            elsewhere = study != "head_ct" and key.split(".")[0] in TESTED_ONCE and key not in BUT[study]
-            if not elsewhere and (other := another_value(study, key, value)) is not None:
-                found.append((study, key, other))
+    for key, value in sorted(leaves(toy_study(study)).items()):
+        elsewhere = study != "head_ct" and key.split(".")[0] in TESTED_ONCE and key not in BUT[study]
+        if not elsewhere and (other := another_value(study, key, value)) is not None:
+            found.append((study, key, other))
     return found
 
 
-def override(study: str, key: str, value: object) -> tuple[str, str]:
-    block = value
-    for part in reversed(key.split(".")):
-        block = {part: block}
-    return "--config", f"studies={json.dumps({study: block})}"
+def rounds() -> list[list[tuple[str, str, object]]]:
+    """One key of each study at a time, while it has some left: a plan takes seconds, and studies share but the end."""
+    together = zip_longest(*map(changes, TOYS))
+    return [[change for change in one if change is not None] for one in together]
+
+
+def override(*changed: tuple[str, str, object]) -> tuple[str, str]:
+    """Options that give keys of studies other values."""
+    studies = {}
+    for study, key, value in changed:
+        block = value
+        for part in reversed([study, *key.split(".")]):
+            block = {part: block}
+        studies = merge(studies, block)
+    return "--config", f"studies={json.dumps(studies)}"
 
 
 def expected(study: str, key: str) -> set[str]:
@@ -533,15 +543,20 @@ def expected(study: str, key: str) -> set[str]:
     return of_study[max((prefix for prefix in of_study if f"{key}.".startswith(f"{prefix}.")), key=len)]
 
 
-@pytest.mark.parametrize(("study", "key", "value"), changes(), ids=lambda part: part if isinstance(part, str) else "")
-def test_a_change_of_one_key_reruns_just_what_depends_on_it(toy: Workflow, study: str, key: str, value: object):
-    assert toy.planned(*override(study, key, value)) == expected(study, key)
+def name_of(changed: list[tuple[str, str, object]]) -> str:
+    return " ".join(f"{study}.{key}" for study, key, _ in changed)
+
+
+@pytest.mark.parametrize("changed", rounds(), ids=name_of)
+def test_a_change_of_one_key_reruns_just_what_depends_on_it(toy: Workflow, changed: list[tuple[str, str, object]]):
+    dependent = set().union(*(expected(study, key) for study, key, _ in changed))
+    assert toy.planned(*override(*changed)) == dependent
 
 
 def test_a_change_of_the_split_spares_ingestion(toy: Workflow):
-    assert toy.planned(*override("head_ct", "split", {"train": 22, "validation": 9, "test": 9})) == FROM_SPLIT
-    shares = {"train": 0.6, "validation": 0.2, "test": 0.2}
-    assert toy.planned(*override("simple_ct_gan", "split", shares)) == FROM_SCANS_SPLIT
+    numbers, shares = {"train": 22, "validation": 9, "test": 9}, {"train": 0.6, "validation": 0.2, "test": 0.2}
+    changed = (("head_ct", "split", numbers), ("simple_ct_gan", "split", shares))
+    assert toy.planned(*override(*changed)) == FROM_SPLIT | FROM_SCANS_SPLIT
 
 
 def test_images_of_another_network_need_that_network_only(toy: Workflow):
@@ -561,16 +576,16 @@ def test_another_results_folder_runs_everything_and_leaves_the_first_alone(toy: 
 
 
 def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
-    assert toy.planned("--config", f"data_roots={{head_ct: {tmp_path}}}") == FROM_INGEST
     assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX | from_index("lidc")
-    assert toy.planned("--config", f"data_roots={{covid_ct: {tmp_path}}}") == FROM_COVID_INGEST
-    assert toy.planned("--config", f"data_roots={{brain_mr: {tmp_path}}}") == FROM_BRATS
+    others = {study: f"{tmp_path}" for study in ("head_ct", "covid_ct", "brain_mr")}
+    assert toy.planned("--config", f"data_roots={json.dumps(others)}") == FROM_INGEST | FROM_COVID_INGEST | FROM_BRATS
 
 
 def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
     one, other = {"learning_rate_generator": 1e-3}, {"learning_rate_discriminator": 5e-4}
-    first = override("head_ct", "gan.dcgan32", one | other)
-    swapped = override("head_ct", "gan.dcgan32", {"learning_rate_generator": 5e-4, "learning_rate_discriminator": 1e-3})
+    first = override(("head_ct", "gan.dcgan32", one | other))
+    rates = {"learning_rate_generator": 5e-4, "learning_rate_discriminator": 1e-3}
+    swapped = override(("head_ct", "gan.dcgan32", rates))
     samples = "results/head_ct/gan/dcgan32/normal/samples.png"
     assert toy_copy.snakemake(*first, target=samples).returncode == 0
     assert toy_copy.planned(*first, target=samples) == set()
@@ -578,9 +593,8 @@ def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
 
 
 def test_threads_cores_and_profile_rerun_nothing(toy: Workflow):
-    assert toy.planned("--set-threads", "train_gan=1", "train_classifier=3") == set()
-    assert toy.planned("--set-resources", "train_gan:mem_mb=9000", "train_classifier:runtime=5") == set()
-    assert toy.planned("--cores", "1") == set()
+    resources = ("--set-resources", "train_gan:mem_mb=9000", "train_classifier:runtime=5")
+    assert toy.planned("--cores", "4", "--set-threads", "train_gan=1", "train_classifier=3", *resources) == set()
     assert toy.planned("--profile", "profiles/slurm") == set()
 
 
@@ -626,7 +640,7 @@ def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_
     foreign.write_text("mine")
     weights = toy_copy.folder / "results/head_ct/gan/dcgan32/normal/generator.safetensors"
     before = weights.read_bytes()
-    run = toy_copy.snakemake(*override("head_ct", "evaluation.bootstrap", 150))
+    run = toy_copy.snakemake(*override(("head_ct", "evaluation.bootstrap", 150)))
     assert run.returncode == 0, run.stdout
     assert "train_" not in run.stdout
     assert foreign.read_text() == "mine"

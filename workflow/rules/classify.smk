@@ -15,7 +15,7 @@ rule screen_images:
         f"{RESULTS}/{{study}}/benchmarks/screen_images/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     params:
         settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
         code=code_of("scangan.metrics.screening", "scangan.data.split"),
@@ -42,7 +42,7 @@ rule train_classifier:
         study=only(READER),
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:

@@ -1,4 +1,7 @@
 # Settings, validated once, and the few functions that several rules share.
+import os
+from pathlib import Path
+
 from snakemake.exceptions import WorkflowError
 
 from scangan.code_digest import code_digest
@@ -15,6 +18,23 @@ except ConfigError as error:
 RESULTS = config["results"]
 STUDIES = list(config["studies"])
 SCALES = json.loads(Path(workflow.source_path("../../config/scales.json")).read_text())
+
+
+def has_gpu():
+    """Whether this machine has a GPU: asked of the system, because torch takes seconds to load."""
+    devices = [path for name in ("nvidia[0-9]*", "kfd", "dxg") for path in Path("/dev").glob(name)]
+    return bool(devices) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+
+
+# Networks that train on the CPUs of this machine: two at a time, for two jobs of half the threads are done sooner than
+# one after the other (small networks gain little from more threads, and a job's start keeps one core busy for seconds).
+ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
+if ON_CPU and (shared := workflow.global_resources.get("gpu")) is not None:
+    workflow.register_resource("gpu", max(2, shared.value))
+
+
+def network_threads(wildcards):
+    return max(1, min(workflow.cores, os.cpu_count()) // 2) if ON_CPU else 8
 
 
 # What every reader leaves behind.

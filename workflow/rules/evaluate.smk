@@ -15,7 +15,7 @@ rule measure_fidelity:
         f"{RESULTS}/{{study}}/benchmarks/measure_fidelity/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     params:
         settings=settings_of("fidelity", "copy_quantile", "resamples", "seed"),
         code=code_of("scangan.metrics.generators", "scangan.data.split"),
@@ -55,7 +55,7 @@ rule judge_images:
         f"{RESULTS}/{{study}}/benchmarks/judge_images/{{gan}}/seed{{seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -101,7 +101,7 @@ rule embed_images:
         f"{RESULTS}/{{study}}/benchmarks/embed_images.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:

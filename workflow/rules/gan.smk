@@ -17,7 +17,7 @@ rule train_gan:
         f"{RESULTS}/{{study}}/benchmarks/train_gan/{{gan}}/{{label}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -41,7 +41,7 @@ rule synthesize:
         study=only(READER),
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -64,7 +64,7 @@ rule extract_features:
         f"{RESULTS}/{{study}}/benchmarks/extract_features/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:

@@ -48,7 +48,7 @@ rule train_nodule_gan:
         f"{RESULTS}/{{study}}/benchmarks/train_nodule_gan/{{network}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -78,7 +78,7 @@ rule measure_nodules:
         f"{RESULTS}/{{study}}/benchmarks/measure_nodules.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -138,7 +138,7 @@ rule edit_scans:
         f"{RESULTS}/{{study}}/benchmarks/edit_scans/{{cohort}}/batch{{batch}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -197,7 +197,7 @@ rule edit_own_scans:
         f"{RESULTS}/{{study}}/benchmarks/edit_own_scans.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:

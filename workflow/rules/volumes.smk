@@ -30,7 +30,7 @@ rule frame_scans:
         f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -63,7 +63,7 @@ rule inject_sized:
         f"{RESULTS}/{{study}}/benchmarks/inject_sized.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -87,7 +87,7 @@ rule train_volume_gan:
         f"{RESULTS}/{{study}}/benchmarks/train_volume_gan/{{gan}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -111,7 +111,7 @@ rule synthesize_volumes:
         study=only(COHORTS),
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -139,7 +139,7 @@ rule inject_synthetic:
         f"{RESULTS}/{{study}}/benchmarks/inject_synthetic/{{gan}}/shard{{shard}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -163,7 +163,7 @@ rule measure_volumes:
         f"{RESULTS}/{{study}}/benchmarks/measure_volumes/{{source}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
@@ -255,7 +255,7 @@ rule train_detector:
         study=only(COHORTS),
     conda:
         "../../envs/scangan.yaml"
-    threads: 8
+    threads: network_threads
     resources:
         gpu=1,
     params:
