@@ -40,3 +40,12 @@ def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]
     except Exception:
         logger.exception("error: unexpected; please report it with this log")
         sys.exit(1)
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has a GPU (NVIDIA, AMD, or Windows's); asked of the system, for torch takes long to load.
+
+    An empty CUDA_VISIBLE_DEVICES hides it.
+    """
+    found = any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
+    return found and os.environ.get("CUDA_VISIBLE_DEVICES") != ""

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from scangan.jobs import has_gpu
+
 SCRIPT = """
 import os, sys
 from scangan.errors import DataError
@@ -54,3 +56,13 @@ def test_an_error_of_ours_has_a_traceback(tmp_path, body):
 def test_a_second_run_replaces_the_log(tmp_path):
     run(tmp_path, "log.info('first')")
     assert run(tmp_path, "log.info('second')")[1][1:] == ["second"]
+
+
+def test_a_gpu_is_found_by_its_device_and_hidden_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (tmp_path / "nvidiactl").touch()  # the driver is there, but no device
+    assert not has_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert has_gpu(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not has_gpu(tmp_path)

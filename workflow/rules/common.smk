@@ -1,6 +1,5 @@
 # Settings, validated once, and the few functions that several rules share.
 import os
-from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -8,6 +7,7 @@ from scangan.code_digest import code_digest
 from scangan.config import ARMS, PRETRAINED, SHARE_ARM, VOLUME_SHARE_ARM, Classifier, scale_of, sort_keys, validate
 from scangan.data.disk import check_disk, disk_need
 from scangan.errors import ConfigError, DataError
+from scangan.jobs import has_gpu
 
 try:
     # Sorted, because Snakemake compares parameters by their text.
@@ -20,17 +20,11 @@ STUDIES = list(config["studies"])
 SCALES = json.loads(Path(workflow.source_path("../../config/scales.json")).read_text())
 
 
-def has_gpu():
-    """Whether this machine has a GPU: asked of the system, because torch takes seconds to load."""
-    devices = [path for name in ("nvidia[0-9]*", "kfd", "dxg") for path in Path("/dev").glob(name)]
-    return bool(devices) and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
-
-
 # Networks that train on the CPUs of this machine: two at a time, for two jobs of half the threads are done sooner than
 # one after the other (small networks gain little from more threads, and a job's start keeps one core busy for seconds).
 ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
-if ON_CPU and (shared := workflow.global_resources.get("gpu")) is not None:
-    workflow.register_resource("gpu", max(2, shared.value))
+if ON_CPU:
+    workflow.register_resource("gpu", max(2, workflow.global_resources.get("gpu").value or 0))
 
 
 def network_threads(wildcards):
