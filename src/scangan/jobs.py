@@ -1,4 +1,4 @@
-"""What every job of the workflow does around its one call: logging, and errors in one line."""
+"""Of every job of the workflow: logging and errors in one line around its one call, and whether it has a GPU."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]
 def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether this machine has a GPU (NVIDIA, AMD, or Windows's); asked of the system, for torch takes long to load.
 
-    An empty CUDA_VISIBLE_DEVICES hides it.
+    CUDA_VISIBLE_DEVICES hides it if it is empty or -1.
     """
     found = any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
-    return found and os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return found and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")

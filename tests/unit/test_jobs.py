@@ -64,5 +64,6 @@ def test_a_gpu_is_found_by_its_device_and_hidden_by_the_environment(tmp_path, mo
     assert not has_gpu(tmp_path)
     (tmp_path / "nvidia0").touch()
     assert has_gpu(tmp_path)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not has_gpu(tmp_path)
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert not has_gpu(tmp_path)
