@@ -21,7 +21,7 @@ bench: .venv/installed
 
 # Written from the code: the schema, the list of keys, the digests of the shipped scales.
 docs: .venv/installed
-	$(BIN)/python -m scangan.config_docs
+	$(BIN)/python -m scangan.config.derived
 
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv

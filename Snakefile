@@ -1,11 +1,15 @@
 import json
+import os
 import sys
 
 from snakemake.utils import min_version
 
 min_version("9.0")
-# Serves this process and, because Snakemake hands on its search path, every job's script, local or on a cluster.
-sys.path.insert(0, f"{workflow.basedir}/src")
+# This folder's code, and not what is installed: in this process and, as their environment, in the scripts of all jobs,
+# for Snakemake hands on its search path behind that of the installed packages.
+SOURCE = f"{workflow.basedir}/src"
+sys.path.insert(0, SOURCE)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"
@@ -35,6 +39,13 @@ onstart:
         # Snakemake 9.27 looks for new jobs once a second more with every job that ended: after a hundred, half a core
         # is busy with that alone. Without its limit of jobs a second, which is meant for clusters, it does not.
         workflow.scheduler.job_rate_limiter = None
+
+
+# Every job carries the digest of the code that its script runs, so that a changed line reruns what it decides, and
+# nothing else. Snakemake itself would look at the script's time stamp alone, see profiles/default.
+for each in workflow.rules:
+    if each.script:
+        each.set_params(code=code_of(f"{workflow.basedir}/workflow/scripts/{Path(each.script).name}"))
 
 
 rule all:

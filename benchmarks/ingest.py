@@ -159,8 +159,8 @@ def write_database(root: Path) -> None:
 def prepare_ours(threads: int) -> Callable[[Path], np.ndarray]:
     import torch
 
-    from scangan.data.dicom import find_series, list_files, read_series
-    from scangan.data.volume import resample
+    from scangan.ct.volume import resample
+    from scangan.ingest.dicom import find_series, list_files, read_series
 
     torch.set_num_threads(threads)
 
@@ -176,7 +176,7 @@ def prepare_pylidc_and_scipy(threads: int) -> Callable[[Path], np.ndarray]:
     from scipy.ndimage import zoom
 
     from scangan.compat_pylidc import prepare_pylidc
-    from scangan.data.lidc import open_annotations
+    from scangan.ingest.lidc import open_annotations
 
     def read(root: Path) -> np.ndarray:
         pylidc = prepare_pylidc(root)

@@ -26,10 +26,12 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.ingest import PIXEL_MM, SIZE, SLICE_MM, header  # noqa: E402
-from scangan.data.voi import VoiSettings, sphere, to_hounsfield, to_network  # noqa: E402
+from scangan.ct.grids import sphere  # noqa: E402
+from scangan.ct.window import to_hounsfield, to_network  # noqa: E402
+from scangan.data.voi import VoiSettings  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.models.nodule_cgan import sphere_mask  # noqa: E402
-from scangan.synthesis.edit import EditSettings, edit_scans  # noqa: E402
+from scangan.synthesis.edit import EditSettings, edit_own_scans  # noqa: E402
 from scangan.synthesis.nodules import fill  # noqa: E402
 from scangan.training.adversarial import make_fabric  # noqa: E402
 from scangan.training.nodules import NoduleGan, Pairs, train_nodule_gan  # noqa: E402
@@ -237,7 +239,7 @@ def time_scan(slices: int = SLICES) -> None:
         for number in range(ROUNDS):
             networks.append(0.0)
             start = time.perf_counter()
-            done, rejected = edit_scans(scans, edits, Path(folder, str(number)), inject, inject, settings)
+            done, rejected = edit_own_scans(scans, edits, Path(folder, str(number)), inject, inject, settings)
             totals.append(time.perf_counter() - start)
             if len(done) != NODULES:
                 raise SystemExit(f"error: {len(done)} of {NODULES} nodules injected: {rejected.reason.tolist()}")

@@ -5,43 +5,72 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
 PACKAGE_ROOT = Path(__file__).parent.parent
-# What they decide reaches a job through its settings, or not at all.
+# What cannot change a job's bytes: the settings' model, whose values reach a job as its settings, and whatever is
+# said to people while it runs. With a package its modules.
+LEFT_OUT = ("scangan", "scangan.config", "scangan.errors", "scangan.jobs", "scangan.progress")
+# Errors that end a job: what they say stands in no output. The text of a DataError does where a reader catches it and
+# writes it down as the reason of a rejection.
+ENDING = {"ConfigError", "DataError", "TrainingError"}
+WRITTEN_DOWN = ("scangan.ct", "scangan.ingest", "scangan.metrics.reading")
+LOG_CALLS = {"debug", "info", "warning", "error", "exception"}
 DATA_FILE = re.compile(r"\w+\.(html|yaml)")
-LEFT_OUT = {"scangan.config", "scangan.errors", "scangan.jobs", "scangan.training.progress"}
 
 
-def code_digest(*modules: str) -> str:
-    """Digest of these modules of the package and all that they import from it, docstrings and comments left out.
+def script_digest(script: str | Path, by_name: Iterable[str] = ()) -> str:
+    """Digest of a script and all that it imports from the package, wherever in its text, and what that imports.
 
-    A data file that a module names and that lies beside it (`papers.yaml`) is part of it.
-
-    Imports are read, not run: `importlib.import_module(name)` is not followed, so a module found by name
-    (a network of the catalogue) must be given. Raises ModuleNotFoundError for a module that has no file.
+    by_name: modules that it finds by name at run time, such as a network's. Docstrings, comments, layout, imports for
+    type checkers alone and what the log says are no part of it; a data file that a module names and that lies beside it
+    (`papers.yaml`) is.
+    Raises ModuleNotFoundError for a module by name that has no file.
     """
-    digests = "".join(f"{name}={_digest(name)};" for name in sorted(_reachable(modules)))
-    return hashlib.sha256(digests.encode()).hexdigest()[:16]
+    code = _Code.read(Path(script), "")
+    parts = [f"script={code.digest}", *(f"{name}={_module(name).digest}" for name in modules_of(script, by_name))]
+    return hashlib.sha256(";".join(parts).encode()).hexdigest()[:16]
 
 
-def _reachable(modules: tuple[str, ...]) -> set[str]:
+def modules_of(script: str | Path, by_name: Iterable[str] = ()) -> list[str]:
+    """The modules of the package that a script runs, in order, less those in `LEFT_OUT`; see `script_digest`."""
     found: set[str] = set()
-    waiting = list(modules)
+    waiting = [*_Code.read(Path(script), "").imports, *by_name]
     while waiting:
         name = waiting.pop()
-        if name not in found | LEFT_OUT:
+        if name not in found and not _is_left_out(name):
             found.add(name)
-            waiting.extend(_imports(name))
-    return found
+            waiting.extend(_module(name).imports)
+    return sorted(found)
 
 
-@cache
-def _tree(name: str) -> ast.Module:
+def _is_left_out(name: str) -> bool:
+    return name in LEFT_OUT or name.startswith(tuple(f"{package}." for package in LEFT_OUT[1:]))
+
+
+class _Code:
+    """One file of Python: the modules of the package that it imports, and the digest of what it does."""
+
+    def __init__(self, text: str, name: str, folder: Path) -> None:
+        tree = _Essence(name).visit(ast.parse(text))
+        self.imports = frozenset(_imports(tree))
+        digest = hashlib.sha256(ast.dump(tree).encode())
+        for file in sorted(_data_files(tree, folder)):
+            digest.update(file.read_bytes())
+        self.digest = digest.hexdigest()
+
+    @staticmethod
+    @cache
+    def read(path: Path, name: str) -> _Code:
+        return _Code(path.read_text(encoding="utf-8"), name, path.parent)
+
+
+def _module(name: str) -> _Code:
     if not (path := _path(name)).is_file():
         raise ModuleNotFoundError(f"code_digest: found {name!r}, allowed: a module of the package (no file {path})")
-    return ast.parse(path.read_text())
+    return _Code.read(path, name)
 
 
 def _path(name: str) -> Path:
@@ -49,40 +78,65 @@ def _path(name: str) -> Path:
     return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
 
 
-@cache
-def _imports(name: str) -> frozenset[str]:
-    """Modules of this package that a module imports anywhere in its text."""
-    imported = set()
-    for node in ast.walk(_tree(name)):
-        match node:
-            case ast.Import(names=names):
-                imported.update(alias.name for alias in names)
-            case ast.ImportFrom(module=str(module), names=names, level=0):
-                # `from package import module` names a module, `from module import function` does not.
-                imported.update(f"{module}.{alias.name}" for alias in names)
-                imported.add(module)
-    package = name.split(".")[0]
-    return frozenset(one for one in imported if one.split(".")[0] == package and _path(one).is_file())
+class _Essence(ast.NodeTransformer):
+    """Leaves what decides bytes: no docstrings, no imports for type checkers alone, no texts of log and errors."""
+
+    def __init__(self, name: str) -> None:
+        self.ending = ENDING - ({"DataError"} if name.startswith(WRITTEN_DOWN) else set())
+
+    def _without_docstring(self, node: ast.AST) -> ast.AST:
+        match node.body:
+            case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+                node.body = rest
+        return self.generic_visit(node)
+
+    visit_Module = visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _without_docstring
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        match node.test:
+            case ast.Name(id="TYPE_CHECKING"):
+                return None
+        return self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        match node.exc:
+            case ast.Call(func=ast.Name(id=name)) if name in self.ending:
+                _silence(node.exc)
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        match node.func:
+            case ast.Attribute(value=ast.Name(id="log"), attr=attribute) if attribute in LOG_CALLS:
+                _silence(node)
+        return self.generic_visit(node)
 
 
-@cache
-def _digest(name: str) -> str:
-    tree = _tree(name)
+def _silence(call: ast.Call) -> None:
+    """Forget the words in a call's arguments, and keep what is computed in them."""
+    for node in ast.walk(call):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = ""
+
+
+def _imports(tree: ast.AST) -> set[str]:
+    """Modules of this package that are imported anywhere in a text, and the packages around them, which run too."""
+    named = set()
     for node in ast.walk(tree):
         match node:
-            case ast.Module(body=[ast.Expr(value=ast.Constant(value=str())), *rest]) | (
-                ast.FunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
-                | ast.AsyncFunctionDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
-                | ast.ClassDef(body=[ast.Expr(value=ast.Constant(value=str())), *rest])
-            ):
-                node.body = rest
-    digest = hashlib.sha256(ast.dump(tree).encode())
-    for file in sorted(_data_files(name, tree)):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+            case ast.Import(names=names):
+                named.update(alias.name for alias in names)
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                # `from package import module` names a module, `from module import function` does not.
+                named.update(f"{module}.{alias.name}" for alias in names)
+                named.add(module)
+    ours = {name for name in named if name.split(".")[0] == "scangan" and _path(name).is_file()}
+    return ours | {package for name in ours for package in _packages(name.split("."))}
 
 
-def _data_files(name: str, tree: ast.Module) -> set[Path]:
+def _packages(parts: Sequence[str]) -> list[str]:
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _data_files(tree: ast.AST, folder: Path) -> set[Path]:
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    folder = _path(name).parent
     return {folder / text for text in texts if DATA_FILE.fullmatch(text) and (folder / text).is_file()}

@@ -1,15 +1,19 @@
-"""Of every job of the workflow: logging and errors in one line around its one call, and whether it has a GPU."""
+"""Of every job of the workflow: logging and errors in one line around its one call; its GPU, its room on the disk."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from scangan.errors import ScanganError
+from scangan.errors import DataError, ScanganError
+
+MARGIN = 1.01  # what cannot be compressed is stored with headers of its own
+GB = 1e9
 
 
 @contextmanager
@@ -49,3 +53,23 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     """
     found = any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
     return found and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+
+
+def disk_need(volumes: int, size: int, versions: int = 1) -> int:
+    """Bytes that volumes of size^3 take on the disk at most: 2 a voxel, and 1% for the files' headers.
+
+    versions: how many sets are kept, such as 2: with and without nodules. Compression makes it less; the phantom's
+    chests take 0.4 to 0.5 of it.
+    """
+    return round(MARGIN * 2 * volumes * size**3 * versions)
+
+
+def check_disk(folder: str | Path, need: int) -> None:
+    """Raise DataError if less than `need` bytes are free where a folder is, or would be made."""
+    existing = next(each for each in (Path(folder).absolute(), *Path(folder).absolute().parents) if each.exists())
+    free = shutil.disk_usage(existing).free
+    if free < need:
+        raise DataError(
+            f"{folder}: disk: found {free / GB:.1f} GB free, needed: {need / GB:.1f} GB; "
+            "make room, or ask for fewer or smaller volumes"
+        )

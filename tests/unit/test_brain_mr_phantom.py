@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import binary_dilation, label
 
 from scangan.config import Brats
-from scangan.data.brain_mr_phantom import ENHANCING, NECROSIS, OEDEMA, render_brain, write_brain_mr_phantom
-from scangan.data.brats import ingest_brats
+from scangan.ingest.brats import ingest_brats
+from scangan.phantoms.brain_mr import ENHANCING, NECROSIS, OEDEMA, render_brain, write_brain_mr_phantom
 
 PATIENTS, SIZE = 8, 64
 SETTINGS = Brats(reader="brats", root="brain_mr", padded_size=SIZE, image_size=SIZE, max_rejected=0)
@@ -135,7 +135,7 @@ def test_a_folder_without_readme_is_not_whole(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scangan.data.brain_mr_phantom.render_brain", stop)
+    monkeypatch.setattr("scangan.phantoms.brain_mr.render_brain", stop)
     with pytest.raises(KeyboardInterrupt):
         write_brain_mr_phantom(tmp_path, patients=1, image_size=32, seed=0)
     assert not (tmp_path / "README.txt").exists()

@@ -10,7 +10,9 @@ import pytest
 import SimpleITK as sitk
 
 from scangan.config import Brats
-from scangan.data.brats import (
+from scangan.data.store import ImageWriter, read_image_set
+from scangan.errors import DataError
+from scangan.ingest.brats import (
     AMBIGUOUS,
     BOUNDARY,
     LARGE,
@@ -23,8 +25,6 @@ from scangan.data.brats import (
     judge_slices,
     read_brats,
 )
-from scangan.data.store import ImageWriter, read_image_set
-from scangan.errors import DataError
 
 
 def settings_of(**values) -> Brats:

@@ -11,19 +11,19 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from scangan.compat_pylidc import prepare_pylidc
-from scangan.data import chest_phantom_dicom
-from scangan.data.chest_anatomy import Patient, Tubes, grow_tree
-from scangan.data.chest_phantom import (
+from scangan.phantoms import chest_dicom
+from scangan.phantoms.chest import (
     NODULE_COUNTS,
     NODULE_DIAMETERS_MM,
     QUANTILES,
     SCANNERS,
-    Grid,
     Reconstruction,
+    ScanGrid,
     draw_nodule_radii,
     render_chest,
 )
-from scangan.data.chest_phantom_dicom import PADDING, READERS, Storage, outline, render_scan, write_chest_phantom
+from scangan.phantoms.chest_anatomy import Patient, Tubes, grow_tree
+from scangan.phantoms.chest_dicom import PADDING, READERS, Storage, outline, render_scan, write_chest_phantom
 
 SIZE, SPACING, SEED = 96, 8.0, 14  # a seed with large nodules
 SCANS = {"lidc": 5, "nlst": 2}
@@ -39,7 +39,7 @@ def cohort(request, tmp_path_factory):
         return truth[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chest_phantom_dicom, "render_scan", render_and_keep)
+        patch.setattr(chest_dicom, "render_scan", render_and_keep)
         write_chest_phantom(folder, request.param, SCANS[request.param], SIZE, SPACING, SEED)
     return request.param, folder, truth
 
@@ -164,7 +164,7 @@ def test_a_sharper_kernel_overshoots():
     highest = {}
     for name, scanner in SCANNERS.items():
         rng = np.random.default_rng(0)
-        grid = Grid(Patient(rng), scanner, rng, 64, 5.0)
+        grid = ScanGrid(Patient(rng), scanner, rng, 64, 5.0)
         clean, _ = Reconstruction(scanner, rng, grid)(step, level=100.0)
         highest[name] = clean[32].max()
     assert highest["nlst"] > highest["lidc"] + 10
@@ -284,7 +284,7 @@ def test_an_interrupted_folder_is_not_whole_and_begins_anew(tmp_path, monkeypatc
     write_chest_phantom(tmp_path, "nlst", 1, 64, 30.0, 0)
     before = contents(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(chest_phantom_dicom, "write_annotations", lambda *_: 1 / 0)
+        patch.setattr(chest_dicom, "write_annotations", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_chest_phantom(tmp_path, "nlst", 2, 64, 30.0, 1)
     assert not (tmp_path / ".scangan/README.txt").exists()
@@ -336,7 +336,7 @@ def test_readers_disagree_and_see_large_nodules_more_often():
     storage = Storage.of(0)
     seen = {}
     for name, chest in (("small", small), ("large", large)):
-        drawn = [chest_phantom_dicom.read_nodules(np.random.default_rng(seed), chest, storage) for seed in range(4)]
+        drawn = [chest_dicom.read_nodules(np.random.default_rng(seed), chest, storage) for seed in range(4)]
         seen[name] = [annotation for each in drawn for annotation in each]
     assert len(seen["small"]) < 0.65 * 96 < 0.85 * 96 < len(seen["large"])
     malignancy = {name: np.mean([each.malignancy for each in marked]) for name, marked in seen.items()}
@@ -362,7 +362,7 @@ def test_an_outline_encloses_exactly_its_pixels(reach, centre):
 
 
 def test_no_reader_no_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(chest_phantom_dicom, "READERS", 0)
+    monkeypatch.setattr(chest_dicom, "READERS", 0)
     write_chest_phantom(tmp_path, "lidc", 1, 64, 30.0, SEED)
     pylidc = prepare_pylidc()
     with open_database(tmp_path) as session:

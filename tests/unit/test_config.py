@@ -15,8 +15,8 @@ from torch import nn
 
 import scangan.models
 from scangan.config import ARMS, CUBES, KNOWN_ROOTS, Classifier, Gan, scale_of, settings_digest, sort_keys, validate
-from scangan.config_docs import _overlay as overlay
-from scangan.config_docs import derived_files
+from scangan.config.derived import _overlay as overlay
+from scangan.config.derived import derived_files
 from scangan.errors import ConfigError
 from scangan.models.catalogue import find_model
 

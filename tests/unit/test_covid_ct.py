@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from scangan.config import Images, Split
-from scangan.data.images import ingest_images
 from scangan.data.split import patients_on_both_sides, split_cohort
 from scangan.errors import DataError
+from scangan.ingest.images import ingest_images
 
 OFFICIAL = {"COVID": {"train": 191, "val": 60, "test": 98}, "NonCOVID": {"train": 234, "val": 58, "test": 105}}
 TINY = {"COVID": {"train": 4, "val": 2, "test": 2}, "NonCOVID": {"train": 4, "val": 2, "test": 2}}

@@ -13,11 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scangan.config import Images, Split
-from scangan.data import covid_ct_phantom
-from scangan.data.chest_anatomy import Patient
-from scangan.data.covid_ct_phantom import OPACITIES, render_slices, write_covid_ct_phantom
-from scangan.data.images import ingest_images
 from scangan.data.split import patients_on_both_sides, split_cohort
+from scangan.ingest.images import ingest_images
+from scangan.phantoms import covid_ct
+from scangan.phantoms.chest_anatomy import Patient
+from scangan.phantoms.covid_ct import OPACITIES, render_slices, write_covid_ct_phantom
 
 SETTINGS = Images(
     reader="covid_ct",
@@ -37,7 +37,7 @@ def quick(monkeypatch):
         shape = np.random.default_rng(seed).integers(5, 9, 2)
         return [np.full(shape, 10 * number, np.uint8) for number in range(slices)]
 
-    monkeypatch.setattr(covid_ct_phantom, "render_slices", render)
+    monkeypatch.setattr(covid_ct, "render_slices", render)
 
 
 def files_of(folder) -> dict[str, bytes]:

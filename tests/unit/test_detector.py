@@ -15,6 +15,7 @@ from scangan.data.split import draw_share
 from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
 from scangan.errors import ConfigError, DataError
 from scangan.models.catalogue import write_weights
+from scangan.progress import Progress
 from scangan.training import detector
 from scangan.training.detector import (
     LabelledVolumes,
@@ -25,7 +26,6 @@ from scangan.training.detector import (
     scale_volumes,
     train_detector,
 )
-from scangan.training.progress import Progress
 
 SIZE, WINDOW = 32, (-1000.0, 400.0)
 

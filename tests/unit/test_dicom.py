@@ -25,8 +25,9 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from scangan.data.dicom import ScanRejected, find_series, list_files, read_series
 from scangan.errors import DataError
+from scangan.ingest.dicom import find_series, list_files, read_series
+from scangan.rejected import ScanRejected
 from tests.unit.dicom_files import (
     INTERCEPT,
     compress,

@@ -9,18 +9,20 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from scangan.data.dicom import RawScan, ScanRejected, read_series
-from scangan.data.lungs import LungMask
-from scangan.data.voi import VoiSettings, sphere
-from scangan.data.volume_files import read_volume_file
+from scangan.ct.grids import sphere
+from scangan.ct.lungs import LungMask
+from scangan.data.voi import VoiSettings
 from scangan.errors import DataError
+from scangan.ingest.dicom import RawScan, read_series
+from scangan.ingest.volume_files import read_volume_file
+from scangan.rejected import ScanRejected
 from scangan.synthesis.edit import (
     DONE_TYPES,
     EditSettings,
     ScanFiles,
     check_edits,
+    edit_own_scans,
     edit_scan,
-    edit_scans,
     find_scans,
     match_scans,
     patient_axes,
@@ -352,7 +354,7 @@ def test_a_folder_of_scans(tmp_path):
         f"CT,{x},{y},{z},16,paint",
     ]
     edits.write_text(HEADER + "\n".join(lines))
-    done, rejected = edit_scans(root, edits, out, inject, erase, SETTINGS)
+    done, rejected = edit_own_scans(root, edits, out, inject, erase, SETTINGS)
     assert rejected[["line", "series", "reason"]].to_numpy().tolist() == [
         [4, "1.2.3", "place outside the scan"],
         [5, "nobody", "unknown series"],
@@ -401,7 +403,7 @@ def test_a_rerun_gives_the_same_files(tmp_path):
     edits.write_text(f"{HEADER}CT,{x},{y},{z},16,inject\nscan.mha,{x},{y},{z},16,inject\n")
 
     def run(name):
-        edit_scans(root, edits, tmp_path / name, inject, erase, SETTINGS)
+        edit_own_scans(root, edits, tmp_path / name, inject, erase, SETTINGS)
         files = [path for path in (tmp_path / name).rglob("*") if path.is_file()]
         return {path.relative_to(tmp_path / name): path.read_bytes() for path in files}
 
@@ -413,10 +415,10 @@ def test_where_the_results_may_not_lie(tmp_path):
     write_series(root / "CT", noise((3, 8, 8)))
     edits.write_text(HEADER)
     with pytest.raises(DataError, match="out: found a folder within the data folder"):
-        edit_scans(root, edits, root / "out", inject, erase, SETTINGS)
+        edit_own_scans(root, edits, root / "out", inject, erase, SETTINGS)
     with pytest.raises(DataError, match="out: found files, allowed: a new or an empty folder"):
-        edit_scans(root, edits, tmp_path, inject, erase, SETTINGS)
-    done, rejected = edit_scans(root, edits, tmp_path / "out", inject, erase, SETTINGS)
+        edit_own_scans(root, edits, tmp_path, inject, erase, SETTINGS)
+    done, rejected = edit_own_scans(root, edits, tmp_path / "out", inject, erase, SETTINGS)
     assert done.empty
     assert rejected.empty
 
@@ -427,6 +429,6 @@ def test_a_uid_is_no_path(tmp_path):
     for file in (root / "CT").iterdir():
         file.write_bytes(file.read_bytes().replace(b"1.2.3\0", b"../../"))
     edits.write_text(f"{HEADER}CT,{x},{y},{z},16,inject\n")
-    done, rejected = edit_scans(root, edits, tmp_path / "out", inject, erase, SETTINGS)
+    done, rejected = edit_own_scans(root, edits, tmp_path / "out", inject, erase, SETTINGS)
     assert done.empty
     assert rejected.reason.tolist() == ["invalid SeriesInstanceUID"]

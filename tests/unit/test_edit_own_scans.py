@@ -20,11 +20,11 @@ import SimpleITK as sitk
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from scangan.data.chest_phantom_dicom import Storage, render_scan, write_chest_phantom
-from scangan.data.dicom import RawScan, read_series
-from scangan.data.voi import AIR, to_network
-from scangan.data.volume_files import read_volume_file
+from scangan.ct.window import AIR, to_network
+from scangan.ingest.dicom import RawScan, read_series
+from scangan.ingest.volume_files import read_volume_file
 from scangan.models.catalogue import build, write_generator
+from scangan.phantoms.chest_dicom import Storage, render_scan, write_chest_phantom
 from tests.unit.test_lungs import LUNGS_MM, SEMIAXES_MM, chest
 
 ROOT = Path(__file__).parents[2]

@@ -15,10 +15,11 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from scangan.data.dicom import ScanRejected, find_series, list_files, read_series
-from scangan.data.export import write_dicom_series, write_nifti
-from scangan.data.volume_files import read_volume_file
 from scangan.errors import DataError
+from scangan.ingest.dicom import find_series, list_files, read_series
+from scangan.ingest.export import write_dicom_series, write_nifti
+from scangan.ingest.volume_files import read_volume_file
+from scangan.rejected import ScanRejected
 from tests.unit.dicom_files import compress, random_hounsfield, set_pixels, write_enhanced, write_series
 
 HOUNSFIELD = random_hounsfield()

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from scangan.config import Images
-from scangan.data.head_ct_phantom import HAEMORRHAGES, LEVELS, Head, write_head_ct_phantom
-from scangan.data.images import ingest_images
+from scangan.ingest.images import ingest_images
+from scangan.phantoms.head_ct import HAEMORRHAGES, LEVELS, Head, write_head_ct_phantom
 
 SETTINGS = Images(
     reader="labelled_images",
@@ -75,7 +75,7 @@ def test_seed_decides(phantom, tmp_path):
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", HAEMORRHAGES)
 def test_every_haemorrhage_adds_blood_inside_the_skull(level, kind, monkeypatch):
-    monkeypatch.setattr("scangan.data.head_ct_phantom.LEVELS", {level: 1.0})
+    monkeypatch.setattr("scangan.phantoms.head_ct.LEVELS", {level: 1.0})
     added = []
     for seed in range(4):
         head = Head(np.random.default_rng(seed), 96, True)
@@ -96,7 +96,7 @@ def test_a_folder_without_labels_is_not_whole(tmp_path, monkeypatch):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("scangan.data.head_ct_phantom.render_slice", stop)
+    monkeypatch.setattr("scangan.phantoms.head_ct.render_slice", stop)
     with pytest.raises(KeyboardInterrupt):
         write_head_ct_phantom(tmp_path, images=2, image_size=64, seed=0)
     assert not (tmp_path / "labels.csv").exists()

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from scangan.config import Images
-from scangan.data.images import fit_square, ingest_images, read_image, scale_images, stretch_square
-from scangan.data.store import ImageSet
+from scangan.data.store import ImageSet, fit_square, scale_images, stretch_square
 from scangan.errors import DataError
+from scangan.ingest.images import ingest_images, read_image
 
 RAMP = np.add.outer(np.arange(12) * 8, np.arange(10) * 4).astype(np.uint8)
 

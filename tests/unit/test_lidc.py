@@ -6,15 +6,15 @@ import pytest
 from sqlalchemy import URL, create_engine, func, insert, select
 
 from scangan.compat_pylidc import prepare_pylidc
-from scangan.data.lidc import (
+from scangan.ct.volume import Volume
+from scangan.errors import DataError
+from scangan.ingest.lidc import (
     lidc_distributions,
     nodule_labels,
     nodule_table,
     open_annotations,
     scan_nodules,
 )
-from scangan.data.volume import Volume
-from scangan.errors import DataError
 
 PIXEL_MM, SLICE_MM, SLICES = 0.7, 2.5, 12
 UPRIGHT = np.array([[PIXEL_MM, 0, 0, -30], [0, PIXEL_MM, 0, -40], [0, 0, SLICE_MM, -100], [0, 0, 0, 1.0]])

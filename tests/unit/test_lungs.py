@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from scangan.data.chest_phantom import render_chest
-from scangan.data.lungs import lung_mask
-from scangan.data.volume import Volume
+from scangan.ct.lungs import lung_mask
+from scangan.ct.volume import Volume
+from scangan.phantoms.chest import render_chest
 
 AIR, LUNG, TISSUE, FOAM = -1000, -850, 40, -960
 LUNGS_MM = {"right": (-75, 0, 0), "left": (75, 0, 0)}

@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from scangan.config import Evaluation
-from scangan.data.chest_phantom import render_chest
+from scangan.ct.grids import sphere
+from scangan.ct.volume import resample
 from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
-from scangan.data.voi import CENTRE, VoiSettings, sphere
-from scangan.data.volume import resample
+from scangan.data.voi import CENTRE, VoiSettings
 from scangan.errors import DataError
 from scangan.metrics.scanner import scanner_test
+from scangan.phantoms.chest import render_chest
 from scangan.synthesis.mix import DONE_TYPES, MIXED_NODULE_TYPES, choose_mix, erase_nodules, inject_nodules
 from scangan.synthesis.placement import PlacementSettings
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from scangan.data import voi as data_voi
+from scangan.ct import grids
 from scangan.errors import ConfigError
 from scangan.models.catalogue import build
 from scangan.models.nodule_cgan import (
@@ -162,7 +162,7 @@ def test_the_mask_is_that_of_the_vois(size, spacing_mm):
     radii_mm = [1.0, 3.0, 4.7, 7.5, 11.0]
     masks = sphere_mask(torch.tensor(radii_mm), size, spacing_mm)
     for mask, radius_mm in zip(masks, radii_mm, strict=True):
-        assert (mask[0].numpy() == data_voi.sphere(size, spacing_mm, radius_mm)).all()
+        assert (mask[0].numpy() == grids.sphere(size, spacing_mm, radius_mm)).all()
 
 
 def test_the_sphere_shows_fractions_of_a_voxel():

@@ -7,8 +7,8 @@ from scipy import ndimage, stats
 from skimage.feature import graycomatrix, graycoprops
 
 from scangan.config import Evaluation, Fidelity
-from scangan.data.chest_phantom import render_chest
-from scangan.data.voi import VOI_TYPES, VoiSet, cut_voi, sphere
+from scangan.ct.grids import cut_voi, sphere
+from scangan.data.voi import VOI_TYPES, VoiSet
 from scangan.errors import DataError
 from scangan.metrics import nodules as metrics
 from scangan.metrics.feature_sets import Features
@@ -16,6 +16,7 @@ from scangan.metrics.fidelity import feature_statistics, frechet_distance
 from scangan.metrics.nodules import (
     BASELINES,
     compare_with_truth,
+    detect_injected,
     detector_features,
     eraser_table,
     fill_biharmonic,
@@ -25,12 +26,12 @@ from scangan.metrics.nodules import (
     measure_diameters,
     segment_nodule,
     texture,
-    train_detector,
     voi_features,
     weighted_median,
     with_measured_diameters,
 )
 from scangan.metrics.patients import COLUMNS
+from scangan.phantoms.chest import render_chest
 
 SETTINGS = Evaluation(bootstrap=400)
 LUNG, NODULE = -850.0, 30.0
@@ -245,13 +246,13 @@ def test_a_detector_tells_smooth_nodules_and_only_those():
     rng = np.random.default_rng(3)
     real, alike, smooth = (textured(rng, 24, 10.0, sigma) for sigma in (0, 0, 0.7))
     alike.table["patient_id"], smooth.table["patient_id"] = ([f"q{number}" for number in range(24)] for _ in range(2))
-    told = train_detector(real, smooth, 4.0, SETTINGS)
+    told = detect_injected(real, smooth, 4.0, SETTINGS)
     assert told.auc > 0.95
     assert told.ci_low <= told.auc <= told.ci_high
     assert told.images == 48
-    chance = train_detector(real, alike, 4.0, SETTINGS)
+    chance = detect_injected(real, alike, 4.0, SETTINGS)
     assert chance.ci_low < 0.5 < chance.ci_high
-    assert train_detector(real, alike, 4.0, SETTINGS) == chance
+    assert detect_injected(real, alike, 4.0, SETTINGS) == chance
     assert detector_features(real, 4.0).shape == (24, 48)
     assert np.isfinite(detector_features(textured(rng, 3, 3.0), 4.0)).all()
 
@@ -266,13 +267,13 @@ def test_a_detector_cannot_recognise_the_patient():
     voxels = ball(10.0, 2.0, 16) + own[patients] + rng.normal(0, 10, (48, 16, 16, 16))
     names, odd = np.array([f"p{number}" for number in patients]), patients % 2 == 1
     real, injected = vois(voxels[odd], names[odd]), vois(voxels[~odd], names[~odd])
-    assert train_detector(real, injected, 4.0, SETTINGS).auc < 0.8
+    assert detect_injected(real, injected, 4.0, SETTINGS).auc < 0.8
     real, leaked = (
         vois(each.voxels, [f"{kind}{n}" for n in range(24)]) for each, kind in ((real, "r"), (injected, "i"))
     )
-    assert train_detector(real, leaked, 4.0, SETTINGS).auc > 0.95
+    assert detect_injected(real, leaked, 4.0, SETTINGS).auc > 0.95
     with pytest.raises(DataError, match="detector: patients: found 1 with real, 6 with injected nodules, allowed: at"):
-        train_detector(vois(voxels[:4], ["p"] * 4), injected, 4.0, SETTINGS)
+        detect_injected(vois(voxels[:4], ["p"] * 4), injected, 4.0, SETTINGS)
 
 
 @pytest.fixture

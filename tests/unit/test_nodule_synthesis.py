@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from scangan.data.voi import VOI_WINDOW, sphere
+from scangan.ct.grids import sphere
+from scangan.ct.window import VOI_WINDOW
 from scangan.errors import ConfigError
 from scangan.models.nodule_cgan import Generator
 from scangan.synthesis.nodules import CT_RANGE, blend, fill

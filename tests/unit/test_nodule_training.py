@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from scangan.data.voi import sphere, to_network
+from scangan.ct.grids import sphere
+from scangan.ct.window import to_network
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.metrics.nodules import measure_diameters
 from scangan.models.catalogue import build

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from scangan.data.voi import cut_voi, sphere
+from scangan.ct.grids import cut_voi, sphere
 from scangan.errors import DataError
 from scangan.synthesis.paste import paste, paste_into
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from scangan.training.progress import Progress
+from scangan.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -55,7 +55,7 @@ def test_a_terminal_gets_one_line_that_is_renewed(monkeypatch):
 def test_the_rate_is_that_of_this_process(monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="scangan")
     clock = iter([0.0, 2.0, 2.0])
-    monkeypatch.setattr("scangan.training.progress.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("scangan.progress.time.monotonic", lambda: next(clock))
     with Progress(total=1000, initial=500, description="toy", every_seconds=1) as progress:
         progress.update(100, 1600)
     assert caplog.messages[0] == "toy: step 600/1000, 50 steps/s, 800 images/s, 00:08 left"

@@ -7,9 +7,9 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from scangan.data import pseudonyms as module
-from scangan.data.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
 from scangan.errors import DataError
+from scangan.ingest import pseudonyms as module
+from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
 
 NAMES = Pseudonyms(bytes(range(32)))
 OTHERS = Pseudonyms(bytes(32))

@@ -9,22 +9,22 @@ import pandas as pd
 import pytest
 
 from scangan.config import Scans
-from scangan.data import lidc
 from scangan.data.scan_store import (
     NODULE_TYPES,
     REJECTED_TYPES,
     SCAN_TYPES,
-    Batch,
+    BatchFiles,
     cut_slices,
     gather_batches,
     list_reasons,
     read_scan_table,
     read_scans,
-    write_table,
+    write_parquet,
     write_volumes,
 )
 from scangan.data.store import MANIFEST_TYPES, ImageWriter, read_image_set
 from scangan.errors import DataError
+from scangan.ingest import lidc
 
 SHAPE = (20, 6, 8)
 
@@ -48,18 +48,18 @@ def arrays(scan_id: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return hounsfield, rng.random(SHAPE) < 0.5, rng.integers(0, 4, SHAPE, np.uint8)
 
 
-def write_batch(folder: Path, scan_ids=(), rejected=()) -> Batch:
+def write_batch(folder: Path, scan_ids=(), rejected=()) -> BatchFiles:
     """A batch of scans, each with two nodules; rejected: (reason, counted)."""
     names = ("volumes.zarr.zip", "scans.parquet", "nodules.parquet", "rejected.parquet")
-    batch = Batch(*(folder / name for name in names))
+    batch = BatchFiles(*(folder / name for name in names))
     with write_volumes(batch.volumes) as write:
         for scan_id in scan_ids:
             write(scan_id, *arrays(scan_id))
-    write_table(batch.scans, pd.DataFrame([row(scan_id) for scan_id in scan_ids]), SCAN_TYPES)
+    write_parquet(batch.scans, pd.DataFrame([row(scan_id) for scan_id in scan_ids]), SCAN_TYPES)
     found = [{name: 0 for name in NODULE_TYPES} | {"scan_id": each, "nodule": n} for each in scan_ids for n in (2, 1)]
-    write_table(batch.nodules, pd.DataFrame(found), NODULE_TYPES)
+    write_parquet(batch.nodules, pd.DataFrame(found), NODULE_TYPES)
     refused = [("a", reason, "", "", counted) for reason, counted in rejected]
-    write_table(batch.rejected, pd.DataFrame(refused, columns=list(REJECTED_TYPES)), REJECTED_TYPES)
+    write_parquet(batch.rejected, pd.DataFrame(refused, columns=list(REJECTED_TYPES)), REJECTED_TYPES)
     return batch
 
 
@@ -124,13 +124,13 @@ def test_images_of_a_cohort(batches, scans, tmp_path):
     assert images.manifest.image_id.is_unique
 
 
-@pytest.mark.parametrize("module", ["scan_store", "scan_index"])
+@pytest.mark.parametrize("module", ["data.scan_store", "ingest.scan_index"])
 def test_what_readers_need_is_quickly_imported(module):
     """Jobs of a second must not wait for what only the ingestion needs."""
-    code = f"import sys, scangan.data.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    code = f"import sys, scangan.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     slow = {"torch", "skimage", "scipy", "sqlalchemy", "pylidc", "matplotlib"}
-    slow |= {"pydicom", "SimpleITK"} if module == "scan_store" else set()
+    slow |= {"pydicom", "SimpleITK"} if module == "data.scan_store" else set()
     assert "zarr" in found.stdout.split()
     assert slow.isdisjoint(found.stdout.split())
 

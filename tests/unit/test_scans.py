@@ -15,21 +15,21 @@ from zarr.storage import ZipStore
 
 from scangan.compat_pylidc import prepare_pylidc
 from scangan.config import Scans
-from scangan.data import scans as module
-from scangan.data.dicom import read_series
-from scangan.data.lungs import LungMask
-from scangan.data.scan_index import deal, index_scans
+from scangan.ct.lungs import LungMask
+from scangan.ct.volume import resample
 from scangan.data.scan_store import (
     NODULE_TYPES,
     REJECTED_TYPES,
     SCAN_TYPES,
-    Batch,
+    BatchFiles,
     gather_batches,
     read_scans,
 )
-from scangan.data.scans import ingest_batch
-from scangan.data.volume import resample
 from scangan.errors import DataError
+from scangan.ingest import scans as module
+from scangan.ingest.dicom import read_series
+from scangan.ingest.scan_index import deal, index_scans
+from scangan.ingest.scans import ingest_batch
 from tests.unit.dicom_files import write_series
 from tests.unit.test_lidc import PIXEL_MM, SLICE_MM, UPRIGHT, box, write_database
 
@@ -72,9 +72,9 @@ def write_scan(folder: Path, number: int, edit=lambda dataset, index: None, **op
     return write_series(folder, smooth_hounsfield(number), edit=edit_all, **options)
 
 
-def batch_files(folder: Path, number: int) -> Batch:
+def batch_files(folder: Path, number: int) -> BatchFiles:
     names = ("volumes.zarr.zip", "scans.parquet", "nodules.parquet", "rejected.parquet")
-    return Batch(*(folder / f"batch{number}" / name for name in names))
+    return BatchFiles(*(folder / f"batch{number}" / name for name in names))
 
 
 def ingest(root: Path, out: Path, data="real", **changes):

@@ -12,9 +12,9 @@ from torch import nn
 from scangan.config import ARMS, Classifier
 from scangan.data.store import ImageSet
 from scangan.errors import DataError, TrainingError
+from scangan.progress import Progress
 from scangan.training import supervised
 from scangan.training.checkpoint import CheckpointStore
-from scangan.training.progress import Progress
 from scangan.training.supervised import class_weights, predict, train_classifier
 
 

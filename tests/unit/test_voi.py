@@ -7,26 +7,10 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import grid_sample
 
-from scangan.data.voi import (
-    AIR,
-    CENTRE,
-    VoiSet,
-    VoiSettings,
-    ball,
-    blank,
-    cut_healthy_vois,
-    cut_nodule_vois,
-    cut_voi,
-    fits,
-    outside_share,
-    read_vois,
-    sample_box,
-    sphere,
-    to_hounsfield,
-    to_network,
-    write_vois,
-)
-from scangan.data.volume import resample
+from scangan.ct.grids import ball, blank, cut_voi, fits, outside_share, sample_box, sphere
+from scangan.ct.volume import resample
+from scangan.ct.window import AIR, to_hounsfield, to_network
+from scangan.data.voi import CENTRE, VoiSet, VoiSettings, cut_healthy_vois, cut_nodule_vois, read_vois, write_vois
 from scangan.errors import ConfigError, DataError
 
 SETTINGS = VoiSettings(size=16, spacing_mm=2.0, margin_mm=4.0)

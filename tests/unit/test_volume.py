@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from scangan.data.dicom import ScanRejected
-from scangan.data.volume import AIR, Volume, resample
-from scangan.data.volume_files import read_volume_file
+from scangan.ct.volume import UNSCANNED, Volume, resample
+from scangan.ingest.volume_files import read_volume_file
+from scangan.rejected import ScanRejected
 
 CENTRE = np.array([12.0, -150.0, 700.0])  # of every scan made here, LPS mm
 
@@ -113,7 +113,7 @@ def test_a_hair_of_rotation_counts_as_aligned():
     shape = (20, 40, 40)
     affine = affine_of(rotation(2, 0.1), (1, 1, 2), shape)
     volume = resample(scan(blob, affine, shape), affine, 1.5)
-    assert volume.hounsfield.min() > AIR  # the box is not filled up
+    assert volume.hounsfield.min() > UNSCANNED  # the box is not filled up
     assert np.abs(inner(volume.hounsfield - truth(blob, volume), 2)).mean() < 4
 
 
@@ -145,7 +145,7 @@ def test_oblique_scan_of_a_known_shape(directions, antialias):
     shape = (36, 66, 60)
     affine = affine_of(directions, (0.9, 0.9, 1.8), shape)
     volume = resample(scan(blob, affine, shape), affine, 1.4, antialias)
-    seen = volume.hounsfield != AIR
+    seen = volume.hounsfield != UNSCANNED
     error = np.abs(volume.hounsfield - truth(blob, volume))[seen]
     assert error.mean() < 5
     assert np.quantile(error, 0.999) < 60
@@ -157,7 +157,7 @@ def test_oblique_scan_of_a_known_shape(directions, antialias):
 def test_oblique_box_is_filled_with_air_or_what_is_asked():
     affine = affine_of(rotation(2, 45), (1, 1, 2), (10, 30, 30))
     voxels = np.full((10, 30, 30), 70, np.int16)
-    for outside in (AIR, 0):
+    for outside in (UNSCANNED, 0):
         volume = resample(voxels, affine, 1.5, outside=outside)
         assert set(np.unique(volume.hounsfield)) == {outside, 70}
         assert volume.hounsfield[:, 0, 0].tolist() == [outside] * len(volume.hounsfield)
@@ -174,7 +174,7 @@ def sitk_resample(voxels, affine, volume: Volume) -> np.ndarray:
     image.SetOrigin(affine[:3, 3].tolist())
     chosen = sitk.ResampleImageFilter()
     chosen.SetInterpolator(sitk.sitkLinear)
-    chosen.SetDefaultPixelValue(AIR)
+    chosen.SetDefaultPixelValue(UNSCANNED)
     chosen.SetSize(volume.hounsfield.shape[::-1])
     chosen.SetOutputSpacing(volume.spacing_mm)
     chosen.SetOutputOrigin(volume.origin_mm)
@@ -203,7 +203,7 @@ def test_close_to_simpleitk_with_antialiasing(directions):
     voxels = scan(blob, affine, shape)
     volume = resample(voxels, affine, 1.5)
     reference = sitk_resample(voxels, affine, volume)
-    inside = (reference != AIR) & (volume.hounsfield != AIR)
+    inside = (reference != UNSCANNED) & (volume.hounsfield != UNSCANNED)
     assert np.abs(volume.hounsfield - reference.astype(int))[inside].mean() < 5
 
 

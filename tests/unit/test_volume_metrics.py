@@ -14,6 +14,7 @@ from scangan.metrics.fidelity import compare_sets
 from scangan.metrics.volumes import (
     SliceFeatures,
     compare_slices,
+    compared_slices,
     consistency_scores,
     describe_volume,
     describe_volumes,
@@ -21,7 +22,6 @@ from scangan.metrics.volumes import (
     find_copies,
     has_two_lungs,
     read_slice_features,
-    slice_positions,
     thumbnail,
     to_grey,
     write_slice_features,
@@ -62,12 +62,12 @@ def chest(lungs=2, hounsfield=-850, size=48):
 
 
 def test_positions_lie_in_the_middle_of_their_shares():
-    assert slice_positions(8, 8).tolist() == list(range(8))
-    assert slice_positions(64, 4).tolist() == [8, 24, 40, 56]
-    assert slice_positions(56, 1).tolist() == [28]
+    assert compared_slices(8, 8).tolist() == list(range(8))
+    assert compared_slices(64, 4).tolist() == [8, 24, 40, 56]
+    assert compared_slices(56, 1).tolist() == [28]
     for wrong in (0, 9):
         with pytest.raises(DataError, match=f"positions: found {wrong}, allowed: 1 to 8"):
-            slice_positions(8, wrong)
+            compared_slices(8, wrong)
 
 
 def test_features_are_those_of_the_slices_whatever_is_read_at_once(monkeypatch):

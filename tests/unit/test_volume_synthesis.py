@@ -17,12 +17,13 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
-from scangan.data.disk import check_disk, disk_need
-from scangan.data.export import export_volume
+from scangan.ct.grids import sphere
 from scangan.data.scan_store import REJECTED_TYPES
-from scangan.data.voi import VoiSettings, sphere
+from scangan.data.voi import VoiSettings
 from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
 from scangan.errors import DataError
+from scangan.ingest.export import export_volume
+from scangan.jobs import check_disk, disk_need
 from scangan.synthesis.mix import MIXED_NODULE_TYPES
 from scangan.synthesis.placement import PlacementSettings
 from scangan.synthesis.volumes import (

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from scangan.data.brain_mr_phantom import write_brain_mr_phantom
 from scangan.data.store import read_image_set
 from scangan.metrics.reading import read_answers, simulate_reader
+from scangan.phantoms.brain_mr import write_brain_mr_phantom
 from tests.workflow.conftest import ROOT, Workflow, run_once
 
 STUDY = "results/brain_mr"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from scangan.data.covid_ct_phantom import write_covid_ct_phantom
+from scangan.phantoms.covid_ct import write_covid_ct_phantom
 from tests.workflow.conftest import Workflow, run_once
 
 STUDY = "results/covid_ct"

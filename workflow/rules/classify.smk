@@ -18,7 +18,6 @@ rule screen_images:
     threads: network_threads
     params:
         settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
-        code=code_of("scangan.metrics.screening", "scangan.data.split"),
     script:
         "../scripts/screen_images.py"
 
@@ -47,8 +46,5 @@ rule train_classifier:
         gpu=1,
     params:
         settings=classifier_settings,
-        code=code_of(
-            "scangan.training.supervised", "scangan.models.backbones", "scangan.data.split", "scangan.data.screened"
-        ),
     script:
         "../scripts/train_classifier.py"

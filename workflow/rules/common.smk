@@ -1,11 +1,11 @@
 # Settings, validated once, and the few functions that several rules share.
-import os
+from typing import get_args
 
 from snakemake.exceptions import WorkflowError
 
-from scangan.code_digest import code_digest
-from scangan.config import ARMS, PRETRAINED, SHARE_ARM, VOLUME_SHARE_ARM, Classifier, scale_of, sort_keys, validate
-from scangan.data.disk import check_disk, disk_need
+from scangan.code_digest import script_digest
+from scangan.config import ARMS, PRETRAINED, SHARE_ARM, VOLUME_SHARE_ARM, Classifier, Gan, scale_of, sort_keys, validate
+from scangan.jobs import check_disk, disk_need
 from scangan.errors import ConfigError, DataError
 from scangan.jobs import has_gpu
 
@@ -36,12 +36,6 @@ COHORT = {
     "images": f"{RESULTS}/{{study}}/cohort/images.zarr.zip",
     "manifest": f"{RESULTS}/{{study}}/cohort/manifest.parquet",
     "rejected": f"{RESULTS}/{{study}}/cohort/rejected.csv",
-}
-PHANTOM_CODE = {
-    "head_ct": "scangan.data.head_ct_phantom",
-    "chest": "scangan.data.chest_phantom_dicom",
-    "covid_ct": "scangan.data.covid_ct_phantom",
-    "brain_mr": "scangan.data.brain_mr_phantom",
 }
 READER = {study: data["reader"] for study in STUDIES if (data := config["studies"][study]["data"]) is not None}
 # Studies of volumes, and their cohorts: a cohort is read like a study, `{study}` is then `ct_sgan/cohorts/lidc`.
@@ -114,29 +108,24 @@ def settings_of(section, *keys):
     return lambda wildcards: {key: settings_at(wildcards.study)[section][key] for key in sorted(keys)}
 
 
-def code_of(*modules):
-    """A digest of code, taken only where a job needs it: on a cluster every job reads the whole workflow again."""
-    return lambda wildcards: code_digest(*modules)
-
-
-def phantom_code(wildcards):
-    renderer = settings_at(wildcards.study)["phantom"]["renderer"]
-    return code_digest(PHANTOM_CODE[renderer])
-
-
 def trained_gan(study, gan):
     """The network whose weights a network draws with: mostly its own."""
     return config["studies"][study]["gan"][gan]["weights_of"] or gan
 
 
-def gan_code(wildcards):
-    model = config["studies"][wildcards.study]["gan"][wildcards.gan]["model"]
-    return code_digest("scangan.training.adversarial", "scangan.data.split", f"scangan.models.{model}")
+def modules_by_name(script, wildcards):
+    """The modules that a script finds by name: the rest of its code follows from its imports."""
+    match Path(script).stem:
+        case "train_gan" | "synthesize" | "train_volume_gan" | "synthesize_volumes" | "inject_synthetic":
+            return [f"scangan.models.{config['studies'][wildcards.study]['gan'][wildcards.gan]['model']}"]
+        case "compare_with_papers":
+            return [f"scangan.models.{model}" for model in get_args(Gan.model_fields["model"].annotation)]
+    return []
 
 
-def volume_gan_code(wildcards):
-    model = config["studies"][wildcards.study]["gan"][wildcards.gan]["model"]
-    return code_digest("scangan.training.volumes", "scangan.data.volume_set", f"scangan.models.{model}")
+def code_of(script):
+    """A digest of code, taken only where a job needs it: on a cluster every job reads the whole workflow again."""
+    return lambda wildcards: script_digest(script, modules_by_name(script, wildcards))
 
 
 def image_size_of(study, gan):

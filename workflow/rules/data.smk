@@ -12,7 +12,6 @@ rule render_phantom:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/phantom", within=config),
-        code=phantom_code,
     script:
         "../scripts/render_phantom.py"
 
@@ -34,7 +33,6 @@ rule ingest_images:
     params:
         settings=lookup(dpath="studies/{study}/data", within=config),
         data=data_kind,
-        code=code_of("scangan.data.images", "scangan.data.store"),
     script:
         "../scripts/ingest_images.py"
 
@@ -56,7 +54,6 @@ rule ingest_brats:
     params:
         settings=lookup(dpath="studies/{study}/data", within=config),
         data=data_kind,
-        code=code_of("scangan.data.brats", "scangan.data.store"),
     script:
         "../scripts/ingest_brats.py"
 
@@ -76,7 +73,6 @@ rule index_scans:
     params:
         settings=settings_of("data", "batches", "modality", "scans"),
         data=data_kind,
-        code=code_of("scangan.data.scan_index"),
     script:
         "../scripts/index_scans.py"
 
@@ -99,7 +95,6 @@ rule ingest_scans:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("data", "annotations", "antialias", "min_slices", "modality", "spacing_mm"),
-        code=code_of("scangan.data.scans"),
     script:
         "../scripts/ingest_scans.py"
 
@@ -122,7 +117,6 @@ rule gather_scans:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("data", "max_rejected"),
-        code=code_of("scangan.data.scan_store"),
     script:
         "../scripts/gather_scans.py"
 
@@ -144,7 +138,6 @@ rule cut_slices:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("data", "channels", "image_size", "label", "slices_per_scan", "window"),
-        code=code_of("scangan.data.scan_store"),
     script:
         "../scripts/cut_slices.py"
 
@@ -166,7 +159,6 @@ rule list_volumes:
         "../../envs/scangan.yaml"
     params:
         cohorts=lambda wildcards: COHORTS[wildcards.study],
-        code=code_of("scangan.data.scan_store"),
     script:
         "../scripts/list_volumes.py"
 
@@ -181,8 +173,6 @@ rule survey_lidc:
         f"{RESULTS}/benchmarks/survey_lidc.tsv"
     conda:
         "../../envs/scangan.yaml"
-    params:
-        code=code_of("scangan.data.lidc"),
     script:
         "../scripts/survey_lidc.py"
 
@@ -203,6 +193,5 @@ rule split_cohort:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/split", within=config),
-        code=code_of("scangan.data.split"),
     script:
         "../scripts/split_cohort.py"

@@ -18,7 +18,6 @@ rule measure_fidelity:
     threads: network_threads
     params:
         settings=settings_of("fidelity", "copy_quantile", "resamples", "seed"),
-        code=code_of("scangan.metrics.generators", "scangan.data.split"),
     script:
         "../scripts/measure_fidelity.py"
 
@@ -38,7 +37,6 @@ rule score:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=arms_and_seeds,
-        code=code_of("scangan.metrics.classification"),
     script:
         "../scripts/score.py"
 
@@ -60,7 +58,6 @@ rule judge_images:
         gpu=1,
     params:
         settings=judge_settings,
-        code=code_of("scangan.training.supervised", "scangan.models.backbones", "scangan.data.images"),
     script:
         "../scripts/judge_images.py"
 
@@ -80,7 +77,6 @@ rule score_shares:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=shares_and_seeds,
-        code=code_of("scangan.metrics.classification"),
     script:
         "../scripts/score.py"
 
@@ -106,7 +102,6 @@ rule embed_images:
         gpu=1,
     params:
         settings=embedding_settings,
-        code=code_of("scangan.metrics.embedding", "scangan.data.screened", "scangan.data.split"),
     script:
         "../scripts/embed_images.py"
 
@@ -130,7 +125,6 @@ rule open_reading_room:
         settings=settings_of("reading_room", "images", "seed"),
         labels=lambda wildcards: labels(wildcards.study),
         study=study_facts(),
-        code=code_of("scangan.report.reading_room", "scangan.data.screened", "scangan.data.split"),
     script:
         "../scripts/open_reading_room.py"
 
@@ -148,7 +142,6 @@ rule simulate_reader:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("reading_room", "seed", "simulated_skill"),
-        code=code_of("scangan.metrics.reading"),
     script:
         "../scripts/simulate_reader.py"
 
@@ -165,7 +158,5 @@ rule score_readers:
         f"{RESULTS}/{{study}}/benchmarks/score_readers.tsv"
     conda:
         "../../envs/scangan.yaml"
-    params:
-        code=code_of("scangan.metrics.reading", "scangan.report.reading_room", "scangan.report.tables"),
     script:
         "../scripts/score_readers.py"

@@ -22,7 +22,6 @@ rule train_gan:
         gpu=1,
     params:
         settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
-        code=gan_code,
     script:
         "../scripts/train_gan.py"
 
@@ -46,7 +45,6 @@ rule synthesize:
         gpu=1,
     params:
         settings=shard_settings,
-        code=code_of("scangan.synthesis.images", "scangan.data.store"),
     script:
         "../scripts/synthesize.py"
 
@@ -69,7 +67,6 @@ rule extract_features:
         gpu=1,
     params:
         extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
-        code=code_of("scangan.metrics.features", "scangan.data.images"),
     script:
         "../scripts/extract_features.py"
 

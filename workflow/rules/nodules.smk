@@ -23,7 +23,6 @@ rule cut_vois:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/nodules/voi", within=config),
-        code=code_of("scangan.data.voi"),
     script:
         "../scripts/cut_vois.py"
 
@@ -54,7 +53,6 @@ rule train_nodule_gan:
     params:
         settings=lookup(dpath="studies/{study}/nodules/{network}", within=config),
         voi=settings_of("nodules", "voi"),
-        code=code_of("scangan.training.nodules", "scangan.models.nodule_cgan", "scangan.synthesis.nodules"),
     script:
         "../scripts/train_nodule_gan.py"
 
@@ -86,14 +84,6 @@ rule measure_nodules:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         fidelity=lookup(dpath="studies/{study}/fidelity", within=config),
         study=study_facts(),
-        code=code_of(
-            "scangan.metrics.nodules",
-            "scangan.models.nodule_cgan",
-            "scangan.report.nodule_edit_figures",
-            "scangan.report.nodule_tables",
-            "scangan.report.tables",
-            "scangan.synthesis.nodules",
-        ),
     script:
         "../scripts/measure_nodules.py"
 
@@ -112,7 +102,6 @@ rule choose_mix:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("nodules", "mix_seed"),
-        code=code_of("scangan.synthesis.mix"),
     script:
         "../scripts/choose_mix.py"
 
@@ -143,7 +132,6 @@ rule edit_scans:
         gpu=1,
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "voi"),
-        code=code_of("scangan.synthesis.mix", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/edit_scans.py"
 
@@ -173,12 +161,6 @@ rule tabulate_mix:
     params:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         study=study_facts(),
-        code=code_of(
-            "scangan.metrics.scanner",
-            "scangan.report.nodule_edit_figures",
-            "scangan.report.nodule_tables",
-            "scangan.report.tables",
-        ),
     script:
         "../scripts/tabulate_mix.py"
 
@@ -202,6 +184,5 @@ rule edit_own_scans:
         gpu=1,
     params:
         settings=own_edit_settings,
-        code=code_of("scangan.synthesis.edit", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/edit_own_scans.py"

@@ -17,7 +17,6 @@ rule tabulate_cohort:
         "../../envs/scangan.yaml"
     params:
         study=study_facts(),
-        code=code_of("scangan.report.tables"),
     script:
         "../scripts/tabulate_cohort.py"
 
@@ -38,7 +37,6 @@ rule tabulate_classification:
         "../../envs/scangan.yaml"
     params:
         study=study_facts("pretrained"),
-        code=code_of("scangan.report.tables"),
     script:
         "../scripts/tabulate_classification.py"
 
@@ -58,7 +56,6 @@ rule tabulate_fidelity:
         "../../envs/scangan.yaml"
     params:
         study=study_facts("extractor"),
-        code=code_of("scangan.report.tables"),
     script:
         "../scripts/tabulate_fidelity.py"
 
@@ -77,7 +74,6 @@ rule tabulate_networks:
         "../../envs/scangan.yaml"
     params:
         gans=lookup(dpath="studies/{study}/gan", within=config),
-        code=code_of("scangan.report.tables"),
     script:
         "../scripts/tabulate_networks.py"
 
@@ -97,7 +93,6 @@ rule plot_classification:
     params:
         arms=arms_and_seeds,
         study=study_facts("positive"),
-        code=code_of("scangan.report.classification_figures"),
     script:
         "../scripts/plot_classification.py"
 
@@ -119,7 +114,6 @@ rule tabulate_judge:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         seeds=lookup(dpath="studies/{study}/classifier/seeds", within=config),
         study=study_facts("positive", "pretrained"),
-        code=code_of("scangan.metrics.judge", "scangan.report.judge_figure", "scangan.report.tables"),
     script:
         "../scripts/tabulate_judge.py"
 
@@ -138,7 +132,6 @@ rule tabulate_slices:
         "../../envs/scangan.yaml"
     params:
         study=study_facts(),
-        code=code_of("scangan.report.tables"),
     script:
         "../scripts/tabulate_slices.py"
 
@@ -157,7 +150,6 @@ rule tabulate_screening:
     params:
         gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
         study=study_facts("extractor"),
-        code=code_of("scangan.report.screening_table", "scangan.report.tables"),
     script:
         "../scripts/tabulate_screening.py"
 
@@ -181,7 +173,6 @@ rule tabulate_shares:
         "../../envs/scangan.yaml"
     params:
         study=study_facts("pretrained"),
-        code=code_of("scangan.report.share_figure", "scangan.report.tables"),
     script:
         "../scripts/tabulate_shares.py"
 
@@ -202,7 +193,6 @@ rule plot_embedding:
     params:
         study=study_facts(),
         settings=lookup(dpath="studies/{study}/embedding", within=config),
-        code=code_of("scangan.report.embedding_figure", "scangan.report.tables"),
     script:
         "../scripts/plot_embedding.py"
 
@@ -225,7 +215,6 @@ rule plot_gan:
         "../../envs/scangan.yaml"
     params:
         study=study_facts(),
-        code=code_of("scangan.report.gan_figures", "scangan.data.split"),
     script:
         "../scripts/plot_gan.py"
 
@@ -247,7 +236,6 @@ rule plot_panel:
     params:
         gans=panel_gans,
         study=study_facts(),
-        code=code_of("scangan.report.gan_figures", "scangan.data.split"),
     script:
         "../scripts/plot_panel.py"
 
@@ -267,7 +255,6 @@ rule plot_scans:
         "../../envs/scangan.yaml"
     params:
         study=study_facts(),
-        code=code_of("scangan.report.scan_figures", "scangan.data.scan_store"),
     script:
         "../scripts/plot_scans.py"
 
@@ -289,7 +276,6 @@ rule describe_nodules:
         "../../envs/scangan.yaml"
     params:
         study=study_facts(),
-        code=code_of("scangan.report.scan_figures", "scangan.report.tables"),
     script:
         "../scripts/describe_nodules.py"
 
@@ -311,7 +297,5 @@ rule compare_with_papers:
         f"{RESULTS}/benchmarks/compare_with_papers.tsv"
     conda:
         "../../envs/scangan.yaml"
-    params:
-        code=code_of("scangan.report.paper_comparison"),
     script:
         "../scripts/compare_with_papers.py"

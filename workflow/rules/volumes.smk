@@ -36,12 +36,6 @@ rule frame_scans:
     params:
         grid=settings_of("grid", "size", "spacing_mm"),
         settings=settings_of("nodules", "mix_seed", "voi"),
-        code=code_of(
-            "scangan.data.volume_set",
-            "scangan.synthesis.mix",
-            "scangan.synthesis.nodules",
-            "scangan.models.nodule_cgan",
-        ),
     script:
         "../scripts/frame_scans.py"
 
@@ -68,7 +62,6 @@ rule inject_sized:
         gpu=1,
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "test_diameters_mm", "voi"),
-        code=code_of("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/inject_sized.py"
 
@@ -93,7 +86,6 @@ rule train_volume_gan:
     params:
         settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        code=volume_gan_code,
     script:
         "../scripts/train_volume_gan.py"
 
@@ -116,7 +108,6 @@ rule synthesize_volumes:
         gpu=1,
     params:
         settings=volume_shard_settings,
-        code=code_of("scangan.synthesis.volumes"),
     script:
         "../scripts/synthesize_volumes.py"
 
@@ -145,7 +136,6 @@ rule inject_synthetic:
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "voi"),
         attempts=lookup(dpath="studies/{study}/synthesis/attempts", within=config),
-        code=code_of("scangan.synthesis.volumes", "scangan.synthesis.nodules", "scangan.models.nodule_cgan"),
     script:
         "../scripts/inject_synthetic.py"
 
@@ -169,7 +159,6 @@ rule measure_volumes:
     params:
         settings=settings_of("fidelity", "extractor", "positions"),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        code=code_of("scangan.metrics.volumes"),
     script:
         "../scripts/measure_volumes.py"
 
@@ -198,12 +187,6 @@ rule tabulate_volumes:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
         study=study_facts("extractor"),
-        code=code_of(
-            "scangan.metrics.volumes",
-            "scangan.report.tables",
-            "scangan.report.volume_figures",
-            "scangan.report.volume_tables",
-        ),
     script:
         "../scripts/tabulate_volumes.py"
 
@@ -234,7 +217,6 @@ rule plot_volumes:
         gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
         study=study_facts(),
-        code=code_of("scangan.report.volume_figures", "scangan.data.volume_set"),
     script:
         "../scripts/plot_volumes.py"
 
@@ -261,12 +243,6 @@ rule train_detector:
     params:
         settings=classifier_settings,
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        code=code_of(
-            "scangan.training.detector",
-            "scangan.models.squeezenet3d",
-            "scangan.data.volume_set",
-            "scangan.data.split",
-        ),
     script:
         "../scripts/train_detector.py"
 
@@ -289,12 +265,6 @@ rule tabulate_detection:
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
         arms=arms_and_seeds,
         study=study_facts("positive"),
-        code=code_of(
-            "scangan.metrics.detection",
-            "scangan.report.tables",
-            "scangan.report.volume_figures",
-            "scangan.report.volume_tables",
-        ),
     script:
         "../scripts/tabulate_detection.py"
 
@@ -308,8 +278,6 @@ rule export_volume:
         f"{RESULTS}/{{study}}/logs/export_volume/{{gan}}-{{number}}.log",
     conda:
         "../../envs/scangan.yaml"
-    params:
-        code=code_of("scangan.data.export", "scangan.data.volume_set"),
     script:
         "../scripts/export_volume.py"
 

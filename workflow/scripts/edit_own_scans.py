@@ -5,7 +5,7 @@ from scangan.jobs import job
 with job(snakemake.log[0], snakemake.threads) as log:
     from scangan.data.voi import VoiSettings
     from scangan.models.catalogue import read_generator
-    from scangan.synthesis.edit import EditSettings, edit_scans
+    from scangan.synthesis.edit import EditSettings, edit_own_scans
     from scangan.synthesis.nodules import fill
 
     files, wanted, out = snakemake.input, snakemake.params.settings, Path(snakemake.output.folder)
@@ -18,5 +18,5 @@ with job(snakemake.log[0], snakemake.threads) as log:
     injector = fill_with(files.injector_weights, files.injector_description)
     eraser = fill_with(files.eraser_weights, files.eraser_description)
     settings = EditSettings(voi, wanted["seed"])
-    done, rejected = edit_scans(Path(files.folder), Path(files.edits), out, injector, eraser, settings)
+    done, rejected = edit_own_scans(Path(files.folder), Path(files.edits), out, injector, eraser, settings)
     log.info("%d edits done, %d rejected (see %s)", len(done), len(rejected), out / "edits_rejected.csv")

@@ -2,14 +2,13 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
     from scangan.config import Placement, Voi
-    from scangan.data.scan_store import read_scans, write_volumes
     from scangan.data.store import atomic
     from scangan.data.voi import voi_settings
-    from scangan.synthesis.mix import Mixer
+    from scangan.synthesis.mix import Mixer, edit_scans
     from scangan.synthesis.nodules import Filling
     from scangan.synthesis.placement import PlacementSettings
 
@@ -31,15 +30,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
         seed=seed,
     )
     scans, nodules = pd.read_parquet(snakemake.input.scans), pd.read_parquet(snakemake.input.nodules)
-    tables = {"nodules": [], "done": [], "rejected": []}
-    with write_volumes(Path(snakemake.output.volumes)) as write:
-        for scan, hounsfield, lungs, labels in read_scans([snakemake.input.volumes], scans):
-            edited = mixer.mix(scan, hounsfield, lungs, labels, nodules)
-            write(scan["scan_id"], edited.hounsfield, lungs, edited.nodules)
-            tables["nodules"].append(edited.table)
-            tables["done"].append(edited.done)
-            tables["rejected"].append(edited.rejected)
-            log.info("%s: %d edits done, %d refused", scan["scan_id"], len(edited.done), len(edited.rejected))
-    for name, parts in tables.items():
+    tables = edit_scans(snakemake.input.volumes, scans, nodules, mixer, snakemake.output.volumes)
+    for name, table in tables.items():
         with atomic(snakemake.output[name]) as path:
-            pd.concat(parts, ignore_index=True).to_parquet(path, index=False)
+            table.to_parquet(path, index=False)

@@ -1,8 +1,7 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    from scangan.data.images import scale_images
-    from scangan.data.store import read_image_sets
+    from scangan.data.store import read_image_sets, scale_images
     from scangan.metrics.feature_sets import write_features
     from scangan.metrics.features import extract
 

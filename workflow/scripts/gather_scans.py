@@ -6,11 +6,11 @@ from scangan.jobs import job
 with job(snakemake.log[0]) as log:
     import pandas as pd
 
-    from scangan.data.scan_store import Batch, gather_batches
+    from scangan.data.scan_store import BatchFiles, gather_batches
     from scangan.data.store import atomic
 
     files = (snakemake.input[name] for name in ("volumes", "scans", "nodules", "rejected"))
-    batches = [Batch(*map(Path, paths)) for paths in zip(*files, strict=True)]
+    batches = [BatchFiles(*map(Path, paths)) for paths in zip(*files, strict=True)]
     settings = SimpleNamespace(**snakemake.params.settings)
     tables = gather_batches(batches, pd.read_parquet(snakemake.input.index_rejected), settings)
     for table, target in zip(tables, snakemake.output, strict=True):

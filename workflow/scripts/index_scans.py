@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-    from scangan.data.scan_index import index_scans
     from scangan.data.store import atomic
+    from scangan.ingest.scan_index import index_scans
 
     settings = SimpleNamespace(**snakemake.params.settings)
     tables = index_scans(Path(snakemake.input.folder), settings, snakemake.params.data)

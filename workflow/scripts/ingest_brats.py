@@ -4,8 +4,8 @@ from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
     from scangan.config import Brats
-    from scangan.data.brats import read_brats
     from scangan.data.store import ImageWriter, atomic
+    from scangan.ingest.brats import read_brats
 
     settings = Brats.model_validate(snakemake.params.settings)
     shape = (settings.channels, settings.image_size, settings.image_size)

@@ -4,8 +4,8 @@ from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
     from scangan.config import Images
-    from scangan.data.images import ingest_images
     from scangan.data.store import atomic, write_image_set
+    from scangan.ingest.images import ingest_images
 
     settings = Images.model_validate(snakemake.params.settings)
     cohort, rejected, official = ingest_images(Path(snakemake.input.folder), settings, snakemake.params.data)

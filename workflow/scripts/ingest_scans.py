@@ -6,10 +6,10 @@ from scangan.jobs import job
 with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
-    from scangan.data.scan_store import Batch
-    from scangan.data.scans import ingest_batch
+    from scangan.data.scan_store import BatchFiles
+    from scangan.ingest.scans import ingest_batch
 
     settings = SimpleNamespace(**snakemake.params.settings)
     index = pd.read_parquet(snakemake.input.index)
-    out = Batch(**{name: Path(path) for name, path in snakemake.output.items()})
+    out = BatchFiles(**{name: Path(path) for name, path in snakemake.output.items()})
     ingest_batch(Path(snakemake.input.folder), index, int(snakemake.wildcards.batch), settings, out)

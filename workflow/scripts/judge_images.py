@@ -3,8 +3,7 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from scangan.data.images import scale_images
-    from scangan.data.store import atomic, read_image_sets
+    from scangan.data.store import atomic, read_image_sets, scale_images
     from scangan.training.supervised import predict, read_classifier
 
     settings = dict(snakemake.params.settings)

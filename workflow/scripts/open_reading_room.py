@@ -1,10 +1,9 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
-    from scangan.data.images import scale_images
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts
-    from scangan.data.store import ImageSet
+    from scangan.data.store import ImageSet, scale_images
     from scangan.report.reading_room import draw_cases, write_reading_room
 
     settings, labels = snakemake.params.settings, snakemake.params.labels

@@ -3,9 +3,8 @@ from scangan.jobs import job
 with job(snakemake.log[0]):
     import pandas as pd
 
-    from scangan.data.images import scale_images
     from scangan.data.split import read_parts
-    from scangan.data.store import read_image_sets
+    from scangan.data.store import read_image_sets, scale_images
     from scangan.report.gan_figures import images_by_class, side_by_side, training_curves
 
     facts, gan = snakemake.params.study, snakemake.wildcards.gan

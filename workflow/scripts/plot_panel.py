@@ -1,9 +1,8 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-    from scangan.data.images import scale_images
     from scangan.data.split import read_parts
-    from scangan.data.store import read_image_sets
+    from scangan.data.store import read_image_sets, scale_images
     from scangan.report.gan_figures import images_by_class, side_by_side
 
     facts = snakemake.params.study

@@ -4,8 +4,8 @@ from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
     from scangan.config import Gan
-    from scangan.data.images import scale_images
     from scangan.data.split import draw_images, read_parts
+    from scangan.data.store import scale_images
     from scangan.models.catalogue import write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric, train_gan

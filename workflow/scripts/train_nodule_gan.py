@@ -21,7 +21,8 @@ with job(snakemake.log[0], snakemake.threads):
     if network == "injector":
         pairs = injector_pairs(nodules["train"], healthy["train"])
     else:
-        pairs = eraser_pairs(healthy["train"], Filling.read(*map(Path, snakemake.input.injector)), voi.seed)
+        injector = Filling.read(*map(Path, snakemake.input.injector))
+        pairs = eraser_pairs(injector.paste_into_vois(healthy["train"], voi.seed), healthy["train"])
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), pairs.digests())
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     trained = train_nodule_gan(pairs, settings, fabric, resume, description=network)

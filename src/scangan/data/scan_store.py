@@ -1,6 +1,6 @@
 """The scan store: the scans of a cohort, each on one isotropic grid, their tables, and the images cut from them.
 
-Made by `scangan.data.scans`. Whoever reads it waits for no DICOM reader, annotations or torch to be imported.
+Made by `scangan.ingest.scans`. Whoever reads it waits for no DICOM reader, annotations or torch to be imported.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from scangan import config
-from scangan.data.images import fit_square
-from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, unreadable, zip_folder
+from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, fit_square, unreadable, zip_folder
 from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ NODULE_TYPES = {
 
 
 @dataclass(frozen=True)
-class Batch:
+class BatchFiles:
     """The files of one batch.
 
     volumes: the scans' arrays, Zarr v3 in a zip, all [Z, Y, X]: `<scan_id>/hounsfield` int16, `<scan_id>/lungs` uint8
@@ -118,14 +117,14 @@ def write_volumes(path: Path) -> Iterator[Callable[[str, np.ndarray, np.ndarray,
             zip_folder(Path(folder), temporary)
 
 
-def write_table(path: Path, rows: pd.DataFrame, types: dict[str, str]) -> None:
+def write_parquet(path: Path, rows: pd.DataFrame, types: dict[str, str]) -> None:
     """Write the columns of `types`, in this order, as parquet."""
     with atomic(path) as temporary:
         rows.reindex(columns=list(types)).astype(types).to_parquet(temporary, index=False)
 
 
 def gather_batches(
-    batches: Sequence[Batch], rejected: pd.DataFrame, settings: config.Scans
+    batches: Sequence[BatchFiles], rejected: pd.DataFrame, settings: config.Scans
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The scans and nodules of all batches, in the order of their pseudonyms, and the rejected.
 

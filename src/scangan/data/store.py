@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import zarr
+from PIL import Image
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
@@ -213,3 +214,32 @@ def unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> 
     """The error to raise for a file that is missing, or whose reading failed: one line that names it."""
     found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
     return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
+
+
+def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize [C, H, W] so that the longest edge is `size`, then pad with zeros to [C, size, size], centred.
+
+    Each new pixel is a triangle-weighted mean of all the old ones that it covers, so nothing aliases or overshoots.
+    """
+    _, height, width = pixels.shape
+    scale = size / max(height, width)
+    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (size - new_height) // 2, (size - new_width) // 2
+    square = np.zeros((len(pixels), size, size), np.float32)
+    for target, channel in zip(square, pixels, strict=True):
+        resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)
+        target[top : top + new_height, left : left + new_width] = resized
+    return square.clip(0, 1)
+
+
+def stretch_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resize [C, H, W] to [C, size, size] without regard to proportions, as smoothly as `fit_square`."""
+    resized = [Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR) for channel in pixels]
+    return np.stack([np.asarray(channel, np.float32) for channel in resized]).clip(0, 1)
+
+
+def scale_images(image_set: ImageSet, size: int | None) -> ImageSet:
+    """The same images at another size (None: as they are), see `fit_square`; their checksums stay the originals'."""
+    if size is None or image_set.images.shape[-1] == size:
+        return image_set
+    return ImageSet(np.stack([fit_square(pixels, size) for pixels in image_set.images]), image_set.manifest)

@@ -21,10 +21,11 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore, ZipStore
 
+from scangan.ct.grids import sample_box
+from scangan.ct.window import AIR
 from scangan.data.scan_store import CHUNK_SLICES
 from scangan.data.split import SPLITS, assert_patients_apart, parts_of
 from scangan.data.store import UNREADABLE, atomic
-from scangan.data.voi import AIR, sample_box
 from scangan.errors import DataError
 
 VOLUME_TYPES = {

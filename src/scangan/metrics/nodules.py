@@ -19,7 +19,9 @@ from skimage.metrics import structural_similarity
 from skimage.restoration import inpaint_biharmonic
 
 from scangan.config import Evaluation, Fidelity
-from scangan.data.voi import VOI_WINDOW, VoiSet, sphere, to_network
+from scangan.ct.grids import sphere
+from scangan.ct.window import VOI_WINDOW, to_network
+from scangan.data.voi import VoiSet
 from scangan.errors import DataError
 from scangan.metrics.classification import weighted_metrics
 from scangan.metrics.feature_sets import Features
@@ -259,9 +261,9 @@ def injector_table(
     - `texture_contrast_difference`, `texture_homogeneity_difference`: `texture`, mean less the reference's.
     - `frechet_distance` of `voi_features` from the reference, with as many VOIs in both variants; interval over random
       sets, as in `fidelity.compare_sets`.
-    - `detector_auc`: `train_detector`; of `injector` against all real ones, of `real` against the reference. Goal: 0.5.
+    - `detector_auc`: `detect_injected`; of `injector` against all real, of `real` against the reference. Goal 0.5.
 
-    Raises DataError as `compare_sets` and `train_detector` do.
+    Raises DataError as `compare_sets` and `detect_injected` do.
     """
     rows = []
     region = {"injector": injected, "real": real}
@@ -289,7 +291,7 @@ def injector_table(
         ("injector", VoiSet.concatenate([reference, real]), injected),
         ("real", reference, real),
     ):
-        found = train_detector(genuine, other, margin_mm, settings)
+        found = detect_injected(genuine, other, margin_mm, settings)
         rows.append((name, "detector_auc", *found))
     return tidy_table(rows, study, data, scale)
 
@@ -330,7 +332,7 @@ class Detection(NamedTuple):
     images: int
 
 
-def train_detector(real: VoiSet, injected: VoiSet, margin_mm: float, settings: Evaluation) -> Detection:
+def detect_injected(real: VoiSet, injected: VoiSet, margin_mm: float, settings: Evaluation) -> Detection:
     """A detector trained to tell injected nodules from real ones; an AUC of 0.5 means that it cannot.
 
     Logistic regression on `detector_features`, cross-validated by patient in 5 folds, probabilities averaged over 3

@@ -28,10 +28,10 @@ import scangan.compat  # noqa: F401  (before torch_fidelity)
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from scangan.config import Evaluation, Fidelity
-from scangan.data.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
+from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
+from scangan.ct.volume import Volume
+from scangan.ct.window import VOI_WINDOW as WINDOW
 from scangan.data.store import UNREADABLE, atomic
-from scangan.data.voi import VOI_WINDOW as WINDOW
-from scangan.data.volume import Volume
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.metrics.features import extract
@@ -73,7 +73,7 @@ class SliceFeatures:
         return SliceFeatures(names, self.positions, self.features[mask], self.logits[mask], self.facts)
 
 
-def slice_positions(size: int, positions: int) -> np.ndarray:
+def compared_slices(size: int, positions: int) -> np.ndarray:
     """Indices [P] of evenly spaced slices of `size`, each in the middle of its share; every slice if P is `size`.
 
     Raises DataError if there are not so many.
@@ -90,7 +90,7 @@ def extract_slices(
 
     Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
     """
-    places = slice_positions(volumes.size, positions)
+    places = compared_slices(volumes.size, positions)
     at_once = max(1, SLICES_AT_ONCE // (len(PLANES) * positions))
     found = []
     for start in range(0, len(volumes), at_once):

@@ -12,8 +12,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Ellipse
 
+from scangan.ct.grids import blank, sphere
+from scangan.ct.window import VOI_WINDOW
 from scangan.data.scan_store import read_scans
-from scangan.data.voi import VOI_WINDOW, VoiSet, blank, sphere
+from scangan.data.voi import VoiSet
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 ORANGE = "#E69F00"

@@ -15,8 +15,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
+from scangan.ct.window import VOI_WINDOW as WINDOW
 from scangan.data.store import atomic
-from scangan.data.voi import VOI_WINDOW as WINDOW
 from scangan.errors import DataError
 from scangan.report.classification_figures import COLOURS
 from scangan.report.scan_figures import ORANGE, SKY

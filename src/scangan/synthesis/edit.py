@@ -14,7 +14,7 @@ own grid. Example:
         voi = settings.voi
         return lambda vois, radii_mm, seeds: fill(generator, vois, radii_mm, voi.margin_mm, voi.spacing_mm, seeds)
 
-    done, rejected = edit_scans(root, Path("edits.csv"), out, fill_with(injector), fill_with(eraser), settings)
+    done, rejected = edit_own_scans(root, Path("edits.csv"), out, fill_with(injector), fill_with(eraser), settings)
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from scangan.data.dicom import PADDING, RawScan, ScanRejected, find_series, list_files, read_series
-from scangan.data.export import write_dicom_series, write_nifti
-from scangan.data.lungs import LungMask, lung_mask
+from scangan.ct.grids import MOST_OUTSIDE, ball, cut_voi, outside_share
+from scangan.ct.lungs import LungMask, lung_mask
+from scangan.ct.volume import Volume
 from scangan.data.store import atomic
-from scangan.data.voi import MOST_OUTSIDE, VoiSettings, ball, cut_voi, outside_share
-from scangan.data.volume import Volume
-from scangan.data.volume_files import SUFFIXES, read_volume_file
+from scangan.data.voi import VoiSettings
 from scangan.errors import DataError
+from scangan.ingest.dicom import PADDING, RawScan, find_series, list_files, read_series
+from scangan.ingest.export import write_dicom_series, write_nifti
+from scangan.ingest.volume_files import SUFFIXES, read_volume_file
+from scangan.rejected import ScanRejected
 from scangan.synthesis.paste import paste_into
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ class ScanFiles:
         return self.files[0].name.lower().endswith(SUFFIXES)
 
 
-def edit_scans(
+def edit_own_scans(
     root: Path, edits: Path, out: Path, fill_injector: Fill, fill_eraser: Fill, settings: EditSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Edit the scans of a folder as a CSV file asks; see the module for the file and an example.

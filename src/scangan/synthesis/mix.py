@@ -11,15 +11,17 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
 
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
+from scangan.ct.grids import MOST_OUTSIDE, ball, cut_voi, outside_share
+from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
-from scangan.data.voi import CENTRE, MOST_OUTSIDE, VoiSettings, ball, cut_voi, outside_share
+from scangan.data.voi import CENTRE, VoiSettings
 from scangan.errors import DataError
 from scangan.synthesis.paste import paste_into
 from scangan.synthesis.placement import PlacementSettings, place_nodules
@@ -388,3 +390,22 @@ class Mixer:
                 arguments = (own, counts, diameters, self.inject, self.placement, self.voi, self.seed)
                 return inject_nodules(scan, hounsfield, lungs, labels, *arguments)
         return Edited(hounsfield, labels, _annotated(own), _table([], DONE_TYPES), _table([], REJECTED_TYPES))
+
+
+def edit_scans(
+    volumes: str | Path, scans: pd.DataFrame, nodules: pd.DataFrame, mixer: Mixer, out: str | Path
+) -> dict[str, pd.DataFrame]:
+    """Write the scans of a batch after the mix to the scan store `out`, one at a time.
+
+    volumes: the batch's scan store. scans, nodules: its tables. Returns the tables `nodules`, `done` and `rejected`.
+    """
+    tables: dict[str, list[pd.DataFrame]] = {"nodules": [], "done": [], "rejected": []}
+    with write_volumes(Path(out)) as write:
+        for scan, hounsfield, lungs, labels in read_scans([volumes], scans):
+            edited = mixer.mix(scan, hounsfield, lungs, labels, nodules)
+            write(scan["scan_id"], edited.hounsfield, lungs, edited.nodules)
+            tables["nodules"].append(edited.table)
+            tables["done"].append(edited.done)
+            tables["rejected"].append(edited.rejected)
+            log.info("%s: %d edits done, %d refused", scan["scan_id"], len(edited.done), len(edited.rejected))
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}

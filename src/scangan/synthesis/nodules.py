@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from scangan.data.voi import VoiSet, to_hounsfield, to_network
+from scangan.ct.window import to_hounsfield, to_network
+from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError
 from scangan.models.catalogue import read_generator
 from scangan.models.nodule_cgan import sphere_mask

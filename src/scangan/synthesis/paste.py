@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scangan.data.voi import ball, sample_box
+from scangan.ct.grids import ball, sample_box
 from scangan.errors import DataError
 
 

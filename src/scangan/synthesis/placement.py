@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from scangan.ct.grids import DENSE, MOST_DENSE, dense_share, fits
 from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
-from scangan.data.voi import CENTRE, DENSE, MOST_DENSE, dense_share, fits
+from scangan.data.voi import CENTRE
 from scangan.errors import ConfigError, DataError
 
 RULES = ("anywhere", "parenchyma", "wall", "vessel")

@@ -20,15 +20,15 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from scangan.config import Placement, Voi
-from scangan.data.lungs import LungMask, lung_mask
+from scangan.ct.lungs import LungMask, lung_mask
+from scangan.ct.volume import Volume
 from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
 from scangan.data.voi import VoiSettings, voi_settings
-from scangan.data.volume import Volume
 from scangan.data.volume_set import VolumeSet, VolumeWriter
 from scangan.errors import DataError
+from scangan.progress import Progress
 from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, Fill, inject_nodules
 from scangan.synthesis.placement import PlacementSettings
-from scangan.training.progress import Progress
 
 log = logging.getLogger(__name__)
 

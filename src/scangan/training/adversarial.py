@@ -28,12 +28,12 @@ from torch.nn.functional import interpolate
 from scangan.config import Gan
 from scangan.errors import TrainingError
 from scangan.models.catalogue import build, find_model
+from scangan.progress import Progress
 from scangan.training.augment import random_horizontal_flip, random_resized_crop
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
 from scangan.training.diffaugment import AdaptiveProbability, DiffAugment
 from scangan.training.ema import ExponentialMovingAverage
 from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
-from scangan.training.progress import Progress
 from scangan.training.progressive import Stage, blend_real, make_schedule
 
 log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from scangan.config import Classifier
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import ConfigError
 from scangan.models.squeezenet3d import SqueezeNet3d
-from scangan.training.progress import Progress
+from scangan.progress import Progress
 from scangan.training.supervised import (
     TrainedClassifier,
     assert_no_shared_patients,

@@ -22,11 +22,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scangan.config import Gan, NoduleNetwork, Voi
-from scangan.data.voi import VoiSet, to_network
+from scangan.ct.window import to_network
+from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError
 from scangan.models.catalogue import build
 from scangan.models.nodule_cgan import OUTPUT_RANGE, distance_mm, sphere_mask
-from scangan.synthesis.nodules import Filling
 from scangan.training.adversarial import (
     SAMPLE_COLUMNS,
     AdversarialTraining,
@@ -317,7 +317,6 @@ def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
     return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm)
 
 
-def eraser_pairs(healthy: VoiSet, inject: Filling, seed: int) -> Pairs:
-    """What an eraser is trained on: healthy VOIs with a nodule injected, and without it."""
-    injected = inject.paste_into_vois(healthy, seed)
+def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
+    """What an eraser is trained on: healthy VOIs with a nodule injected, and the same without it."""
     return Pairs(injected.voxels, healthy.voxels, healthy.table.diameter_mm.to_numpy() / 2)

@@ -21,9 +21,9 @@ from torch.nn import functional as F
 from scangan.config import Classifier
 from scangan.errors import DataError, TrainingError
 from scangan.models.backbones import build_classifier
+from scangan.progress import Progress
 from scangan.training.augment import ClassicalAugmentation
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
-from scangan.training.progress import Progress
 
 if TYPE_CHECKING:
     import pandas as pd

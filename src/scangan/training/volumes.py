@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from scangan.config import Gan
+from scangan.ct.window import to_network
 from scangan.errors import DataError
 from scangan.models.catalogue import build
 from scangan.models.ct_sgan import OUTPUT_RANGE, Discriminator, Generator, slice_positions, to_slices
@@ -75,7 +76,7 @@ class SlabTraining(VolumeTraining):
         ]
         slab = torch.stack(around).to(self.fabric.device, non_blocking=True)
         self.first = first.to(self.fabric.device, non_blocking=True)
-        return to_slices(to_network(slab, self.hounsfield_window))
+        return to_slices(to_network(slab.float(), self.hounsfield_window))
 
     def _generate(self, images: int) -> Tensor:
         latent = self.generator.draw_latent(images, torch.default_generator)
@@ -140,12 +141,6 @@ class SlabTraining(VolumeTraining):
         return {"loss_g": loss}
 
 
-def to_network(hounsfield: Tensor, window: tuple[float, float]) -> Tensor:
-    """HU of any shape -> float32 in [-1, 1], clipped to the window."""
-    low, high = window
-    return ((hounsfield.float() - low) * (2 / (high - low)) - 1).clamp(-1, 1)
-
-
 def train_volume_gan(
     volumes: np.ndarray,
     window: tuple[float, float],
@@ -171,7 +166,7 @@ def train_volume_gan(
     if settings.model == "ct_sgan":
         training = SlabTraining(fabric, generator, discriminator, known, window, settings)
     else:
-        scaled = torch.cat([_shrink(to_network(volume, window), size) for volume in known])
+        scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])
         training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
     return run(training, resume_folder, checkpoint_seconds, description)
 

@@ -14,7 +14,9 @@ from itertools import pairwise
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-AIR, FAT, MUSCLE, BLOOD, LIVER, CARTILAGE = -1000, -100, 55, 42, 62, 110
+from scangan.ct.window import AIR
+
+FAT, MUSCLE, BLOOD, LIVER, CARTILAGE = -100, 55, 42, 62, 110
 MARROW, CORTEX = 190, 900
 LEVELS = 250  # of a standard lung, from its apex (0) down; levels of anatomy are given on this scale
 ABOVE_MM, BELOW_MM = 22, 18  # what a scan shows beyond the lungs
@@ -106,7 +108,7 @@ class Patient:
     def coarse_lungs(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions (depth, y, x) in the lungs, [N, 3], and how deep they lie in them, [N]."""
         axes = [np.arange(low, high, COARSE_MM) for low, high in ((-6, self.lung_height + 6), (-114, 115), (-156, 157))]
-        inside = np.stack([Section(self, depth, axes[1], axes[2]).lungs() > 0 for depth in axes[0]])
+        inside = np.stack([CrossSection(self, depth, axes[1], axes[2]).lungs() > 0 for depth in axes[0]])
         distance = distance_transform_edt(inside) * COARSE_MM
         places = np.argwhere(inside)
         return np.stack([axis[index] for axis, index in zip(axes, places.T, strict=True)], 1), distance[inside]
@@ -212,7 +214,7 @@ def grow_tree(root: np.ndarray, places: np.ndarray, leaf_mm: float) -> Tubes:
     return Tubes(ends, np.concatenate([np.stack([first, radius[1:]], 1), np.stack([radius[1:]] * 2, 1)]))
 
 
-class Section:
+class CrossSection:
     """One axial level of a patient while it is painted.
 
     y, x: positions of rows and columns in mm. fields: the patient's random fields on them; without, only the shapes can

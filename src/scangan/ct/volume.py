@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample, interpolate
 
-from scangan.data.dicom import ScanRejected
+from scangan.rejected import ScanRejected
 
-AIR = -1024  # Hounsfield, outside of what was scanned
+UNSCANNED = -1024  # Hounsfield units, outside of what was scanned
 CHUNK_VOXELS = 2**20  # small enough for a core's cache, large enough to hide the cost of a call
 ALIGNED_VOXELS = 0.1  # a tilted volume counts as aligned if that moves no voxel by more than this many new voxels
 
@@ -40,7 +40,7 @@ class Volume:
 
 
 def resample(
-    voxels: np.ndarray, affine: np.ndarray, spacing_mm: float, antialias: bool = True, outside: int = AIR
+    voxels: np.ndarray, affine: np.ndarray, spacing_mm: float, antialias: bool = True, outside: int = UNSCANNED
 ) -> Volume:
     """Bring a scan to the patient's axes and to one spacing.
 

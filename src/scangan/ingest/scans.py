@@ -1,6 +1,6 @@
 """From a folder of scans to a pseudonymised scan store: DICOM series, NIfTI and MetaImage files, batch by batch.
 
-Nothing written here holds a path, name, id, uid or date: see `scangan.data.pseudonyms`.
+Nothing written here holds a path, name, id, uid or date: see `scangan.ingest.pseudonyms`.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import pydicom
 from sqlalchemy.orm import Session
 
 from scangan import config
-from scangan.data.dicom import PADDING, Finding, RawScan, ScanRejected, find_series, read_series
-from scangan.data.lidc import Nodule, nodule_labels, nodule_table, open_annotations, scan_nodules
-from scangan.data.lungs import LungMask, lung_mask
-from scangan.data.pseudonyms import hide_text
-from scangan.data.scan_index import PHANTOM_ANNOTATIONS, open_cohort
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES, SCAN_TYPES, Batch, write_table, write_volumes
-from scangan.data.volume import Volume, resample
-from scangan.data.volume_files import SUFFIXES, read_volume_file
+from scangan.ct.lungs import LungMask, lung_mask
+from scangan.ct.volume import Volume, resample
+from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES, SCAN_TYPES, BatchFiles, write_parquet, write_volumes
 from scangan.errors import DataError
+from scangan.ingest.dicom import PADDING, RawScan, find_series, read_series
+from scangan.ingest.lidc import Nodule, nodule_labels, nodule_table, open_annotations, scan_nodules
+from scangan.ingest.pseudonyms import hide_text
+from scangan.ingest.scan_index import PHANTOM_ANNOTATIONS, open_scan_folder
+from scangan.ingest.volume_files import SUFFIXES, read_volume_file
+from scangan.rejected import Finding, ScanRejected
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ LEAST_HOUNSFIELD = PADDING["CT"]  # scanners write less than this outside their 
 FREE_TEXT = ("manufacturer", "kernel")  # facts that hold what someone typed
 
 
-def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.Scans, out: Batch) -> None:
+def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.Scans, out: BatchFiles) -> None:
     """Read, resample and annotate the scans of one batch, one at a time, and write them to the files of `out`.
 
     index: of `index_scans`, of the same folder. A scan that cannot be used becomes a row of `out.rejected`; the others
@@ -46,7 +47,7 @@ def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.S
     """
     mine = index[index.batch == batch]
     data = index.data.iloc[0]
-    cohort = open_cohort(root)
+    cohort = open_scan_folder(root)
     if cohort.listing != index.listing.iloc[0]:
         raise DataError(
             f"{root}: files: found other files than when the scans were listed ({len(cohort.files)} now), "
@@ -80,9 +81,9 @@ def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.S
     # A folder may be named after someone whose own scans are elsewhere; one file of each scan tells all the names.
     some = [cohort.files[places[0]] for places in index.files] if rejected else []
     named = _identifiers(some, cohort.root, settings).union(*(each.identifiers for each in rejected))
-    write_table(out.scans, pd.DataFrame(scans), SCAN_TYPES)
-    write_table(out.nodules, pd.concat([pd.DataFrame(columns=list(NODULE_TYPES)), *nodules]), NODULE_TYPES)
-    write_table(out.rejected, cohort.reject(rejected, named), REJECTED_TYPES)
+    write_parquet(out.scans, pd.DataFrame(scans), SCAN_TYPES)
+    write_parquet(out.nodules, pd.concat([pd.DataFrame(columns=list(NODULE_TYPES)), *nodules]), NODULE_TYPES)
+    write_parquet(out.rejected, cohort.reject(rejected, named), REJECTED_TYPES)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from scangan.data.chest_anatomy import AIR, BLOOD, COARSE_MM, Patient, Section, Tubes
-from scangan.data.chest_phantom import BRONCHUS_WALL, SCANNERS, Grid, Lesion, Reconstruction
+from scangan.ct.window import AIR
+from scangan.phantoms.chest import BRONCHUS_WALL, SCANNERS, Lesion, Reconstruction, ScanGrid
+from scangan.phantoms.chest_anatomy import BLOOD, COARSE_MM, CrossSection, Patient, Tubes
 
 # The official split of the real set: train, val, test.
 COUNTS = {"COVID": (191, 60, 98), "NonCOVID": (234, 58, 105)}
@@ -91,7 +92,7 @@ def render_slices(seed: Sequence[int], finding: str, slices: int, image_size: in
     field = 2 * (patient.width + rng.uniform(6, 34))
     # Published slices are cut out around the lungs.
     scanner = replace(SCANNERS[str(rng.choice(list(SCANNERS)))], field_mm=(field, field), round_field=False)
-    grid = Grid(patient, scanner, rng, round(image_size * rng.uniform(0.85, 1.2)), SLICE_SPACING_MM)
+    grid = ScanGrid(patient, scanner, rng, round(image_size * rng.uniform(0.85, 1.2)), SLICE_SPACING_MM)
     levels = patient.level(grid.depths)
     numbers = np.flatnonzero((levels > SHOWN_LEVELS[0]) & (levels < SHOWN_LEVELS[1]))
     numbers = np.sort(rng.choice(numbers, slices, replace=False))
@@ -120,9 +121,11 @@ def render_slices(seed: Sequence[int], finding: str, slices: int, image_size: in
     return pictures
 
 
-def _paint(grid: Grid, depth: float, opacities: Sequence[Opacity], congestion: float) -> tuple[np.ndarray, np.ndarray]:
+def _paint(
+    grid: ScanGrid, depth: float, opacities: Sequence[Opacity], congestion: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Hounsfield units [Y, X] of one level but for the trees in the lungs, and where the lungs are, bool [Y, X]."""
-    section = Section(grid.patient, depth, grid.y, grid.x, grid.fields)
+    section = CrossSection(grid.patient, depth, grid.y, grid.x, grid.fields)
     hounsfield = section.render(grid.scanner.table)
     deep = section.lungs()
     # In anybody who lies on the back, the lung is a little denser there.
@@ -165,7 +168,7 @@ class Opacity:
     solid: float
     flat: float
 
-    def shares(self, section: Section, deep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def shares(self, section: CrossSection, deep: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How hazy and how consolidated each place of a section is, 0 to 1; deep: how far it lies in the lung, mm."""
         depth, y, x = self.centre.tolist()
         away = np.sqrt((section.depth - depth) ** 2 + (section.y - y) ** 2 + (section.x - x) ** 2)

@@ -44,6 +44,7 @@ from pydicom.uid import (
 )
 
 from scangan.errors import DataError
+from scangan.rejected import Finding, ScanRejected
 
 log = logging.getLogger(__name__)
 
@@ -102,18 +103,6 @@ DECODER_TAGS = [*PIXEL_TAGS, "PixelData", "ExtendedOffsetTable", "ExtendedOffset
 DATE_FORMS = ("%Y%m%d", "%y%m%d", "%Y-%m-%d", "%m-%d-%Y", "%d-%m-%Y", "%Y_%m_%d", "%m_%d_%Y", "%d_%m_%Y", "%d.%m.%Y")
 
 
-class ScanRejected(DataError):
-    """A file or scan that cannot be used.
-
-    reason: short and generic, fit for grouping. found: details; names files by their last part only.
-    remedy: what to do. counted: whether a scan is lost by it; false for what was never a scan of this kind.
-    """
-
-    def __init__(self, reason: str, found: str, remedy: str, counted: bool = True) -> None:
-        super().__init__(f"{reason}: found {found}; {remedy}")
-        self.reason, self.found, self.remedy, self.counted = reason, found, remedy, counted
-
-
 @dataclass(frozen=True)
 class Series:
     """What the headers say of the files of one series.
@@ -125,22 +114,6 @@ class Series:
     series_uid: str
     patient_id: str
     files: tuple[Path, ...]
-    identifiers: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A file that belongs to no series, or a series of several patients.
-
-    source: the path under the root of the file, or of the folder around the series; the rest as in ScanRejected and
-    Series.
-    """
-
-    source: str
-    reason: str
-    found: str
-    remedy: str
-    counted: bool
     identifiers: frozenset[str]
 
 

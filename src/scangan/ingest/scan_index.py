@@ -1,6 +1,6 @@
 """Which scans a folder holds: found by their headers, named by pseudonyms, dealt to batches.
 
-Nothing written here holds a path, name, id, uid or date: see `scangan.data.pseudonyms`.
+Nothing written here holds a path, name, id, uid or date: see `scangan.ingest.pseudonyms`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from scangan import config
-from scangan.data.dicom import Finding, find_series, list_files
-from scangan.data.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
 from scangan.data.scan_store import REJECTED_TYPES, list_reasons
-from scangan.data.volume_files import SUFFIXES
 from scangan.errors import DataError
+from scangan.ingest.dicom import find_series, list_files
+from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
+from scangan.ingest.volume_files import SUFFIXES
+from scangan.rejected import Finding
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ PHANTOM_ANNOTATIONS = "annotations.sqlite"  # in the phantom's folder
 
 
 @dataclass(frozen=True)
-class Cohort:
+class ScanFolder:
     """A data folder, its files in order, and what hides them."""
 
     root: Path
@@ -72,14 +73,14 @@ class Cohort:
         return found
 
 
-def open_cohort(root: Path) -> Cohort:
+def open_scan_folder(root: Path) -> ScanFolder:
     """The files of a data folder as they are now, and its key, see `open_key`.
 
     Raises DataError if the folder is missing or the key unusable.
     """
     files = [file for file in list_files(root) if file != Path(root, PHANTOM_ANNOTATIONS)]
     key, private = open_key(root)
-    return Cohort(Path(root), files, Pseudonyms(key), private)
+    return ScanFolder(Path(root), files, Pseudonyms(key), private)
 
 
 def index_scans(root: Path, settings: config.Scans, data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -92,7 +93,7 @@ def index_scans(root: Path, settings: config.Scans, data: str) -> tuple[pd.DataF
     where several share the name. At most `settings.scans` are taken, the first in the order of their pseudonyms.
     Raises DataError if the folder is missing or holds no scan.
     """
-    cohort = open_cohort(root)
+    cohort = open_scan_folder(root)
     place = {file: number for number, file in enumerate(cohort.files)}
     volumes = [file for file in cohort.files if file.name.lower().endswith(SUFFIXES)]
     # A MetaImage header may keep its voxels in a file beside it.

@@ -27,10 +27,11 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
-from scangan.data.dicom import ScanRejected, read_series
 from scangan.data.store import atomic
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
+from scangan.ingest.dicom import read_series
+from scangan.rejected import ScanRejected
 
 SYNTHETIC = "SYNTHETIC"
 DESCRIPTION_LETTERS, NIFTI_LETTERS = 64, 79  # what DICOM's LO and NIfTI's descrip hold

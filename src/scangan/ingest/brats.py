@@ -24,11 +24,10 @@ import pandas as pd
 import SimpleITK as sitk
 
 from scangan.config import Brats
-from scangan.data.dicom import ScanRejected
-from scangan.data.images import Rejected, fit_square
-from scangan.data.store import MANIFEST_TYPES, ImageSet
-from scangan.data.volume_files import SUFFIXES, read_image
+from scangan.data.store import MANIFEST_TYPES, ImageSet, fit_square
 from scangan.errors import DataError
+from scangan.ingest.volume_files import SUFFIXES, open_volume
+from scangan.rejected import Rejected, ScanRejected
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +205,7 @@ def _only(files: list[Path], pattern: re.Pattern, what: str, allowed: str, folde
 def _read_oriented(path: Path) -> sitk.Image:
     """A NIfTI or MetaImage volume as float32, its axes turned to (left, back, up). Raises ScanRejected."""
     try:
-        return sitk.DICOMOrient(read_image(path, sitk.sitkFloat32), "LPS")
+        return sitk.DICOMOrient(open_volume(path, sitk.sitkFloat32), "LPS")
     except ScanRejected as error:
         remedy = "replace the file, or remove the patient"
         raise ScanRejected(f"{path.name}: {error.reason}", error.found, remedy) from error

@@ -14,7 +14,8 @@ import numpy as np
 from scipy.fft import irfft2, rfft2
 from scipy.spatial import KDTree
 
-from scangan.data.chest_anatomy import AIR, BLOOD, COARSE_MM, Patient, Section, Tubes
+from scangan.ct.window import AIR
+from scangan.phantoms.chest_anatomy import BLOOD, COARSE_MM, CrossSection, Patient, Tubes
 
 BRONCHUS_WALL, GROUND_GLASS = -20, -600
 LOW, HIGH = -1024, 3071  # what 12 bits hold; beyond a round field of view is LOW
@@ -196,7 +197,7 @@ def render_chest(
     rng = np.random.default_rng([*seed, 1])
     lesions = place_nodules(rng, patient, draw_nodule_radii(rng, diameters_mm) if radii_mm is None else radii_mm)
     rng = np.random.default_rng([*seed, 2, visit])
-    grid = Grid(patient, scanner, rng, image_size, slice_spacing_mm)
+    grid = ScanGrid(patient, scanner, rng, image_size, slice_spacing_mm)
     shape = (len(grid.depths), image_size, image_size)
     hounsfield, noise_free, lungs = np.empty(shape, np.int16), np.empty(shape, np.int16), np.empty(shape, bool)
     blood, walls, lumens = (grid.fill(tubes) for tubes in patient.tubes())
@@ -223,7 +224,7 @@ def render_chest(
     )
 
 
-class Grid:
+class ScanGrid:
     """The voxels of one scan in the patient's place.
 
     depths [Z], from the feet up; y [Y]; x [X]: in mm. centre: (x, y), the middle of the gantry. table_z: where in the
@@ -261,7 +262,7 @@ class Grid:
         """Hounsfield units float32 [Y, X] of one slice, and where the lungs are, bool [Y, X]."""
         painted, lungs = 0.0, 0.0
         for layer in self.layers:
-            section = Section(self.patient, depth + layer, self.y, self.x, self.fields)
+            section = CrossSection(self.patient, depth + layer, self.y, self.x, self.fields)
             painted = painted + section.render(self.scanner.table)
             lungs = lungs + section.lung_share
         return painted / len(self.layers), lungs > 0.5 * len(self.layers)
@@ -311,7 +312,7 @@ class Grid:
 class Reconstruction:
     """The scanner's kernel and noise, both shaped in the plane's frequencies."""
 
-    def __init__(self, scanner: Scanner, rng: np.random.Generator, grid: Grid) -> None:
+    def __init__(self, scanner: Scanner, rng: np.random.Generator, grid: ScanGrid) -> None:
         self.scanner, self.rng = scanner, rng
         across, down = np.fft.rfftfreq(grid.size)[None] * 2, np.fft.fftfreq(grid.size)[:, None] * 2
         share = np.hypot(across, down).astype(np.float32)  # of Nyquist's frequency

@@ -14,9 +14,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from scangan.ct.window import AIR
 from scangan.data.store import atomic
 
-AIR, FAT, CSF, WHITE_MATTER, GREY_MATTER, SOFT_TISSUE, FALX, BONE = -1000, -70, 6, 28, 37, 35, 50, 1000
+FAT, CSF, WHITE_MATTER, GREY_MATTER, SOFT_TISSUE, FALX, BONE = -70, 6, 28, 37, 35, 50, 1000
 LEVELS = {"base": 0.12, "nuclei": 0.38, "ventricles": 0.3, "vertex": 0.2}  # height of the slice: its share
 HAEMORRHAGES = {  # kind: its share
     "intraparenchymal": 0.64,
@@ -82,7 +83,7 @@ class Head:
         width = round(height * np.clip(aspect + rng.normal(0, 0.03), 0.66, 1.04))
         half = height / 2 * rng.uniform(0.92, 0.98)
         self.pixel = 1 / half
-        self.hounsfield = np.full((height, width), float(AIR))
+        self.hounsfield = np.full((height, width), AIR)
 
         rows, columns = np.mgrid[:height, :width]
         down = (rows - height / 2 + rng.normal(0, 0.012) * height) / half

@@ -18,7 +18,7 @@ import pandas as pd
 from scangan.errors import DataError
 
 if TYPE_CHECKING:
-    from scangan.data.images import Rejected
+    from scangan.rejected import Rejected
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import interpolate
 
-from scangan.data.volume import Volume
+from scangan.ct.volume import Volume
 
 AIR_BELOW = -400  # Hounsfield, half-way between lung and soft tissue
 WORKING_MM = 3.0  # finer volumes are averaged to about this

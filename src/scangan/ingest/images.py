@@ -12,30 +12,16 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from scangan import config
-from scangan.data.covid_ct import describe_images
-from scangan.data.store import ImageSet
+from scangan.data.store import ImageSet, fit_square, stretch_square
 from scangan.errors import DataError
+from scangan.ingest.covid_ct import describe_images
+from scangan.rejected import Rejected
 
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-REASONS_SHOWN = 3
-
-
-class Rejected(list):
-    """Rows of `source, reason, remedy`: what is left out of the cohort, why, and what to do about it."""
-
-    def add(self, source: str, reason: str, remedy: str) -> None:
-        self.append((source, reason, remedy))
-
-    def table(self) -> pd.DataFrame:
-        return pd.DataFrame(self, columns=["source", "reason", "remedy"], dtype="str")
-
-    def __str__(self) -> str:
-        first = "; ".join(f"{source}: {reason}" for source, reason, _ in self[:REASONS_SHOWN])
-        return first + ("; ..." if len(self) > REASONS_SHOWN else "")
 
 
 def ingest_images(root: Path, settings: config.Images, data: str) -> tuple[ImageSet, pd.DataFrame, pd.DataFrame]:
@@ -105,35 +91,6 @@ def read_image(file: Path, channels: int, opaque: bool = False) -> np.ndarray:
     if channels == 1 and pixels.shape[2] == 3:
         pixels = (pixels @ LUMINANCE)[..., None]
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], channels)).transpose(2, 0, 1))
-
-
-def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize [C, H, W] so that the longest edge is `size`, then pad with zeros to [C, size, size], centred.
-
-    Each new pixel is a triangle-weighted mean of all the old ones that it covers, so nothing aliases or overshoots.
-    """
-    _, height, width = pixels.shape
-    scale = size / max(height, width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - new_height) // 2, (size - new_width) // 2
-    square = np.zeros((len(pixels), size, size), np.float32)
-    for target, channel in zip(square, pixels, strict=True):
-        resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)
-        target[top : top + new_height, left : left + new_width] = resized
-    return square.clip(0, 1)
-
-
-def stretch_square(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize [C, H, W] to [C, size, size] without regard to proportions, as smoothly as `fit_square`."""
-    resized = [Image.fromarray(channel).resize((size, size), Image.Resampling.BILINEAR) for channel in pixels]
-    return np.stack([np.asarray(channel, np.float32) for channel in resized]).clip(0, 1)
-
-
-def scale_images(image_set: ImageSet, size: int | None) -> ImageSet:
-    """The same images at another size (None: as they are), see `fit_square`; their checksums stay the originals'."""
-    if size is None or image_set.images.shape[-1] == size:
-        return image_set
-    return ImageSet(np.stack([fit_square(pixels, size) for pixels in image_set.images]), image_set.manifest)
 
 
 def _source(file: Path, root: Path) -> str:

@@ -16,8 +16,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from scipy.ndimage import binary_dilation
 
 from scangan.compat_pylidc import prepare_pylidc
-from scangan.data.chest_phantom import SCANNERS, Chest, Nodule, render_chest
 from scangan.data.store import atomic
+from scangan.phantoms.chest import SCANNERS, Chest, Nodule, render_chest
 
 READERS = 4
 PADDING = -2000  # stored outside of a round field of view
@@ -92,7 +92,7 @@ def write_chest_phantom(
         header = describe_series(chest, cohort, slice_spacing_mm, seed, storage)
         write_series(folder, chest, header, storage)
         rng = np.random.default_rng([seed, list(SCANNERS).index(cohort), number, 3])
-        read.append((header, slice_positions(chest), read_nodules(rng, chest, storage)))
+        read.append((header, slice_heights_mm(chest), read_nodules(rng, chest, storage)))
     write_annotations(folder / "annotations.sqlite", read)
     key = readme.with_name("pseudonym.key")
     key.parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def make_uid(*names: object) -> str:
     return f"2.25.{uuid5(NAMESPACE_URL, '/'.join(['scangan', 'phantom', *map(str, names)])).int}"
 
 
-def slice_positions(chest: Chest) -> list[float]:
+def slice_heights_mm(chest: Chest) -> list[float]:
     """z in mm of each slice of `chest.hounsfield`, as its file says it."""
     return [round(chest.origin_mm[2] + number * chest.spacing_mm[2], 4) for number in range(len(chest.hounsfield))]
 
@@ -183,7 +183,7 @@ def write_series(folder: Path, chest: Chest, header: Dataset, storage: Storage) 
     """One file a slice, numbered from the feet up, or from the head down."""
     series = folder / header.PatientID / header.StudyInstanceUID / header.SeriesInstanceUID
     series.mkdir(parents=True, exist_ok=True)
-    positions = slice_positions(chest)
+    positions = slice_heights_mm(chest)
     order = range(len(positions))
     x, y, _ = chest.origin_mm
     x += storage.feet_first * chest.spacing_mm[0] * (chest.hounsfield.shape[2] - 1)
@@ -242,7 +242,7 @@ def draw_contours(
 
     As there, an outline runs through the first pixels outside of the nodule, and ends where it began.
     """
-    pixel, positions = chest.spacing_mm[0], np.array(slice_positions(chest))
+    pixel, positions = chest.spacing_mm[0], np.array(slice_heights_mm(chest))
     radius = nodule.radius_mm * np.clip(rng.normal(1, 0.05), 0.8, 1.2)
     centre = np.array(nodule.centre_mm) + rng.normal(0, 0.05 * radius, 3) * (1, 1, 0)
     column, row = (centre[:2] - chest.origin_mm[:2]) / pixel

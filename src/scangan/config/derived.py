@@ -1,6 +1,6 @@
 """Writes what is derived from the configuration's model: schema, list of keys, digests of the shipped scales.
 
-Run `python -m scangan.config_docs` after a change of `scangan.config` or of the files in config/.
+Run `python -m scangan.config.derived` after a change of `scangan.config` or of the files in config/.
 """
 
 from __future__ import annotations

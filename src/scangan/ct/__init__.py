@@ -1,0 +1,1 @@
+"""CT as physics and geometry: volumes, grids, windows of Hounsfield units, lungs."""

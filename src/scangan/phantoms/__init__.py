@@ -1,0 +1,1 @@
+"""Stand-ins for the real data sets, each written in its set's own format."""
