@@ -16,7 +16,6 @@ configfile: f"{workflow.basedir}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/files.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/gan.smk"
 include: "workflow/rules/classify.smk"
@@ -51,14 +50,14 @@ for each in workflow.rules:
 rule all:
     default_target: True
     input:
-        [study_targets(study) for study in STUDIES],
+        [study.targets() for study in PLAN.studies.values()],
         f"{RESULTS}/paper_comparison.csv",
 
 
-for study in STUDIES:
+for study in PLAN.studies.values():
 
     rule:
         name:
-            study
+            study.name
         input:
-            study_targets(study),
+            study.targets(),

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import torch
 
-from scangan.config import Gan
+from scangan.config import Pggan
 from scangan.models.catalogue import build
 from scangan.training.adversarial import make_fabric, train_gan
 
@@ -51,7 +51,7 @@ def our_images_a_second(images: torch.Tensor, width: int | None, precision: str)
     """Of the engine at its largest resolution, faded in at once; averaging, history and samples as always."""
     size = images.shape[-1]
     smaller = [4 << level for level in range(size.bit_length()) if 4 << level < size]
-    settings = Gan(
+    settings = Pggan(
         model="pggan",
         base_width=width,
         loss="wasserstein",

@@ -26,20 +26,20 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from benchmarks.ingest import PIXEL_MM, SIZE, SLICE_MM, header  # noqa: E402
+from scangan.config import NoduleNetwork, Voi, VoiCut  # noqa: E402
 from scangan.ct.grids import sphere  # noqa: E402
 from scangan.ct.window import to_hounsfield, to_network  # noqa: E402
-from scangan.data.voi import VoiSettings  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.models.nodule_cgan import sphere_mask  # noqa: E402
 from scangan.synthesis.edit import EditSettings, edit_own_scans  # noqa: E402
 from scangan.synthesis.nodules import fill  # noqa: E402
 from scangan.training.adversarial import make_fabric  # noqa: E402
-from scangan.training.nodules import NoduleGan, Pairs, train_nodule_gan  # noqa: E402
+from scangan.training.nodules import Pairs, train_nodule_gan  # noqa: E402
 
 ROUNDS = 5
 STEPS, VOIS, BATCH = 10, 64, 16
 RADIUS_MM, MARGIN_MM = 6.0, 4.0
-RECONSTRUCTION, INSIDE = 100.0, 2.0  # weights, as in NoduleGan
+RECONSTRUCTION, INSIDE = 100.0, 2.0  # weights, as in NoduleNetwork
 NODULES, SLICES = 5, 300
 
 
@@ -106,10 +106,8 @@ def plain_training(case: Case, vois: np.ndarray, device: torch.device) -> float:
 
 def our_training(case: Case, vois: np.ndarray, device: torch.device) -> float:
     """Seconds for the same steps of the engine, with augmentation, averaging, history, a row of samples and all."""
-    settings = NoduleGan(
+    settings = NoduleNetwork(
         base_width=case.width,
-        voi_spacing_mm=case.spacing_mm,
-        margin_mm=MARGIN_MM,
         steps=STEPS,
         batch_size=BATCH,
         reconstruction_weight=RECONSTRUCTION,
@@ -120,7 +118,8 @@ def our_training(case: Case, vois: np.ndarray, device: torch.device) -> float:
     fabric = make_fabric(settings.precision, devices=1)
     pairs = Pairs(vois, vois, np.full(VOIS, RADIUS_MM, np.float32))
     start = time.perf_counter()
-    train_nodule_gan(pairs, settings, fabric)
+    voi = Voi(size=case.size, spacing_mm=case.spacing_mm, margin_mm=MARGIN_MM)
+    train_nodule_gan("injector", pairs, settings, voi, fabric)
     return time.perf_counter() - start
 
 
@@ -222,7 +221,7 @@ def time_scan(slices: int = SLICES) -> None:
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     case = GPU_CASES[0]
     generator, _ = case.networks(device)
-    settings = EditSettings(VoiSettings(case.size, case.spacing_mm, MARGIN_MM))
+    settings = EditSettings(VoiCut(size=case.size, spacing_mm=case.spacing_mm, margin_mm=MARGIN_MM))
     totals, networks = [], []
 
     def inject(vois: np.ndarray, radii_mm: Sequence[float], seeds: Sequence[int]) -> np.ndarray:

@@ -26,7 +26,7 @@ from benchmarks.growing import compare_growing  # noqa: E402
 from benchmarks.ingest import compare_ingestion  # noqa: E402
 from benchmarks.nodules import compare_nodule_networks, time_scan  # noqa: E402
 from benchmarks.volumes import compare_volumes  # noqa: E402
-from scangan.config import Gan  # noqa: E402
+from scangan.config import Dcgan32  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
 from scangan.training.adversarial import make_fabric, train_gan  # noqa: E402
 
@@ -67,7 +67,7 @@ def plain_loop(images: torch.Tensor, width: int, penalised: bool, device: torch.
 
 def our_engine(images: torch.Tensor, width: int, penalised: bool) -> float:
     """Seconds for the same steps of the engine, with averaging, history, samples and all."""
-    settings = Gan(
+    settings = Dcgan32(
         model="dcgan32",
         base_width=width,
         epochs=STEPS * BATCH // IMAGES + 1,

@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from scangan.config import Fidelity, Gan
+from scangan.config import CtSgan, Fidelity
 from scangan.data.volume_set import VolumeSet, VolumeWriter
 from scangan.metrics.volumes import compare_slices, extract_slices, read_slice_features, write_slice_features
-from scangan.models.catalogue import build
+from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions, to_slices
 from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes
 from scangan.training.adversarial import make_fabric, run
@@ -30,10 +30,10 @@ SHARD, WHOLE = 24, 10_000  # volumes
 DIFFUSION_SECONDS = 5
 
 
-def settings_for(on_gpu: bool, precision: str = "32-true") -> Gan:
+def settings_for(on_gpu: bool, precision: str = "32-true") -> CtSgan:
     """The paper's scale on a GPU, the demo's on a CPU, where it is the largest that trains in minutes."""
     slabs = {"depth": 16, "slices": 8} if on_gpu else {"depth": 8, "slices": 4, "slice_noise": 8, "slice_code": 32}
-    return Gan(
+    return CtSgan(
         model="ct_sgan",
         base_width=None if on_gpu else 16,
         slabs=slabs,
@@ -53,10 +53,10 @@ def random_volumes(number: int, size: int) -> np.ndarray:
     return (fine.numpy() + rng.normal(0, 15, (number, size, size, size))).astype(np.int16)
 
 
-def our_step(volumes: torch.Tensor, settings: Gan) -> float:
+def our_step(volumes: torch.Tensor, settings: CtSgan) -> float:
     """Seconds a step of the engine: averaging, history, checkpoints' state and all."""
     torch.manual_seed(0)
-    networks = build("ct_sgan", 1, volumes.shape[-1], **settings.options)
+    networks = build("ct_sgan", 1, volumes.shape[-1], **network_options(settings))
     training = SlabTraining(make_fabric(settings.precision, devices=1), *networks, volumes, WINDOW, settings)
     training.steps_in_all = 2
     run(training, None, 60.0, "warm-up")
@@ -69,10 +69,10 @@ def our_step(volumes: torch.Tensor, settings: Gan) -> float:
     return (time.perf_counter() - start) / STEPS
 
 
-def plain_step(volumes: torch.Tensor, settings: Gan, device: torch.device) -> float:
+def plain_step(volumes: torch.Tensor, settings: CtSgan, device: torch.device) -> float:
     """Seconds a step of the plainest loop of the same networks and losses in float32."""
     torch.manual_seed(0)
-    networks = build("ct_sgan", 1, volumes.shape[-1], **settings.options)
+    networks = build("ct_sgan", 1, volumes.shape[-1], **network_options(settings))
     generator, discriminator = (network.to(device) for network in networks)
     optimizers = [torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.999)) for network in networks]
     places, depth = slice_positions(volumes.shape[-1], device), settings.slabs.depth
@@ -130,8 +130,8 @@ def compare_volume_steps(size: int, on_gpu: bool, where: str) -> None:
         report(f"{precision:>12} {plain * 1000:>7.0f} ms {ours * 1000:>7.0f} ms", [p / o for p, o in pairs])
 
 
-def compare_synthesis(size: int, settings: Gan, on_gpu: bool, where: str) -> None:
-    generator, _ = build("ct_sgan", 1, size, **settings.options)
+def compare_synthesis(size: int, settings: CtSgan, on_gpu: bool, where: str) -> None:
+    generator, _ = build("ct_sgan", 1, size, **network_options(settings))
     facts = {"size": size, "spacing_mm": 1.5, "window": WINDOW, "gan": "ct_sgan", "data": "none"}
     synthesizer = VolumeSynthesizer(generator, facts)
     pairs = []

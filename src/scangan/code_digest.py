@@ -84,7 +84,7 @@ class _Essence(ast.NodeTransformer):
     def __init__(self, name: str) -> None:
         self.ending = ENDING - ({"DataError"} if name.startswith(WRITTEN_DOWN) else set())
 
-    def _without_docstring(self, node: ast.AST) -> ast.AST:
+    def _without_docstring(self, node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.AST:
         match node.body:
             case [ast.Expr(value=ast.Constant(value=str())), *rest]:
                 node.body = rest
@@ -120,7 +120,7 @@ def _silence(call: ast.Call) -> None:
 
 def _imports(tree: ast.AST) -> set[str]:
     """Modules of this package that are imported anywhere in a text, and the packages around them, which run too."""
-    named = set()
+    named: set[str] = set()
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):

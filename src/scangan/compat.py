@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 _NMS = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_library: torch.library.Library  # the definitions live as long as this object
 
 
 def prepare_torchvision() -> None:
     """Define the schemas of `nms` and `qnms` where torchvision cannot bring its own; a second call changes nothing."""
     if torch.version.cuda is not None or hasattr(torch.ops.torchvision, "nms") or _loads_operators():
         return
-    global _library  # the definitions live as long as this object
+    global _library
     _library = torch.library.Library("torchvision", "FRAGMENT")
     for name in ("nms", "qnms"):
         _library.define(name + _NMS)
@@ -27,8 +28,11 @@ def prepare_torchvision() -> None:
 
 def _loads_operators() -> bool:
     """Whether torchvision was built for this torch (its CPU wheels, macOS): then it defines the operators itself."""
+    torchvision = find_spec("torchvision")
+    if torchvision is None or torchvision.origin is None:
+        return False
     try:
-        for library in Path(find_spec("torchvision").origin).parent.glob("_C.*"):
+        for library in Path(torchvision.origin).parent.glob("_C.*"):
             torch.ops.load_library(str(library))
     except OSError:
         return False

@@ -8,6 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -39,8 +40,9 @@ def _import_pylidc() -> ModuleType:
     # setuptools dropped `pkg_resources`; pylidc asks it for one thing, where its database lies.
     stub = find_spec("pkg_resources") is None
     if stub:
-        sys.modules["pkg_resources"] = ModuleType("pkg_resources")
-        sys.modules["pkg_resources"].resource_filename = _resource_filename
+        pkg_resources: Any = ModuleType("pkg_resources")
+        pkg_resources.resource_filename = _resource_filename
+        sys.modules["pkg_resources"] = pkg_resources
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -49,15 +51,21 @@ def _import_pylidc() -> ModuleType:
         if stub:
             del sys.modules["pkg_resources"]
     for name in ("Annotation", "Contour", "utils"):
-        import_module(f"pylidc.{name}").np = _NumPyWithAliases("numpy")
+        module: Any = import_module(f"pylidc.{name}")
+        module.np = _NumPyWithAliases("numpy")
     _look_for_dicom_in("")
     return pylidc
 
 
 def _look_for_dicom_in(root: str) -> None:
     # The package's attribute `Scan` is the class, so its module comes by name.
-    import_module("pylidc.Scan")._get_dicom_file_path_from_config_file = lambda: root
+    module: Any = import_module("pylidc.Scan")
+    module._get_dicom_file_path_from_config_file = lambda: root
 
 
 def _resource_filename(package: str, name: str) -> str:
-    return str(Path(find_spec(package).submodule_search_locations[0], name))
+    found = find_spec(package)
+    folders = found.submodule_search_locations if found else None
+    if not folders:
+        raise ModuleNotFoundError(f"found no package {package!r}")
+    return str(Path(folders[0], name))

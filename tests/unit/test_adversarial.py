@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from scangan.config import Gan
+from scangan.config import ImageGan
 from scangan.errors import ConfigError, TrainingError
 from scangan.models import dcgan32
 from scangan.training import adversarial
@@ -47,7 +47,7 @@ NO_AUGMENTATION = {"random_crop": None, "horizontal_flip": False, "diffaugment":
 
 
 def train(folder=None, images=IMAGES, checkpoint_seconds=0.0, **values):
-    settings = Gan.model_validate(VALUES | values)
+    settings = ImageGan.of_kind(VALUES | values)
     return train_gan(images, settings, make_fabric(settings.precision, 1, "cpu"), folder, checkpoint_seconds)
 
 
@@ -512,7 +512,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(batch_size, gpus):
     fabric = SimpleNamespace(world_size=gpus)
     expected = f"batch_size: found {batch_size}, allowed: a multiple of the {gpus} GPUs, at least 2 for each"
     with pytest.raises(TrainingError, match=f"^{re.escape(expected)}$"):
-        train_gan(IMAGES, Gan.model_validate(VALUES | {"batch_size": batch_size}), fabric)
+        train_gan(IMAGES, ImageGan.of_kind(VALUES | {"batch_size": batch_size}), fabric)
 
 
 def test_half_precision_without_a_gpu_is_refused():
@@ -680,7 +680,7 @@ from pathlib import Path
 
 import torch
 
-from test_adversarial import IMAGES, VALUES, Gan, call_in_step
+from test_adversarial import IMAGES, VALUES, ImageGan, call_in_step
 from scangan.errors import TrainingError
 from scangan.training import adversarial
 from scangan.training.adversarial import AdversarialTraining, make_fabric, train_gan
@@ -698,7 +698,7 @@ def remember(self, *arguments):
 
 
 AdversarialTraining.__init__ = remember
-settings = Gan.model_validate(VALUES)
+settings = ImageGan.of_kind(VALUES)
 whole = train_gan(IMAGES, settings, fabric)
 step = AdversarialTraining.step
 

@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import binary_dilation, label
 
 from scangan.config import Brats
-from scangan.ingest.brats import ingest_brats
-from scangan.phantoms.brain_mr import ENHANCING, NECROSIS, OEDEMA, render_brain, write_brain_mr_phantom
+from scangan.phantoms.brain_mr import ENHANCING, NECROSIS, OEDEMA, render_brain, write_phantom
+from tests.unit.cohorts import read_cohort
 
 PATIENTS, SIZE = 8, 64
 SETTINGS = Brats(reader="brats", root="brain_mr", padded_size=SIZE, image_size=SIZE, max_rejected=0)
@@ -16,7 +16,7 @@ SETTINGS = Brats(reader="brats", root="brain_mr", padded_size=SIZE, image_size=S
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    write_brain_mr_phantom(folder, patients=PATIENTS, image_size=SIZE, seed=0)
+    write_phantom(folder, patients=PATIENTS, image_size=SIZE, seed=0)
     return folder
 
 
@@ -45,7 +45,8 @@ def test_layout_and_headers_are_those_of_brats(phantom):
 
 
 def test_the_real_reader_takes_every_patient(phantom):
-    image_set, rejected, dropped = ingest_brats(phantom, SETTINGS, "phantom")
+    image_set, ingested = read_cohort(phantom, SETTINGS, "phantom")
+    rejected, dropped = ingested.rejected, ingested.dropped
     assert rejected.empty
     assert image_set.images.shape[1:] == (1, SIZE, SIZE)
     rows = image_set.manifest
@@ -112,11 +113,11 @@ def test_tumours_are_layered(brains):
 
 
 def test_seed_decides(phantom, tmp_path):
-    write_brain_mr_phantom(tmp_path, patients=3, image_size=32, seed=1)
-    first = {path.name: path.read_bytes() for path in tmp_path.rglob("*.gz")}
-    write_brain_mr_phantom(tmp_path, patients=2, image_size=32, seed=1)
-    again = {path.name: path.read_bytes() for path in tmp_path.rglob("*.gz")}
-    # A smaller cohort is the beginning of the larger one, and nothing of that is left over.
+    write_phantom(tmp_path / "three", patients=3, image_size=32, seed=1)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "three").rglob("*.gz")}
+    write_phantom(tmp_path / "two", patients=2, image_size=32, seed=1)
+    again = {path.name: path.read_bytes() for path in (tmp_path / "two").rglob("*.gz")}
+    # A smaller cohort is the beginning of the larger one.
     assert again == {name: content for name, content in first.items() if "002" not in name}
     assert len(set(first.values())) == 6
     other, _ = render_brain([2, 0], 32)
@@ -129,13 +130,13 @@ def test_size_in_millimetres_does_not_go_by_resolution():
         assert all(1000 < volume < 1800 for volume in volumes)
 
 
-def test_a_folder_without_readme_is_not_whole(tmp_path, monkeypatch):
-    write_brain_mr_phantom(tmp_path, patients=1, image_size=32, seed=0)
-
-    def stop(*_):
-        raise KeyboardInterrupt
+def test_an_interrupted_phantom_leaves_nothing(tmp_path, monkeypatch):
+    def stop(seed, image_size):
+        if seed[1] == 1:
+            raise KeyboardInterrupt
+        return render_brain(seed, image_size)
 
     monkeypatch.setattr("scangan.phantoms.brain_mr.render_brain", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_brain_mr_phantom(tmp_path, patients=1, image_size=32, seed=0)
-    assert not (tmp_path / "README.txt").exists()
+        write_phantom(tmp_path / "phantom", patients=2, image_size=32, seed=0)
+    assert list(tmp_path.iterdir()) == []

@@ -21,10 +21,11 @@ from scangan.ingest.brats import (
     SMALL,
     TAKEN,
     find_patients,
-    ingest_brats,
     judge_slices,
-    read_brats,
 )
+from scangan.ingest.readers import READERS
+from scangan.rejected import REJECTED_TYPES
+from tests.unit.cohorts import read_cohort
 
 
 def settings_of(**values) -> Brats:
@@ -80,7 +81,8 @@ def test_brats_as_released(tmp_path):
     write_patient(tmp_path / "HGG" / name, t1c, labels)
     for other in ("t1", "t2", "flair"):
         save(tmp_path / "HGG" / name / f"{name}_{other}.nii.gz", np.zeros((2, 2, 2), np.int16))
-    image_set, rejected, dropped = ingest_brats(tmp_path, settings_of(), "real")
+    image_set, ingested = read_cohort(tmp_path, settings_of(), "real")
+    rejected, dropped = ingested.rejected, ingested.dropped
     assert rejected.empty
     # The tumour fills slices 77 to 123, 60 x 60 pixels; three slices on both sides of each end are dropped.
     chosen = [*range(30, 74), *range(80, 121), *range(127, 131)]
@@ -114,8 +116,8 @@ def test_any_orientation_gives_the_same_images(tmp_path, axes):
         turned = image.as_reoriented(nibabel.orientations.ornt_transform(nibabel.io_orientation(BRATS_AFFINE), codes))
         assert "".join(nibabel.aff2axcodes(turned.affine)) == axes
         save(tmp_path / "turned" / "P1" / f"P1_{name}.nii.gz", np.asarray(turned.dataobj), turned.affine)
-    plain, _, _ = ingest_brats(tmp_path / "plain", SMALL_SETTINGS, "real")
-    turned, _, _ = ingest_brats(tmp_path / "turned", SMALL_SETTINGS, "real")
+    plain, _ = read_cohort(tmp_path / "plain", SMALL_SETTINGS, "real")
+    turned, _ = read_cohort(tmp_path / "turned", SMALL_SETTINGS, "real")
     np.testing.assert_array_equal(turned.images, plain.images)
     # Brighter to the back, below, and to the patient's left, on the right.
     inside = plain.images[0, 0, 8:20, 8:20]
@@ -151,7 +153,8 @@ def test_layouts(tmp_path, layout):
             save(path, values)
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "x_t1ce.nii").write_bytes(b"hidden")
-    image_set, rejected, _ = ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    image_set, ingested = read_cohort(tmp_path, SMALL_SETTINGS, "real")
+    rejected = ingested.rejected
     assert rejected.empty
     assert set(image_set.manifest.label) == {"tumour", "non_tumour"}
     assert image_set.images.max() > 0.9  # not the empty T1
@@ -165,7 +168,7 @@ def test_patients_in_order_wherever_they_lie(tmp_path):
     for place in ("b/P2", "a/deep/P3", "P1"):
         write_patient(tmp_path / place)
     assert [folder.name for folder in find_patients(tmp_path)] == ["P1", "P3", "P2"]
-    image_set, _, _ = ingest_brats(tmp_path, SMALL_SETTINGS, "phantom")
+    image_set, _ = read_cohort(tmp_path, SMALL_SETTINGS, "phantom")
     assert image_set.manifest.patient_id.unique().tolist() == ["P1", "P3", "P2"]
     assert set(image_set.manifest.data) == {"phantom"}
     assert image_set.manifest.image_id.is_unique
@@ -204,16 +207,18 @@ def test_areas_are_in_square_millimetres(tmp_path):
     for name, affine in (("fine", BRATS_AFFINE), ("wide", wide)):
         write_patient(tmp_path / name / "P1", affine=affine)
     enough = {"slices": (5, 35), "boundary_slices": 0, "padded_size": 24, "image_size": 12}
-    _, _, fine = ingest_brats(tmp_path / "fine", settings_of(brain_mm2=(0, 192), tumour_mm2=(0, 30), **enough), "real")
-    image_set, _, dropped = ingest_brats(
+    _, ingested = read_cohort(tmp_path / "fine", settings_of(brain_mm2=(0, 192), tumour_mm2=(0, 30), **enough), "real")
+    fine = ingested.dropped
+    image_set, ingested = read_cohort(
         tmp_path / "wide", settings_of(brain_mm2=(0, 768), tumour_mm2=(0, 120), **enough), "real"
     )
+    dropped = ingested.dropped
     assert dict(fine.values)[LARGE] == dict(dropped.values)[LARGE] == 0
     assert dict(fine.values)[AMBIGUOUS] == dict(dropped.values)[AMBIGUOUS] == 0
     # 24 padded pixels of 2 mm became 12.
     assert set(image_set.manifest.spacing_mm) == {4.0}
     with pytest.raises(DataError, match=f"{tmp_path}/wide: slices: found none of class 'tumour'"):
-        ingest_brats(tmp_path / "wide", settings_of(brain_mm2=(0, 768), tumour_mm2=(0, 121), **enough), "real")
+        read_cohort(tmp_path / "wide", settings_of(brain_mm2=(0, 768), tumour_mm2=(0, 121), **enough), "real")
 
 
 # The images
@@ -225,7 +230,8 @@ def test_intensity_goes_by_the_volume_alone(tmp_path):
     write_patient(tmp_path / "P1", t1c, labels)
     write_patient(tmp_path / "P2", t1c.astype(np.float32) / 1000, labels)  # a scanner with another scale
     write_patient(tmp_path / "P3", np.where(t1c > 0, t1c, 0).astype(np.float64), labels.astype(np.float32))
-    image_set, rejected, _ = ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    image_set, ingested = read_cohort(tmp_path, SMALL_SETTINGS, "real")
+    rejected = ingested.rejected
     assert rejected.empty
     first, second, third = np.split(image_set.images, 3)
     np.testing.assert_allclose(second, first, atol=1e-6)
@@ -238,8 +244,8 @@ def test_intensity_goes_by_the_volume_alone(tmp_path):
 def test_channels_and_scaling(tmp_path):
     write_patient(tmp_path / "P1")
     settings = SMALL_SETTINGS.model_copy(update={"image_size": 14, "channels": 3})
-    small, _, _ = ingest_brats(tmp_path, settings, "real")
-    large, _, _ = ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    small, _ = read_cohort(tmp_path, settings, "real")
+    large, _ = read_cohort(tmp_path, SMALL_SETTINGS, "real")
     assert small.images.shape == (len(large), 3, 14, 14)
     np.testing.assert_array_equal(small.images[:, 0], small.images[:, 2])
     means = large.images.reshape(-1, 14, 2, 14, 2).mean((2, 4))
@@ -252,10 +258,10 @@ def test_slices_go_to_disk_as_they_come(tmp_path):
         write_patient(tmp_path / "root" / f"P{number}", seed=number)
     files = tmp_path / "cohort.zarr.zip", tmp_path / "cohort.parquet"
     with ImageWriter(*files, shape=(1, 28, 28)) as writer:
-        rejected, dropped = read_brats(tmp_path / "root", SMALL_SETTINGS, "real", writer.append)
-    whole, whole_rejected, whole_dropped = ingest_brats(tmp_path / "root", SMALL_SETTINGS, "real")
-    assert rejected.equals(whole_rejected)
-    assert dropped.equals(whole_dropped)
+        ingested = READERS["brats"].read(tmp_path / "root", SMALL_SETTINGS, "real", writer.append)
+    whole, of_whole = read_cohort(tmp_path / "root", SMALL_SETTINGS, "real")
+    assert ingested.rejected.equals(of_whole.rejected)
+    assert ingested.dropped.equals(of_whole.dropped)
     written = read_image_set(*files)
     np.testing.assert_allclose(written.images, whole.images, atol=1 / 65535)
     assert written.manifest.image_id.tolist() == whole.manifest.image_id.tolist()
@@ -322,12 +328,15 @@ REFUSED = {
         elsewhere(BRATS_AFFINE @ np.array([[1, 0, 0, 0], [0, 0.8, -0.6, 0], [0, 0.6, 0.8, 0], [0, 0, 0, 1]])),
         "directions of segmentation and T1 after contrast differ",
     ),
-    "empty file": (damage("t1ce", b""), "BAD_t1ce.nii.gz: unreadable file"),
-    "no volume": (damage("seg", b"<html>404</html>"), "BAD_seg.nii.gz: unreadable file"),
-    "truncated": (damage("t1ce", None), "BAD_t1ce.nii.gz: unreadable file: found .* bytes where the header promises"),
+    "empty file": (damage("t1ce", b""), r"unreadable file: found .*\(BAD_t1ce.nii.gz\)$"),
+    "no volume": (damage("seg", b"<html>404</html>"), r"unreadable file: found .*\(BAD_seg.nii.gz\)$"),
+    "truncated": (
+        damage("t1ce", None),
+        r"unreadable file: found .* bytes where the header promises .* \(BAD_t1ce.nii.gz\)$",
+    ),
     "four dimensions": (
         spoil(lambda t, s: (np.stack([t, t], -1), s)),
-        "BAD_t1ce.nii.gz: not a volume: found 4 dimensions",
+        r"not a volume: found 4 dimensions.* \(BAD_t1ce.nii.gz\)$",
     ),
     "few slices": (spoil(lambda t, s: (t[..., :35], s[..., :35])), "too few slices: found 35, allowed: 36 or more"),
     "large planes": (
@@ -352,11 +361,14 @@ def test_a_bad_patient_is_rejected_by_name_and_the_others_go_on(tmp_path, case):
     write_patient(tmp_path / "GOOD")
     write_bad(tmp_path / "BAD")
     settings = SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5})
-    image_set, rejected, dropped = ingest_brats(tmp_path, settings, "real")
-    assert rejected.columns.tolist() == ["source", "reason", "remedy"]
-    [(source, found, remedy)] = rejected.values.tolist()
+    image_set, ingested = read_cohort(tmp_path, settings, "real")
+    rejected, dropped = ingested.rejected, ingested.dropped
+    assert rejected.columns.tolist() == list(REJECTED_TYPES)
+    [(source, why, found, remedy, counted)] = rejected.values.tolist()
     assert source == "BAD"
-    assert re.search(reason, found)
+    assert counted
+    assert re.search(reason, f"{why}: found {found}")
+    assert "BAD" not in why
     assert remedy
     assert "\n" not in found
     assert str(tmp_path) not in found
@@ -366,14 +378,15 @@ def test_a_bad_patient_is_rejected_by_name_and_the_others_go_on(tmp_path, case):
 
 def test_oblong_pixels(tmp_path):
     write_patient(tmp_path / "P1", affine=BRATS_AFFINE @ np.diag([1, 2, 1, 1]))
-    with pytest.raises(DataError, match=r"found none that is usable .*pixels are not square: found 1 x 2 mm"):
-        ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    with pytest.raises(DataError, match=r"found none that is usable \(1 pixels are not square; first P1: 1 x 2 mm\)"):
+        read_cohort(tmp_path, SMALL_SETTINGS, "real")
 
 
 def test_two_folders_of_one_name(tmp_path):
     for place in ("a/P1", "b/P1", "P2", "P3"):
         write_patient(tmp_path / place)
-    image_set, rejected, _ = ingest_brats(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
+    image_set, ingested = read_cohort(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
+    rejected = ingested.rejected
     assert rejected.source.tolist() == ["a/P1", "b/P1"]
     assert set(image_set.manifest.patient_id) == {"P2", "P3"}
 
@@ -381,16 +394,19 @@ def test_two_folders_of_one_name(tmp_path):
 def test_too_many_rejected(tmp_path, caplog):
     write_patient(tmp_path / "GOOD")
     without("seg")(tmp_path / "BAD")
-    with pytest.raises(DataError, match=r"max_rejected: found 1 of 2 patients rejected \(BAD: .*allowed: 0 \(0.1\)"):
-        ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    message = r"found 1 of 2 patients rejected \(1 no file is the segmentation; first BAD: .*\), allowed: 0 \(0.1\)"
+    with pytest.raises(DataError, match=rf"max_rejected: {message}"):
+        read_cohort(tmp_path, SMALL_SETTINGS, "real")
     with caplog.at_level(logging.WARNING):
-        ingest_brats(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
-    assert "rejected: BAD: no file is the segmentation" in caplog.text
+        read_cohort(tmp_path, SMALL_SETTINGS.model_copy(update={"max_rejected": 0.5}), "real")
+    assert "rejected: BAD: no file is the segmentation: found BAD_flair.nii.gz" in caplog.text
 
 
 def test_an_empty_root(tmp_path):
-    with pytest.raises(DataError, match=f"^{tmp_path}: patients: found none that is usable .*allowed: at least 1"):
-        ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+    with pytest.raises(
+        DataError, match=f"^{tmp_path}: patients: found none that is usable, allowed: at least 1, a folder"
+    ):
+        read_cohort(tmp_path, SMALL_SETTINGS, "real")
 
 
 def test_a_patient_all_of_whose_slices_are_dropped_is_no_error(tmp_path, caplog):
@@ -399,7 +415,8 @@ def test_a_patient_all_of_whose_slices_are_dropped_is_no_error(tmp_path, caplog)
     tiny[6:] = 0
     write_patient(tmp_path / "P2", tiny)
     with caplog.at_level(logging.WARNING):
-        image_set, rejected, dropped = ingest_brats(tmp_path, SMALL_SETTINGS, "real")
+        image_set, ingested = read_cohort(tmp_path, SMALL_SETTINGS, "real")
+        rejected, dropped = ingested.rejected, ingested.dropped
     assert rejected.empty
     assert set(image_set.manifest.patient_id) == {"P1"}
     assert dict(dropped.values)[SMALL] == 31

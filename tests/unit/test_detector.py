@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from scangan.arms import find_arm
 from scangan.config import Classifier
 from scangan.data.split import draw_share
 from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
@@ -60,7 +61,9 @@ def settings(**values):
 
 
 def train(sets, arm="real", values=None, seed=0, **options):
-    return train_detector(arm, **sets, settings=settings(**(values or {})), window=WINDOW, seed=seed, **options)
+    return train_detector(
+        find_arm(arm), **sets, settings=settings(**(values or {})), window=WINDOW, seed=seed, **options
+    )
 
 
 class Interrupted(Exception):

@@ -27,7 +27,7 @@ from pydicom.uid import (
 
 from scangan.errors import DataError
 from scangan.ingest.dicom import find_series, list_files, read_series
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 from tests.unit.dicom_files import (
     INTERCEPT,
     compress,
@@ -73,8 +73,8 @@ def change(file: Path, **values) -> None:
     dataset.save_as(file)
 
 
-def rejection(files, modality="CT", **settings) -> ScanRejected:
-    with pytest.raises(ScanRejected) as caught:
+def rejection(files, modality="CT", **settings) -> Unusable:
+    with pytest.raises(Unusable) as caught:
         read_series(files, modality, **settings)
     assert caught.value.remedy
     assert str(caught.value) == f"{caught.value.reason}: found {caught.value.found}; {caught.value.remedy}"
@@ -695,7 +695,7 @@ def test_series_of_pydicom():
     for one in series:
         try:
             outcome[one.files[0].parent.name] = read_series(one.files).facts["slices"]
-        except ScanRejected as rejected:
+        except Unusable as rejected:
             outcome[one.files[0].parent.name] = rejected.reason
     assert outcome == {"CT5N": 5, "CT2": "missing slices", "SE000000": "no pixel data"}
     assert {finding.reason for finding in findings} == {"no image", "another modality", "localizer", "not DICOM"}
@@ -707,7 +707,7 @@ def test_all_files_of_pydicom_are_sorted_without_an_exception():
     series, findings = find_series(files, TEST_FILES)
     assert sum(len(one.files) for one in series) + len(findings) == len(files)
     for one in series:
-        with suppress(ScanRejected):
+        with suppress(Unusable):
             read_series(one.files)
 
 

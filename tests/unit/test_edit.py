@@ -9,13 +9,13 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
+from scangan.config import VoiCut
 from scangan.ct.grids import sphere
 from scangan.ct.lungs import LungMask
-from scangan.data.voi import VoiSettings
 from scangan.errors import DataError
 from scangan.ingest.dicom import RawScan, read_series
 from scangan.ingest.volume_files import read_volume_file
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 from scangan.synthesis.edit import (
     DONE_TYPES,
     EditSettings,
@@ -33,7 +33,7 @@ from scangan.synthesis.edit import (
 from tests.unit.dicom_files import write_series
 from tests.unit.test_lungs import LUNG, LUNGS_MM, TISSUE, chest
 
-SETTINGS = EditSettings(VoiSettings(size=20, spacing_mm=2.0, margin_mm=4.0), seed=100)
+SETTINGS = EditSettings(VoiCut(size=20, spacing_mm=2.0, margin_mm=4.0), seed=100)
 HEADER = "series,x_mm,y_mm,z_mm,diameter_mm,action\n"
 ROTATIONS = [np.eye(3)[list(order)] * signs for order in permutations(range(3)) for signs in product((1, -1), repeat=3)]
 
@@ -174,7 +174,7 @@ def test_scans_go_by_uid_folder_and_file_name(tmp_path):
 
 def test_tilted_slices_are_refused(tmp_path):
     files = write_series(tmp_path, noise((4, 8, 8)), step=(0.0, 2.5 * np.tan(np.deg2rad(10)), 2.5))
-    with pytest.raises(ScanRejected, match=r"tilted slices: found 10.0 degrees"):
+    with pytest.raises(Unusable, match=r"tilted slices: found 10.0 degrees"):
         read_scan(ScanFiles("1.2.3", frozenset(), tuple(files)))
 
 
@@ -416,7 +416,7 @@ def test_where_the_results_may_not_lie(tmp_path):
     edits.write_text(HEADER)
     with pytest.raises(DataError, match="out: found a folder within the data folder"):
         edit_own_scans(root, edits, root / "out", inject, erase, SETTINGS)
-    with pytest.raises(DataError, match="out: found files, allowed: a new or an empty folder"):
+    with pytest.raises(DataError, match="folder: found files, allowed: a new or an empty folder"):
         edit_own_scans(root, edits, tmp_path, inject, erase, SETTINGS)
     done, rejected = edit_own_scans(root, edits, tmp_path / "out", inject, erase, SETTINGS)
     assert done.empty

@@ -24,7 +24,7 @@ from scangan.ct.window import AIR, to_network
 from scangan.ingest.dicom import RawScan, read_series
 from scangan.ingest.volume_files import read_volume_file
 from scangan.models.catalogue import build, write_generator
-from scangan.phantoms.chest_dicom import Storage, render_scan, write_chest_phantom
+from scangan.phantoms.chest_dicom import Storage, render_scan, write_phantom
 from tests.unit.test_lungs import LUNGS_MM, SEMIAXES_MM, chest
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +98,7 @@ def run(tmp_path_factory):
     root, out = folder / "scans", folder / "out"
     sources, asked = {}, []
     for cohort in ("lidc", "nlst"):
-        write_chest_phantom(root / cohort, cohort, 1, IMAGE_SIZE, SLICE_MM, seed=0)
+        write_phantom(root / cohort, cohort, 1, IMAGE_SIZE, SLICE_MM, seed=0)
         files = sorted((root / cohort).rglob("*.dcm"))
         uid = pydicom.dcmread(files[0]).SeriesInstanceUID
         right, left = deep_in_the_lungs(render_scan(cohort, IMAGE_SIZE, SLICE_MM, 0, Storage.of(0)))

@@ -6,10 +6,12 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.image import imread
 
+from scangan.facts import Facts
 from scangan.report import style
 from scangan.report.embedding_figure import embedding_map
 from scangan.report.style import BLUE, VERMILION
 
+FACTS = Facts("brain_mr", "phantom", "demo")
 COUNTS = {"real": 12, "classical": 7, "synthetic": 9}
 
 
@@ -40,7 +42,7 @@ def table(labels, spaces=("classifier", "raw images")):
 @pytest.mark.parametrize("labels", [("tumour", "non-tumour"), ("covid", "other")])
 def test_each_panel_shows_one_kind_over_all_others(tmp_path, drawn, labels):
     points = table(labels)
-    embedding_map(points, tmp_path / "map.png", "phantom", "demo", "brain_mr")
+    embedding_map(points, tmp_path / "map.png", FACTS)
     assert imread(tmp_path / "map.png").std() > 0.01
     (figure,) = drawn
     assert figure.get_supxlabel() == "phantom data, demo scale; brain_mr"
@@ -65,17 +67,21 @@ def test_each_panel_shows_one_kind_over_all_others(tmp_path, drawn, labels):
 def test_the_panels_of_a_space_have_the_same_axes(tmp_path, drawn):
     points = table(("a", "b"))
     points.loc[points["space"] == "raw images", ["x", "y"]] *= 50
-    embedding_map(points, tmp_path / "map.png", "real", "paper")
+    embedding_map(points, tmp_path / "map.png", Facts("brain_mr", "real", "paper"))
     limits = [(*ax.get_xlim(), *ax.get_ylim()) for ax in drawn[0].axes]
     assert len(set(limits[:3])) == len(set(limits[3:])) == 1
     assert limits[3][1] > 10 * limits[0][1]
 
 
 def test_one_space_is_one_row(tmp_path, drawn):
-    embedding_map(table(("a", "b"), spaces=("raw images",)), tmp_path / "map.svg", "phantom", "demo")
+    embedding_map(table(("a", "b"), spaces=("raw images",)), tmp_path / "map.svg", FACTS)
     assert len(drawn[0].axes) == 3
 
 
 def test_long_names_of_classes_leave_the_panels_their_room(tmp_path, drawn):
-    embedding_map(table(("suspicious-of-malignancy", "no_abnormality_found")), tmp_path / "map.png", "real", "paper")
+    embedding_map(
+        table(("suspicious-of-malignancy", "no_abnormality_found")),
+        tmp_path / "map.png",
+        Facts("brain_mr", "real", "paper"),
+    )
     assert all(ax.get_position().width > 0.25 for ax in drawn[0].axes)

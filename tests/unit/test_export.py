@@ -19,7 +19,7 @@ from scangan.errors import DataError
 from scangan.ingest.dicom import find_series, list_files, read_series
 from scangan.ingest.export import write_dicom_series, write_nifti
 from scangan.ingest.volume_files import read_volume_file
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 from tests.unit.dicom_files import compress, random_hounsfield, set_pixels, write_enhanced, write_series
 
 HOUNSFIELD = random_hounsfield()
@@ -283,7 +283,7 @@ def test_bits_at_an_unusual_place_are_refused(tmp_path):
         set_pixels(dataset, np.zeros(HOUNSFIELD.shape[1:], np.uint16), bits_stored=12)
         dataset.HighBit = 15
 
-    with pytest.raises(ScanRejected, match=r"unusual HighBit: found 15 in 0000.dcm, allowed: 11"):
+    with pytest.raises(Unusable, match=r"unusual HighBit: found 15 in 0000.dcm, allowed: 11"):
         derive(tmp_path, write_series(tmp_path / "source", HOUNSFIELD, edit=edit))
     assert not (tmp_path / "out").exists()
 

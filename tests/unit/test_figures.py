@@ -6,6 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from scangan.data.store import ImageSet
+from scangan.facts import Facts
 from scangan.report import style
 from scangan.report.classification_figures import reliability, roc_curves
 from scangan.report.gan_figures import _mosaic, images_by_class, side_by_side, training_curves
@@ -45,8 +46,13 @@ def check(folder, footers, footer):
 def test_side_by_side(tmp_path, footers):
     images = np.random.default_rng(0).random((30, 1, 16, 16), dtype=np.float32)
     sets = {"normal": images, "haemorrhage": images[:3]}
-    side_by_side({"real": sets, "synthetic": sets}, tmp_path / "samples.png", "phantom", "demo", "dcgan32")
-    check(tmp_path, footers, "phantom data, demo scale; dcgan32")
+    side_by_side(
+        {"real": sets, "synthetic": sets},
+        tmp_path / "samples.png",
+        Facts("head_ct", "phantom", "demo"),
+        "head_ct, dcgan32",
+    )
+    check(tmp_path, footers, "phantom data, demo scale; head_ct, dcgan32")
 
 
 def test_the_mosaic_holds_the_images_in_reading_order():
@@ -70,14 +76,14 @@ def test_training_curves(tmp_path, footers):
     columns = ("step", "epoch", "loss_d", "loss_g", "penalty", "d_real", "d_fake", "images_per_second")
     history = pd.DataFrame(dict.fromkeys(columns, steps)).assign(penalty=0.0)
     histories = {"dcgan32/normal": history, "dcgan32/haemorrhage": history[:1]}  # one of them hardly begun
-    training_curves(histories, tmp_path / "curves.png", "real", "paper")
-    check(tmp_path, footers, "real data, paper scale")
+    training_curves(histories, tmp_path / "curves.png", Facts("head_ct", "real", "paper"))
+    check(tmp_path, footers, "real data, paper scale; head_ct")
 
 
 @pytest.mark.parametrize("draw", [roc_curves, reliability])
 def test_curves_of_classifiers(tmp_path, footers, predictions, draw):
-    draw(predictions, "haemorrhage", tmp_path / "figure.png", "real", "custom", "2 seeds")
-    check(tmp_path, footers, "real data, custom scale; 2 seeds")
+    draw(predictions, tmp_path / "figure.png", Facts("head_ct", "real", "custom", positive="haemorrhage"))
+    check(tmp_path, footers, "real data, custom scale; head_ct")
 
 
 def judged(gans, sets=3):
@@ -95,7 +101,7 @@ def test_judged_sets(tmp_path, footers, monkeypatch, gans):
     monkeypatch.setattr(
         style.Figure, "savefig", lambda self, *arguments: drawn.append(self) or savefig(self, *arguments)
     )
-    judged_sets(judged(gans), tmp_path / "judge.png", "phantom", "demo", "covid_ct")
+    judged_sets(judged(gans), tmp_path / "judge.png", Facts("covid_ct", "phantom", "demo"))
     check(tmp_path, footers, "phantom data, demo scale; covid_ct")
     (ax,) = drawn[0].axes
     points = {line.get_label(): line.get_xydata() for line in ax.lines}
@@ -112,5 +118,5 @@ def test_judged_sets(tmp_path, footers, monkeypatch, gans):
 def test_a_failed_figure_leaves_nothing(tmp_path, predictions):
     incomplete = {"real": [predictions["real"][0].drop(columns="probability")]}
     with pytest.raises(KeyError, match="probability"):
-        roc_curves(incomplete, "haemorrhage", tmp_path / "figure.png", "real", "demo")
+        roc_curves(incomplete, tmp_path / "figure.png", Facts("head_ct", "real", "demo", positive="haemorrhage"))
     assert not list(tmp_path.iterdir())

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scangan.config import VoiCut
 from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, write_volumes
-from scangan.data.voi import VoiSettings
 from scangan.data.volume_set import frame_volume, read_volume_set
 from scangan.synthesis.framing import frame_scans
 from scangan.synthesis.mix import MIXED_NODULE_TYPES
 
-VOI = VoiSettings(size=16, spacing_mm=2, margin_mm=4)
+VOI = VoiCut(size=16, spacing_mm=2, margin_mm=4)
 LUNG, NODULE = -850, 40
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scangan.config import Images
-from scangan.ingest.images import ingest_images
-from scangan.phantoms.head_ct import HAEMORRHAGES, LEVELS, Head, write_head_ct_phantom
+from scangan.config import LabelledImages
+from scangan.phantoms.head_ct import HAEMORRHAGES, LEVELS, Head, render_slice, write_phantom
+from tests.unit.cohorts import read_cohort
 
-SETTINGS = Images(
+SETTINGS = LabelledImages(
     reader="labelled_images",
     root="head_ct",
     id_column="id",
@@ -22,7 +22,7 @@ SETTINGS = Images(
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
-    write_head_ct_phantom(folder, images=60, image_size=96, seed=0)
+    write_phantom(folder, images=60, image_size=96, seed=0)
     return folder
 
 
@@ -36,7 +36,8 @@ def test_layout_is_the_real_one(phantom):
 
 
 def test_the_real_reader_takes_every_slice(phantom):
-    image_set, rejected, _ = ingest_images(phantom, SETTINGS, "phantom")
+    image_set, ingested = read_cohort(phantom, SETTINGS, "phantom")
+    rejected = ingested.rejected
     assert len(rejected) == 0
     assert image_set.images.shape == (60, 1, 32, 32)
     assert image_set.manifest.label.tolist() == ["haemorrhage"] * 30 + ["normal"] * 30
@@ -62,8 +63,8 @@ def pixels(folder):
 
 def test_seed_decides(phantom, tmp_path):
     for name, images, seed in (("again", 6, 0), ("other", 6, 1)):
-        write_head_ct_phantom(tmp_path / name, images=images, image_size=96, seed=seed)
-    write_head_ct_phantom(tmp_path / "twice", images=6, image_size=96, seed=0)
+        write_phantom(tmp_path / name, images=images, image_size=96, seed=seed)
+    write_phantom(tmp_path / "twice", images=6, image_size=96, seed=0)
     for first, second in zip(pixels(tmp_path / "again"), pixels(tmp_path / "twice"), strict=True):
         np.testing.assert_array_equal(first, second)
     # The first three bleed in either set, so a larger set begins with the smaller one's.
@@ -90,13 +91,13 @@ def test_every_haemorrhage_adds_blood_inside_the_skull(level, kind, monkeypatch)
     assert max(added) < 0.5
 
 
-def test_a_folder_without_labels_is_not_whole(tmp_path, monkeypatch):
-    write_head_ct_phantom(tmp_path, images=2, image_size=64, seed=0)
-
-    def stop(*_):
-        raise KeyboardInterrupt
+def test_an_interrupted_phantom_leaves_nothing(tmp_path, monkeypatch):
+    def stop(rng, image_size, bleeds):
+        if not bleeds:
+            raise KeyboardInterrupt
+        return render_slice(rng, image_size, bleeds)
 
     monkeypatch.setattr("scangan.phantoms.head_ct.render_slice", stop)
     with pytest.raises(KeyboardInterrupt):
-        write_head_ct_phantom(tmp_path, images=2, image_size=64, seed=0)
-    assert not (tmp_path / "labels.csv").exists()
+        write_phantom(tmp_path / "phantom", images=2, image_size=64, seed=0)
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,9 @@ from PIL import Image
 from scangan.config import Images
 from scangan.data.store import ImageSet, fit_square, scale_images, stretch_square
 from scangan.errors import DataError
-from scangan.ingest.images import ingest_images, read_image
+from scangan.ingest.images import read_image
+from scangan.rejected import REJECTED_TYPES, Unusable
+from tests.unit.cohorts import read_cohort
 
 RAMP = np.add.outer(np.arange(12) * 8, np.arange(10) * 4).astype(np.uint8)
 
@@ -22,7 +24,9 @@ def settings(**changes) -> Images:
         "image_size": 8,
         "max_rejected": 0.5,
     }
-    return Images(**defaults | changes)
+    if changes.get("reader") not in (None, "labelled_images"):
+        defaults |= {"label_column": None}  # null drops what another reader reads
+    return Images.of_kind(defaults | changes)
 
 
 @pytest.fixture
@@ -43,18 +47,21 @@ def labels(cohort) -> list[str]:
     return (cohort / "labels.csv").read_text().splitlines()[1:]
 
 
-def rejected_of(cohort, **changes) -> list[tuple[str, str]]:
-    _, rejected, _ = ingest_images(cohort, settings(**changes), "real")
-    assert rejected.columns.tolist() == ["source", "reason", "remedy"]
+def rejected_of(cohort, **changes) -> list[tuple[str, str, str]]:
+    _, ingested = read_cohort(cohort, settings(**changes), "real")
+    rejected = ingested.rejected
+    assert rejected.columns.tolist() == list(REJECTED_TYPES)
+    assert rejected.counted.all()
     assert (rejected.remedy != "").all()
-    return list(zip(rejected.source, rejected.reason, strict=True))
+    return list(zip(rejected.source, rejected.reason, rejected.found, strict=True))
 
 
 # Whole cohorts
 
 
 def test_kaggle_layout(cohort):
-    image_set, rejected, _ = ingest_images(cohort, settings(), "phantom")
+    image_set, ingested = read_cohort(cohort, settings(), "phantom")
+    rejected = ingested.rejected
     assert len(rejected) == 0
     assert image_set.images.shape == (10, 1, 8, 8)
     assert image_set.images.dtype == np.float32
@@ -68,16 +75,16 @@ def test_kaggle_layout(cohort):
 
 
 def test_order_of_rows_and_spaces_do_not_matter(cohort):
-    first, *_ = ingest_images(cohort, settings(), "real")
+    first, _ = read_cohort(cohort, settings(), "real")
     write_labels(cohort, [f" {row.replace(',', ' ,  ')} " for row in reversed(labels(cohort))], " id ,hemorrhage  ")
-    second, *_ = ingest_images(cohort, settings(), "real")
+    second, _ = read_cohort(cohort, settings(), "real")
     np.testing.assert_array_equal(first.images, second.images)
     assert first.manifest.equals(second.manifest)
 
 
 def test_patient_column(cohort):
     write_labels(cohort, [f"{row},p{index // 2}" for index, row in enumerate(labels(cohort))], "id,hemorrhage,patient")
-    image_set, *_ = ingest_images(cohort, settings(patient_column="patient"), "real")
+    image_set, _ = read_cohort(cohort, settings(patient_column="patient"), "real")
     assert image_set.manifest.patient_id.tolist() == [f"p{index // 2}" for index in range(10)]
 
 
@@ -88,7 +95,8 @@ def test_image_folder(tmp_path):
             Image.fromarray(RAMP).save(tmp_path / folder / f"{folder[0]}{index}.jpg")
     (tmp_path / "COVID" / "notes.txt").write_text("no image")
     chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
-    image_set, rejected, _ = ingest_images(tmp_path, chosen, "real")
+    image_set, ingested = read_cohort(tmp_path, chosen, "real")
+    rejected = ingested.rejected
     assert image_set.manifest.label.tolist() == ["covid"] * 3 + ["normal"] * 2
     assert image_set.manifest.image_id.tolist() == [
         "COVID/C0",
@@ -106,22 +114,23 @@ def test_image_folder(tmp_path):
 
 def test_id_without_a_file(cohort):
     write_labels(cohort, [*labels(cohort), "77,1"])
-    assert rejected_of(cohort) == [("labels.csv id '77'", "no image file of this id")]
+    assert rejected_of(cohort) == [("labels.csv id '77'", "no image file of this id", "none")]
 
 
 def test_file_without_an_id(cohort):
     write_labels(cohort, labels(cohort)[:-1])
-    assert rejected_of(cohort) == [("head_ct/009.png", "no row of labels.csv has this id")]
+    assert rejected_of(cohort) == [("head_ct/009.png", "no row of this id", "none in labels.csv")]
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", None], ids=["zero-size", "text", "truncated"])
 def test_unreadable_image(cohort, content):
     path = cohort / "head_ct" / "002.png"
     path.write_bytes(path.read_bytes()[:-40] if content is None else content)
-    [(source, reason)] = rejected_of(cohort)
+    [(source, reason, found)] = rejected_of(cohort)
     assert source == "head_ct/002.png"
-    assert reason.startswith("unreadable image (")
-    assert str(cohort) not in reason
+    assert reason == "unreadable image"
+    assert found
+    assert str(cohort) not in found
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif", ".bmp"])
@@ -130,42 +139,47 @@ def test_truncated_image_of_other_formats(cohort, suffix):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     write_labels(cohort, [*labels(cohort), "extra,1"])
-    [(source, reason)] = rejected_of(cohort)
+    [(source, reason, found)] = rejected_of(cohort)
     assert source == f"head_ct/extra{suffix}"
-    assert reason.startswith("unreadable image (")
+    assert reason == "unreadable image"
+    assert found
 
 
 @pytest.mark.parametrize("label", ["2", "", "yes"])
 def test_label_that_is_not_of_the_set(cohort, label):
     write_labels(cohort, [f"0,{label}", *labels(cohort)[1:]])
-    assert rejected_of(cohort) == [("head_ct/000.png", f"hemorrhage: found '{label}', allowed: 0 | 1")]
+    assert rejected_of(cohort) == [("head_ct/000.png", "label of no class", f"'{label}' in hemorrhage, allowed: 0 | 1")]
 
 
 def test_row_with_too_few_values(cohort):
     write_labels(cohort, ["0", *labels(cohort)[1:]])
-    assert rejected_of(cohort) == [("head_ct/000.png", "hemorrhage: found '', allowed: 0 | 1")]
+    assert rejected_of(cohort) == [("head_ct/000.png", "label of no class", "'' in hemorrhage, allowed: 0 | 1")]
 
 
 def test_identical_repeated_row(cohort):
     write_labels(cohort, [*labels(cohort), "3,1", "003,1"])
-    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
+    image_set, ingested = read_cohort(cohort, settings(), "real")
+    rejected = ingested.rejected
     assert len(image_set) == 10
-    assert rejected.reason.tolist() == ["labels.csv repeats the row of this id"] * 2
+    assert rejected.reason.tolist() == ["repeated row"] * 2
+    assert rejected.found.tolist() == ["its id again in labels.csv"] * 2
     assert set(rejected.source) == {"head_ct/003.png"}
 
 
 def test_contradicting_rows(cohort):
     write_labels(cohort, [*labels(cohort), "3,0"])
-    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
+    image_set, ingested = read_cohort(cohort, settings(), "real")
+    rejected = ingested.rejected
     assert "003" not in set(image_set.manifest.image_id)
-    assert rejected.reason.tolist() == ["rows of labels.csv contradict each other: 0 | 1"] * 2
+    assert rejected.reason.tolist() == ["rows contradict each other"] * 2
+    assert rejected.found.tolist() == ["0 | 1 in labels.csv"] * 2
 
 
 def test_two_files_with_one_id(cohort):
     Image.fromarray(RAMP).save(cohort / "003.jpg")
     assert rejected_of(cohort) == [
-        ("003.jpg", "another file has the same id: head_ct/003.png"),
-        ("head_ct/003.png", "another file has the same id: 003.jpg"),
+        ("003.jpg", "another file has the same id", "head_ct/003.png"),
+        ("head_ct/003.png", "another file has the same id", "003.jpg"),
     ]
 
 
@@ -177,7 +191,8 @@ def test_two_files_with_one_number(cohort):
 def test_an_exact_name_goes_before_a_number(cohort):
     Image.fromarray(RAMP).save(cohort / "head_ct" / "3.png")
     write_labels(cohort, [*labels(cohort), "003,0"])
-    image_set, rejected, _ = ingest_images(cohort, settings(), "real")
+    image_set, ingested = read_cohort(cohort, settings(), "real")
+    rejected = ingested.rejected
     assert len(rejected) == 0
     assert dict(zip(image_set.manifest.image_id, image_set.manifest.label, strict=True))["003"] == "normal"
 
@@ -187,7 +202,7 @@ def test_missing_patient(cohort):
         cohort, [f"{row},{'p' if index else ''}" for index, row in enumerate(labels(cohort))], "id,hemorrhage,who"
     )
     assert rejected_of(cohort, patient_column="who") == [
-        ("head_ct/000.png", "who: found nothing, allowed: the patient's name")
+        ("head_ct/000.png", "missing patient", "nothing in who, allowed: the patient's name")
     ]
 
 
@@ -197,11 +212,11 @@ def test_two_classes_may_have_files_of_one_name(tmp_path):
         for file in ("same.png", "twice.png", "twice.jpg"):
             Image.fromarray(RAMP).save(tmp_path / folder / file)
     chosen = settings(reader="image_folder", classes={"normal": "a", "haemorrhage": "b"}, max_rejected=0.7)
-    image_set, rejected, _ = ingest_images(tmp_path, chosen, "real")
+    image_set, ingested = read_cohort(tmp_path, chosen, "real")
+    rejected = ingested.rejected
     assert image_set.manifest.image_id.tolist() == ["a/same", "b/same"]
-    assert sorted(rejected.reason) == [
-        f"another file has the same id: {folder}/twice.{ending}" for folder in "ab" for ending in ("jpg", "png")
-    ]
+    assert set(rejected.reason) == {"another file has the same id"}
+    assert sorted(rejected.found) == [f"{folder}/twice.{ending}" for folder in "ab" for ending in ("jpg", "png")]
 
 
 # Fatal
@@ -210,14 +225,14 @@ def test_two_classes_may_have_files_of_one_name(tmp_path):
 def test_csv_missing(cohort):
     (cohort / "labels.csv").unlink()
     with pytest.raises(DataError, match=r"labels\.csv: labels: found no such file, allowed: a CSV"):
-        ingest_images(cohort, settings(), "real")
+        read_cohort(cohort, settings(), "real")
 
 
 @pytest.mark.parametrize("content", [b"", b'id,hemorrhage\n"0,1\n', b"id,hemorrhage\n\xff\xfe,1\n"])
 def test_csv_unreadable(cohort, content):
     (cohort / "labels.csv").write_bytes(content)
     with pytest.raises(DataError, match=r"labels\.csv: labels: found .*, allowed: a CSV in UTF-8"):
-        ingest_images(cohort, settings(), "real")
+        read_cohort(cohort, settings(), "real")
 
 
 @pytest.mark.parametrize(
@@ -230,23 +245,22 @@ def test_csv_unreadable(cohort, content):
 )
 def test_csv_without_a_column(cohort, changes, field):
     with pytest.raises(DataError, match=rf"labels\.csv: {field}\w*: found columns id, hemorrhage; allowed: one named"):
-        ingest_images(cohort, settings(**changes), "real")
+        read_cohort(cohort, settings(**changes), "real")
 
 
 def test_class_folder_missing(tmp_path):
     (tmp_path / "COVID").mkdir()
     chosen = settings(reader="image_folder", classes={"covid": "COVID", "normal": "healthy"})
     with pytest.raises(DataError, match=r"healthy: classes\.normal: found no such folder, allowed: .* there: COVID"):
-        ingest_images(tmp_path, chosen, "real")
+        read_cohort(tmp_path, chosen, "real")
 
 
 def test_nothing_usable(cohort):
     for path in (cohort / "head_ct").iterdir():
         path.unlink()
-    with pytest.raises(
-        DataError, match=r"images: found none that is usable \(10 rejected: labels\.csv id '0': no image"
-    ):
-        ingest_images(cohort, settings(), "real")
+    reasons = r"10 no image file of this id; first labels\.csv id '0': none"
+    with pytest.raises(DataError, match=rf"images: found none that is usable \({reasons}\), allowed: \.png"):
+        read_cohort(cohort, settings(), "real")
 
 
 def test_class_left_empty(cohort):
@@ -254,18 +268,21 @@ def test_class_left_empty(cohort):
     with pytest.raises(
         DataError, match=r"classes\.haemorrhage: found no usable image of value '1', allowed: at least 1"
     ):
-        ingest_images(cohort, settings(), "real")
+        read_cohort(cohort, settings(), "real")
 
 
-def test_too_many_rejected(cohort):
+def test_too_many_rejected(cohort, caplog):
     write_labels(cohort, [*labels(cohort)[:-2], "8,7", "9,7"])
     assert len(rejected_of(cohort, max_rejected=0.2)) == 2
-    message = (
-        r"max_rejected: found 2 of 10 rejected \(head_ct/008\.png: hemorrhage: found '7'.*\), allowed: 1 \(0\.19\)"
-    )
+    reasons = r"2 label of no class; first head_ct/008\.png: '7' in hemorrhage, allowed: 0 \| 1"
+    message = rf"max_rejected: found 2 of 10 images rejected \({reasons}\), allowed: 1 \(0\.19\)"
     with pytest.raises(DataError, match=message) as error:
-        ingest_images(cohort, settings(max_rejected=0.19), "real")
+        read_cohort(cohort, settings(max_rejected=0.19), "real")
     assert "\n" not in str(error.value)
+    # The table of them is not written then: all of them stand in the log.
+    assert (
+        "rejected: head_ct/009.png: label of no class: found '7' in hemorrhage, allowed: 0 | 1; correct" in caplog.text
+    )
 
 
 # Pixels
@@ -327,11 +344,11 @@ def test_bilevel(tmp_path):
 
 
 def test_other_depths_and_pages_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"mode F \(32 bit\), allowed: 8 or 16 bit"):
+    with pytest.raises(Unusable, match=r"another depth: found mode F \(32 bit\), allowed: 8 or 16 bit"):
         read_image(save(tmp_path / "a.tif", RAMP.astype(np.float32)), 1)
     page = Image.fromarray(RAMP)
     page.save(tmp_path / "b.tif", save_all=True, append_images=[page])
-    with pytest.raises(ValueError, match="found 2 pages, allowed: 1"):
+    with pytest.raises(Unusable, match="several pages: found 2, allowed: 1"):
         read_image(tmp_path / "b.tif", 1)
 
 
@@ -390,8 +407,8 @@ def test_stretch_square_does_not_alias():
 
 
 def test_oblong_images_are_padded_or_stretched(cohort):
-    padded, *_ = ingest_images(cohort, settings(), "real")
-    stretched, *_ = ingest_images(cohort, settings(fit="stretch"), "real")
+    padded, _ = read_cohort(cohort, settings(), "real")
+    stretched, _ = read_cohort(cohort, settings(fit="stretch"), "real")
     # The slices are 12 rows of 10: one side of the padded ones is black.
     assert padded.images[5, 0, :, -1].max() == 0
     assert stretched.images[5, 0, :, -1].min() > 0
@@ -403,12 +420,13 @@ def test_opaque_refuses_any_transparency(tmp_path):
     np.testing.assert_array_equal(read_image(path, 1, opaque=True), read_image(path, 1))
     alpha[0, :6] = 254
     save(path, np.dstack([RAMP, RAMP, RAMP, alpha]))
-    with pytest.raises(ValueError, match=r"found 5\.0% of the pixels transparent, allowed: none"):
+    with pytest.raises(Unusable, match=r"transparent pixels: found 5\.0% of the pixels, allowed: none"):
         read_image(path, 1, opaque=True)
 
 
 def test_only_covid_ct_has_a_split_of_its_own(cohort):
-    image_set, _, official = ingest_images(cohort, settings(), "real")
+    image_set, ingested = read_cohort(cohort, settings(), "real")
+    official = ingested.official
     assert len(image_set) == 10
     assert official.columns.tolist() == ["image_id", "split"]
     assert official.empty

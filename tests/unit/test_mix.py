@@ -4,19 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scangan.config import Evaluation
+from scangan.config import Evaluation, VoiCut
 from scangan.ct.grids import sphere
 from scangan.ct.volume import resample
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
-from scangan.data.voi import CENTRE, VoiSettings
+from scangan.data.scan_store import NODULE_TYPES
+from scangan.data.voi import CENTRE
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.scanner import scanner_test
 from scangan.phantoms.chest import render_chest
+from scangan.rejected import REJECTED_TYPES
 from scangan.synthesis.mix import DONE_TYPES, MIXED_NODULE_TYPES, choose_mix, erase_nodules, inject_nodules
 from scangan.synthesis.placement import PlacementSettings
 
 LUNG, NODULE = -850, 40
-VOI = VoiSettings(size=16, spacing_mm=2.0, margin_mm=4.0)
+VOI = VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0)
 ANYWHERE = PlacementSettings(gap_mm=1.0)
 PARTS = ("train", "validation", "test")
 
@@ -85,7 +87,9 @@ def test_the_scanner_test_is_at_chance_after_the_mix(patients):
     cells = [("lidc", part, patients, 0) for part in PARTS] + [("nlst", part, 0, patients) for part in PARTS]
     before = choose_mix(cohort(*cells), 1)
     after = before.assign(label=before.label_after)
-    table = scanner_test("s", before, after, Evaluation(bootstrap=100), "phantom", "demo").set_index("variant").value
+    table = (
+        scanner_test(before, after, Evaluation(bootstrap=100), Facts("s", "phantom", "demo")).set_index("variant").value
+    )
     assert table[["before", "after", "chance"]].tolist() == [1, 0.5, 0.5]
 
 

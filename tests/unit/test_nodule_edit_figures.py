@@ -5,8 +5,11 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
+from scangan.facts import Facts
 from scangan.report import style
 from scangan.report.nodule_edit_figures import Edit, diameter_figure, slice_figure, voi_figure
+
+FACTS = Facts("ct_sgan", "phantom", "demo")
 
 
 @pytest.fixture
@@ -48,8 +51,8 @@ def test_vois_in_three_planes(tmp_path, drawn):
     z, y, x = np.indices((8, 8, 8)).astype(np.float32)
     voi = -900 + 100 * z + 10 * y + x
     rows = [(f"nodule {number}", {"before": voi, "after": voi + 100, "truth": voi}) for number in range(2)]
-    voi_figure(rows, tmp_path / "vois.png", "phantom", "demo", "held-out patients")
-    check(tmp_path / "vois.png", drawn, "phantom data, demo scale; held-out patients")
+    voi_figure(rows, tmp_path / "vois.png", FACTS)
+    check(tmp_path / "vois.png", drawn, "phantom data, demo scale; ct_sgan")
     assert len(drawn["image"]) == 6
     picture, options = drawn["image"][0]
     assert (options["vmin"], options["vmax"], picture.shape) == (-1000, 400, (8, 26))
@@ -69,8 +72,8 @@ def test_slices_with_the_place_marked(tmp_path, drawn):
         Edit("injected, 8.0 mm", before, after, (3.4, 20.0, 30.0), (2.5, 2.0, 1.0), 4.0),
         Edit("erased, 8.0 mm", after, before, (0.2, 2.0, 58.0), (2.5, 2.0, 1.0), 4.0),
     ]
-    slice_figure(edits, tmp_path / "slices.png", "real", "paper")
-    check(tmp_path / "slices.png", drawn, "real data, paper scale")
+    slice_figure(edits, tmp_path / "slices.png", Facts("ct_sgan", "real", "paper"))
+    check(tmp_path / "slices.png", drawn, "real data, paper scale; ct_sgan")
     shown = [image[0][0, 0] for image in drawn["image"]]
     assert shown == [-847, -847, -547, -547, -550, -550, -850, -850]
     circles = [patch[0] for patch in drawn["patch"]]
@@ -88,8 +91,8 @@ def test_slices_with_the_place_marked(tmp_path, drawn):
 def test_diameters_asked_and_measured(tmp_path, drawn):
     asked = np.array([6.0, 8.0, 10.0, 12.0])
     diameters = {"injected": (asked, np.array([6.6, np.nan, 11.0, 13.2])), "real": (asked, asked)}
-    diameter_figure(diameters, tmp_path / "diameters.png", "phantom", "demo")
-    check(tmp_path / "diameters.png", drawn, "phantom data, demo scale")
+    diameter_figure(diameters, tmp_path / "diameters.png", FACTS)
+    check(tmp_path / "diameters.png", drawn, "phantom data, demo scale; ct_sgan")
     first, second = drawn["points"]
     np.testing.assert_array_equal(first[0], asked)
     np.testing.assert_array_equal(first[1], [6.6, 0, 11, 13.2])  # what was not found stands on the axis
@@ -102,6 +105,6 @@ def test_diameters_asked_and_measured(tmp_path, drawn):
 
 
 def test_diameters_of_nothing_found(tmp_path, drawn):
-    diameter_figure({"injected": (np.array([8.0]), np.array([np.nan]))}, tmp_path / "d.png", "phantom", "demo")
-    check(tmp_path / "d.png", drawn, "phantom data, demo scale")
+    diameter_figure({"injected": (np.array([8.0]), np.array([np.nan]))}, tmp_path / "d.png", FACTS)
+    check(tmp_path / "d.png", drawn, "phantom data, demo scale; ct_sgan")
     assert drawn["points"][0][2]["label"] == "injected: n 1, median error 100%, 1 not found"

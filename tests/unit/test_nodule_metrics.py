@@ -10,6 +10,7 @@ from scangan.config import Evaluation, Fidelity
 from scangan.ct.grids import cut_voi, sphere
 from scangan.data.voi import VOI_TYPES, VoiSet
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics import nodules as metrics
 from scangan.metrics.feature_sets import Features
 from scangan.metrics.fidelity import feature_statistics, frechet_distance
@@ -34,6 +35,7 @@ from scangan.metrics.patients import COLUMNS
 from scangan.phantoms.chest import render_chest
 
 SETTINGS = Evaluation(bootstrap=400)
+FACTS = Facts("ct_sgan", "phantom", "demo")
 LUNG, NODULE = -850.0, 30.0
 
 
@@ -199,7 +201,7 @@ def test_eraser_table():
     truth = (LUNG + rng.normal(0, 30, (6, 24, 24, 24))).astype(np.float32)
     injected = vois(np.where(sphere(24, 2.0, 4.0), NODULE, truth), patients=list("aabbcc"))
     erased = truth + np.repeat([2.0, 4.0, 9.0], 2)[:, None, None, None]
-    table = eraser_table("ct_sgan", injected, erased, truth, 4.0, SETTINGS, "phantom", "demo")
+    table = eraser_table(injected, erased, truth, 4.0, SETTINGS, FACTS)
     assert list(table.columns) == COLUMNS
     assert table.drop_duplicates(["study", "data", "scale", "images"]).shape[0] == 1
     value = table.pivot(index="metric", columns="variant", values="value")
@@ -215,7 +217,7 @@ def test_eraser_table():
     interval = table.set_index(["variant", "metric"]).loc[("eraser", "mae_hu"), ["ci_low", "ci_high"]]
     assert interval.tolist() == pytest.approx([2, 9], abs=1e-3)
     with pytest.raises(DataError, match="eraser: vois: found 6, 5, 6 injected, erased, true, allowed: as many"):
-        eraser_table("ct_sgan", injected, erased[:5], truth, 4.0, SETTINGS, "phantom", "demo")
+        eraser_table(injected, erased[:5], truth, 4.0, SETTINGS, FACTS)
 
 
 def test_intervals_are_over_patients_not_vois():
@@ -227,7 +229,7 @@ def test_intervals_are_over_patients_not_vois():
     for times in (1, 10):
         patients = np.repeat([f"p{number}" for number in range(12)], times)
         once, again = np.repeat(truth, times, axis=0), np.repeat(erased, times, axis=0)
-        tables.append(eraser_table("s", vois(once, patients), again, once, 2.0, SETTINGS, "phantom", "demo", {}))
+        tables.append(eraser_table(vois(once, patients), again, once, 2.0, SETTINGS, FACTS, {}))
     pd.testing.assert_frame_equal(tables[0].drop(columns="images"), tables[1].drop(columns="images"))
     assert tables[1].images.unique().tolist() == [120]
 
@@ -308,14 +310,12 @@ def test_injector_table(quick_features):
     for each, letter in ((reference, "r"), (real, "t"), (larger, "i")):
         each.table["patient_id"] = [f"{letter}{number}" for number in range(len(each))]
     study = (
-        "ct_sgan",
         *map(with_measured_diameters, (larger, real)),
         reference,
         4.0,
         SETTINGS,
         Fidelity(resamples=3),
-        "phantom",
-        "demo",
+        FACTS,
     )
     table = injector_table(*study)
     assert list(table.columns) == COLUMNS
@@ -344,7 +344,7 @@ def test_a_nodule_that_is_not_found_is_an_error_of_all_its_diameter(quick_featur
     real = textured(rng, 6, 8.0)
     nothing = vois(LUNG + rng.normal(0, 30, real.voxels.shape), [f"i{number}" for number in range(6)])
     sets = (*map(with_measured_diameters, (nothing, real)), real)
-    table = injector_table("s", *sets, 4.0, SETTINGS, Fidelity(resamples=2), "phantom", "demo")
+    table = injector_table(*sets, 4.0, SETTINGS, Fidelity(resamples=2), FACTS)
     value = table[table.variant == "injector"].set_index("metric").value
     assert (value["diameter_ratio"], value["diameter_error"]) == (0, 1)
 

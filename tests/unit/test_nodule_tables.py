@@ -1,8 +1,11 @@
-"""The table of the mix counts scans, edits and refusals; the note names what was left out."""
+"""The table of the mix counts scans, edits and refusals."""
 
 import pandas as pd
 
-from scangan.report.nodule_tables import left_out_note, mix_table
+from scangan.facts import Facts
+from scangan.report.nodule_tables import mix_table
+
+FACTS = Facts("ct_sgan", "phantom", "demo")
 
 
 def test_the_mix_is_counted_by_scanner_and_part():
@@ -17,15 +20,13 @@ def test_the_mix_is_counted_by_scanner_and_part():
     )
     done = pd.DataFrame({"scan_id": ["a1", "a1", "b1"], "action": ["erase", "erase", "inject"]})
     rejected = pd.DataFrame({"source": ["a2-n1", "a2-n3", "b1"], "reason": ["too large", "too large", "no place"]})
-    table = mix_table(mix, done, rejected, "ct_sgan", "phantom", "demo")
+    table = mix_table(mix, done, rejected, FACTS)
     assert table.drop(columns=["study", "data", "scale"]).to_numpy().tolist() == [
         ["lidc", "train", 2, 2, 1, 2, 0, 2],
         ["lidc", "test", 1, 1, 1, 0, 0, 0],
         ["nlst", "train", 1, 0, 1, 0, 1, 1],
     ]
     assert set(table.data) == {"phantom"}
-    assert left_out_note(rejected, "x.csv") == "left out: 2 too large, 1 no place (see x.csv)"
-    assert left_out_note(rejected.iloc[:0], "x.csv") == ""
 
 
 def test_a_mix_in_which_nothing_was_done():
@@ -34,5 +35,5 @@ def test_a_mix_in_which_nothing_was_done():
     )
     done = pd.DataFrame({"scan_id": pd.Series(dtype=str), "action": pd.Series(dtype=str)})
     rejected = pd.DataFrame({"source": pd.Series(dtype=str), "reason": pd.Series(dtype=str)})
-    (row,) = mix_table(mix, done, rejected, "ct_sgan", "phantom", "demo").to_dict("records")
+    (row,) = mix_table(mix, done, rejected, FACTS).to_dict("records")
     assert (row["scans"], row["nodules_erased"], row["nodules_injected"], row["refused"]) == (1, 0, 0, 0)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.reading import ANSWER_COLUMNS, read_reading, score_readers, simulate_reader
 from scangan.report.reading_room import draw_cases, readers_table, write_reading_room
 from scangan.report.tables import to_markdown
@@ -42,7 +43,7 @@ def write_room(folder, each=1, seed=0, channels=1):
     real, synthetic = (image_set(kind, channels=channels) for kind in ("real", "synthetic"))
     cases = draw_cases(real, synthetic, each, CLASSES, seed)
     page = folder / "reading_room.html"
-    return page, write_reading_room(page, cases, "brain_mr", "phantom", "demo", seed, CLASSES)
+    return page, write_reading_room(page, cases, Facts("brain_mr", "phantom", "demo"), seed, CLASSES)
 
 
 def content(page):
@@ -123,7 +124,7 @@ def test_the_order_is_random_by_the_seed(tmp_path):
 def test_names_that_would_break_the_csv(tmp_path, study, classes, message):
     cases = draw_cases(image_set("real"), image_set("synthetic"), 1, CLASSES, seed=0)
     with pytest.raises(DataError, match=message):
-        write_reading_room(tmp_path / "page.html", cases, study, "phantom", "demo", 0, classes)
+        write_reading_room(tmp_path / "page.html", cases, Facts(study, "phantom", "demo"), 0, classes)
     assert not list(tmp_path.iterdir())
 
 

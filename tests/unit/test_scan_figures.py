@@ -6,9 +6,12 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
+from scangan.facts import Facts
 from scangan.report import style
 from scangan.report.scan_figures import COUNT, RADIUS, contact_sheet, distribution_table, nodule_distributions
 
+FACTS = Facts("simple_ct_gan", "phantom", "demo")
+KINDS = {"LIDC database": "real", "cohort": "phantom"}
 SOURCES = {
     "LIDC database": {COUNT: np.array([0, 1, 1, 2, 6]), RADIUS: np.linspace(2, 12, 10)},
     "cohort": {COUNT: np.array([3]), RADIUS: np.array([2.0, 4.0, 9.0])},
@@ -59,8 +62,8 @@ def check(path, drawn, footer):
 
 def test_each_scan_shows_its_largest_nodule_or_its_widest_lungs(tmp_path, drawn):
     scans = [scan(0, nodules=[(2, 2), (6, 5)]), scan(1), scan(2, lungs=False), scan(3, nodules=[(7, 1)])]
-    contact_sheet(iter(scans), tmp_path / "scans.png", "phantom", "demo", "lung window")
-    check(tmp_path / "scans.png", drawn, "phantom data, demo scale; lung window")
+    contact_sheet(iter(scans), tmp_path / "scans.png", FACTS)
+    check(tmp_path / "scans.png", drawn, "phantom data, demo scale; simple_ct_gan")
     assert [image[0, 0] for image in drawn["image"]] == [-400, -600, -500, -300]
     assert drawn["title"] == [
         "scan-0\n2 nodules, 10.0 mm",
@@ -77,7 +80,7 @@ def test_failed_masks_and_scans_without_annotations_are_named(tmp_path, drawn):
     failed = scan(0, check="one lung: 100 % of the volume on one side of the body")
     unknown = scan(1)
     unknown[0]["nodules"] = np.nan
-    contact_sheet([failed, unknown], tmp_path / "scans.png", "real", "paper")
+    contact_sheet([failed, unknown], tmp_path / "scans.png", Facts("simple_ct_gan", "real", "paper"))
     assert [text.replace("\n", " ") for text in drawn["text"]] == [
         "lung mask failed: one lung: 100 % of the volume on one side of the body"
     ]
@@ -90,7 +93,7 @@ def test_a_long_cohort_is_read_no_further_than_shown(tmp_path, drawn):
             yield scan(number)
         raise AssertionError("one scan too many was read")
 
-    contact_sheet(scans(), tmp_path / "scans.png", "phantom", "demo", most=8)
+    contact_sheet(scans(), tmp_path / "scans.png", FACTS, most=8)
     assert len(drawn["image"]) == 8
 
 
@@ -104,14 +107,14 @@ def test_distributions(tmp_path, drawn, monkeypatch):
         return heights, edges, patches
 
     monkeypatch.setattr(Axes, "hist", hist)
-    nodule_distributions(SOURCES, tmp_path / "nodules.png", "phantom", "demo")
-    check(tmp_path / "nodules.png", drawn, "phantom data, demo scale")
+    nodule_distributions(SOURCES, KINDS, tmp_path / "nodules.png", FACTS)
+    check(tmp_path / "nodules.png", drawn, "real and phantom data, demo scale; simple_ct_gan")
     labels = [label for label, _, _ in bars]
     assert labels == [
-        "LIDC database (5 scans)",
-        "cohort (1 scans)",
-        "LIDC database (10 nodules)",
-        "cohort (3 nodules)",
+        "LIDC database, real (5 scans)",
+        "cohort, phantom (1 scans)",
+        "LIDC database, real (10 nodules)",
+        "cohort, phantom (3 nodules)",
     ]
     for _, heights, _ in bars:
         assert heights.sum() == pytest.approx(100)
@@ -123,16 +126,16 @@ def test_distributions(tmp_path, drawn, monkeypatch):
 def test_distributions_of_a_cohort_without_nodules(tmp_path, drawn):
     empty = {COUNT: np.array([0, 0]), RADIUS: np.array([])}
     sources = {**SOURCES, "cohort": empty}
-    nodule_distributions(sources, tmp_path / "nodules.png", "phantom", "demo")
-    check(tmp_path / "nodules.png", drawn, "phantom data, demo scale")
-    table = distribution_table("simple_ct_gan", sources, {"LIDC database": "real", "cohort": "phantom"}, "demo")
+    nodule_distributions(sources, KINDS, tmp_path / "nodules.png", FACTS)
+    check(tmp_path / "nodules.png", drawn, "real and phantom data, demo scale; simple_ct_gan")
+    table = distribution_table(sources, KINDS, FACTS)
     radius = table[(table.source == "cohort") & (table.quantity == RADIUS)].set_index("statistic").value
     assert radius["n"] == 0
     assert radius.drop("n").isna().all()
 
 
 def test_the_table_has_the_numbers_behind_the_figure():
-    table = distribution_table("simple_ct_gan", SOURCES, {"LIDC database": "real", "cohort": "phantom"}, "demo")
+    table = distribution_table(SOURCES, KINDS, FACTS)
     assert table.columns.tolist() == ["study", "source", "quantity", "statistic", "value", "data", "scale"]
     assert len(table) == 2 * 2 * 8
     assert set(table.study) == {"simple_ct_gan"}

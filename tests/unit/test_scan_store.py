@@ -11,12 +11,10 @@ import pytest
 from scangan.config import Scans
 from scangan.data.scan_store import (
     NODULE_TYPES,
-    REJECTED_TYPES,
     SCAN_TYPES,
     BatchFiles,
     cut_slices,
     gather_batches,
-    list_reasons,
     read_scan_table,
     read_scans,
     write_parquet,
@@ -25,6 +23,7 @@ from scangan.data.scan_store import (
 from scangan.data.store import MANIFEST_TYPES, ImageWriter, read_image_set
 from scangan.errors import DataError
 from scangan.ingest import lidc
+from scangan.rejected import REJECTED_TYPES, rejected_table
 
 SHAPE = (20, 6, 8)
 
@@ -58,12 +57,12 @@ def write_batch(folder: Path, scan_ids=(), rejected=()) -> BatchFiles:
     write_parquet(batch.scans, pd.DataFrame([row(scan_id) for scan_id in scan_ids]), SCAN_TYPES)
     found = [{name: 0 for name in NODULE_TYPES} | {"scan_id": each, "nodule": n} for each in scan_ids for n in (2, 1)]
     write_parquet(batch.nodules, pd.DataFrame(found), NODULE_TYPES)
-    refused = [("a", reason, "", "", counted) for reason, counted in rejected]
+    refused = [("a", reason, "12 of 13", "", counted) for reason, counted in rejected]
     write_parquet(batch.rejected, pd.DataFrame(refused, columns=list(REJECTED_TYPES)), REJECTED_TYPES)
     return batch
 
 
-NOTHING_REJECTED = pd.DataFrame(columns=list(REJECTED_TYPES))
+NOTHING_REJECTED = rejected_table()
 
 
 @pytest.fixture
@@ -130,8 +129,8 @@ def test_what_readers_need_is_quickly_imported(module):
     code = f"import sys, scangan.{module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     slow = {"torch", "skimage", "scipy", "sqlalchemy", "pylidc", "matplotlib"}
-    slow |= {"pydicom", "SimpleITK"} if module == "data.scan_store" else set()
-    assert "zarr" in found.stdout.split()
+    slow |= {"pydicom", "SimpleITK"} if module == "data.scan_store" else {"zarr"}
+    assert "pandas" in found.stdout.split()
     assert slow.isdisjoint(found.stdout.split())
 
 
@@ -155,21 +154,18 @@ def test_gathered_tables(tmp_path):
 def test_too_many_rejected(tmp_path):
     batch = write_batch(tmp_path, ["s1", "s2"], [("missing slices", True), ("localizer", False)])
     assert len(gather_batches([batch], NOTHING_REJECTED, settings(max_rejected=0.34))[0]) == 2
-    message = r"scans: max_rejected: found 1 of 3 rejected \(missing slices: 1\), allowed: 0 \(0\.3\)"
+    message = (
+        r"^data: max_rejected: found 1 of 3 scans rejected \(1 missing slices; first a: 12 of 13\), allowed: 0 \(0\.3\)"
+    )
     with pytest.raises(DataError, match=message):
         gather_batches([batch], NOTHING_REJECTED, settings(max_rejected=0.3))
 
 
 def test_no_scan_left(tmp_path):
     batch = write_batch(tmp_path, (), [("missing slices", True)])
-    with pytest.raises(DataError, match=r"scans: found none that is usable \(missing slices: 1\), allowed: at least 1"):
+    message = r"^data: scans: found none that is usable \(1 missing slices; first a: 12 of 13\), allowed: at least 1"
+    with pytest.raises(DataError, match=message):
         gather_batches([batch], NOTHING_REJECTED, settings(max_rejected=1))
-
-
-def test_most_frequent_reasons_come_first():
-    rejected = pd.DataFrame({"reason": ["d", "b", "b", "c", "a", "b", "a"]})
-    assert list_reasons(rejected) == " (b: 3; a: 2; c: 1; ...)"
-    assert list_reasons(rejected[:0]) == ""
 
 
 # Damage

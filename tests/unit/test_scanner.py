@@ -7,10 +7,12 @@ from scipy import stats
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.patients import COLUMNS
 from scangan.metrics.scanner import scanner_test
 
 SETTINGS = Evaluation(bootstrap=400)
+FACTS = Facts("ct_sgan", "phantom", "demo")
 
 
 def cohort(rows):
@@ -38,7 +40,7 @@ AFTER = cohort(
 
 
 def test_the_label_tells_the_scanner_before_the_mix_and_not_after():
-    table = scanner_test("ct_sgan", BEFORE, AFTER, SETTINGS, "phantom", "demo").set_index("variant")
+    table = scanner_test(BEFORE, AFTER, SETTINGS, FACTS).set_index("variant")
     assert table.loc["before", ["value", "ci_low", "ci_high", "images"]].tolist() == [1, 1, 1, 16]
     assert table.loc["after", "value"] == table.loc["chance", "value"] == 0.5
     assert table.loc["after", "ci_low"] <= 0.5 <= table.loc["after", "ci_high"]
@@ -49,7 +51,7 @@ def test_scanner_test_by_hand():
     """It learns to say L for n, N for h, which is right for 3 of 4 test patients with L and for 1 of 2 with N."""
     train = [(9, "n", "L", "train"), (1, "h", "L", "train"), (1, "n", "N", "train"), (3, "h", "N", "train")]
     test = [(3, "n", "L", "test"), (1, "h", "L", "test"), (1, "n", "N", "test"), (1, "h", "N", "test")]
-    found = scanner_test("s", cohort(train + test), AFTER, Evaluation(bootstrap=4000), "phantom", "demo").iloc[0]
+    found = scanner_test(cohort(train + test), AFTER, Evaluation(bootstrap=4000), FACTS).iloc[0]
     assert found.value == pytest.approx((3 / 4 + 1 / 2) / 2)
     # The shares of either scanner's patients are binomial.
     values = [(i / 4 + j / 2) / 2 for i in range(5) for j in range(3)]
@@ -61,10 +63,10 @@ def test_scanner_test_by_hand():
 
 def test_what_does_not_fit_the_scanner_test_is_named():
     with pytest.raises(DataError, match="scanner test, after the mix: columns: found no scanner, allowed"):
-        scanner_test("s", BEFORE, AFTER.drop(columns="scanner"), SETTINGS, "phantom", "demo")
+        scanner_test(BEFORE, AFTER.drop(columns="scanner"), SETTINGS, FACTS)
     alone = BEFORE[BEFORE.scanner == "L"]
     with pytest.raises(DataError, match="before the mix: scanner in train: found L, allowed: at least two"):
-        scanner_test("s", alone, AFTER, SETTINGS, "phantom", "demo")
+        scanner_test(alone, AFTER, SETTINGS, FACTS)
     untested = BEFORE[(BEFORE.split == "train") | (BEFORE.scanner == "N")]
     with pytest.raises(DataError, match="before the mix: scanner in test: found N, allowed: L and N"):
-        scanner_test("s", untested, AFTER, SETTINGS, "phantom", "demo")
+        scanner_test(untested, AFTER, SETTINGS, FACTS)

@@ -19,7 +19,6 @@ from scangan.ct.lungs import LungMask
 from scangan.ct.volume import resample
 from scangan.data.scan_store import (
     NODULE_TYPES,
-    REJECTED_TYPES,
     SCAN_TYPES,
     BatchFiles,
     gather_batches,
@@ -30,6 +29,7 @@ from scangan.ingest import scans as module
 from scangan.ingest.dicom import read_series
 from scangan.ingest.scan_index import deal, index_scans
 from scangan.ingest.scans import ingest_batch
+from scangan.rejected import REJECTED_TYPES
 from tests.unit.dicom_files import write_series
 from tests.unit.test_lidc import PIXEL_MM, SLICE_MM, UPRIGHT, box, write_database
 
@@ -163,7 +163,10 @@ def test_volume_files_are_scans_and_patients(tmp_path):
 
 def test_nothing_found(tmp_path):
     (tmp_path / "notes.txt").write_text("no scans yet")
-    with pytest.raises(DataError, match=r"scans: found none \(not DICOM: 1\), allowed: at least 1 CT series"):
+    with pytest.raises(
+        DataError,
+        match=r"scans: found none \(1 not DICOM; first notes\.txt: no DICOM header\), allowed: at least 1 CT series",
+    ):
         index_scans(tmp_path, settings(), "real")
     with pytest.raises(DataError, match="no such folder"):
         index_scans(tmp_path / "missing", settings(), "real")
@@ -391,7 +394,9 @@ def test_too_many_rejected(cohort, tmp_path):
     next((cohort / "CT" / "0").glob("0005*")).unlink()
     _, _, _, rejected = ingest(cohort, tmp_path / "a", max_rejected=0.34)
     assert len(rejected) == 1
-    message = r"scans: max_rejected: found 1 of 3 rejected \(missing slices: 1\), allowed: 0 \(0\.3\)"
+    message = (
+        r"data: max_rejected: found 1 of 3 scans rejected \(1 missing slices; first CT/0: .*\), allowed: 0 \(0\.3\)"
+    )
     with pytest.raises(DataError, match=message):
         ingest(cohort, tmp_path / "b", max_rejected=0.3)
 
@@ -406,7 +411,8 @@ def test_files_that_are_no_scan_do_not_count(cohort, tmp_path):
 
 def test_no_scan_left(tmp_path):
     write_scan(tmp_path / "a", 1)[5].unlink()
-    with pytest.raises(DataError, match=r"scans: found none that is usable \(missing slices: 1\), allowed: at least 1"):
+    message = r"scans: found none that is usable \(1 missing slices; first a: .*\), allowed: at least 1"
+    with pytest.raises(DataError, match=message):
         ingest(tmp_path, tmp_path / ".out", max_rejected=1)
 
 

@@ -10,6 +10,7 @@ from scangan.config import Screening
 from scangan.data.screened import kept_images
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.feature_sets import Features, FeatureSet
 from scangan.metrics.features import extract
 from scangan.metrics.screening import neighbour_distance, screen
@@ -17,6 +18,7 @@ from scangan.report.screening_table import NOTE, screening_table
 from scangan.report.tables import FIDELITY_COLUMNS, to_markdown, write_table
 
 SETTINGS = Screening(neighbours=3, quantile=0.9, most_discarded=1)
+FACTS = Facts("brain_mr", "phantom", "demo", extractor="efficientnet-lite0")
 
 
 def feature_set(kind, **features):
@@ -225,7 +227,7 @@ def test_foreign_verdicts_and_an_emptied_class_are_refused(sets):
 def test_the_table_counts_what_was_discarded_and_overruled(sets, tmp_path):
     text = "image_id,kept\npggan-tumour-1,yes\npggan-tumour-2,yes\n"  # the second agrees with the rule
     verdicts = judge(sets, overruling(tmp_path / "overrule.csv", text))
-    table = screening_table({"pggan": verdicts}, "brain_mr", "phantom", "demo", "efficientnet-lite0")
+    table = screening_table({"pggan": verdicts}, FACTS)
     assert list(table.columns) == FIDELITY_COLUMNS
     rows = table.set_index(["variant", "metric"])
     assert list(rows.index.unique("variant")) == ["pggan/healthy", "pggan/tumour", "pggan/all"]
@@ -248,8 +250,7 @@ def test_the_table_of_one_class_has_one_variant_and_survives_files(sets, tmp_pat
     verdicts = judge(sets)
     verdicts.to_csv(tmp_path / "verdicts.csv", index=False)
     read = pd.read_csv(tmp_path / "verdicts.csv")
-    facts = ("brain_mr", "real", "paper", "inception-v3-compat")
-    ours, again = (screening_table({"a": each, "b": each[:4]}, *facts) for each in (verdicts, read))
+    ours, again = (screening_table({"a": each, "b": each[:4]}, FACTS) for each in (verdicts, read))
     pd.testing.assert_frame_equal(ours, again)
     assert list(ours["variant"].unique()) == ["a/healthy", "a/tumour", "a/all", "b/all"]
     write_table(ours, tmp_path / "t.csv", tmp_path / "t.md", index="variant", note=NOTE)

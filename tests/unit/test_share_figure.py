@@ -5,19 +5,22 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from scangan.config import SHARE_ARM, Evaluation
+from scangan.arms import sweep
+from scangan.config import Evaluation
 from scangan.data.split import draw_share
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.classification import score_arms
+from scangan.metrics.classifier_metrics import metrics_of
 from scangan.report import style
 from scangan.report.share_figure import accuracy_over_share, share_of, share_table
-from scangan.report.tables import CLASSIFICATION, to_markdown
+from scangan.report.tables import to_markdown
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
 ARMS = ("real+synthetic-x4", "real", "real+synthetic-x0.5", "real+synthetic-x2", "real+synthetic-x0.25")
 ARMS += ("real+synthetic-x1", "real+classical")
-PRETRAINED = "none"
+FACTS = Facts("brain_mr", "phantom", "demo", pretrained="none")
 REAL_IMAGES = pd.Series({"tumour": 77, "healthy": 43})
 
 
@@ -45,22 +48,21 @@ def drawn(monkeypatch):
     return found
 
 
-def test_the_share_is_part_of_the_arms_name():
-    assert [share_of(arm) for arm in ("real", "real+synthetic-x0.25", "real+synthetic-x10")] == [0, 0.25, 10]
-    assert [share_of(SHARE_ARM.format(share=share)) for share in (0.125, 3.0, 1e-5, 1e7)] == [0.125, 3, 1e-5, 1e7]
-    others = ("synthetic", "real+synthetic", "real+synthetic-x", "real+synthetic-xx1")
-    assert [share_of(arm) for arm in others] == [None] * 4
+def test_the_share_of_real_is_zero_and_other_arms_have_none():
+    arms = ("real", "real+synthetic-x0.25", "real+synthetic-x10", "synthetic-x3")
+    assert [share_of(arm) for arm in arms] == [0, 0.25, 10, 3]
+    assert [share_of(arm) for arm in ("synthetic", "real+synthetic", "real+classical")] == [None] * 3
 
 
 def test_the_table_has_a_row_a_share_and_metric():
     found = scores()
-    table = share_table(found, REAL_IMAGES, "brain_mr", "phantom", "demo", PRETRAINED)
+    table = share_table(found, REAL_IMAGES, FACTS)
     assert ", ".join(table.columns) == (
         "study, share, synthetic_images, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale, pretrained"
     )
     assert list(table["share"].unique()) == [0, *SHARES]
     assert list(table["synthetic_images"].unique()) == [0, 30, 60, 120, 240, 480]  # 19 + 11, 38 + 22, ...
-    assert tuple(table["metric"][:5]) == CLASSIFICATION
+    assert list(table["metric"][:5]) == metrics_of("shares")
     assert table["p_value"].isna().tolist() == [True] * 5 + [False] * 25
     row = found[(found["arm"] == "real+synthetic-x2") & (found["metric"] == "auc")].iloc[0]
     ours = table[(table["share"] == 2) & (table["metric"] == "auc")].iloc[0]
@@ -72,14 +74,14 @@ def test_the_table_has_a_row_a_share_and_metric():
 def test_the_table_counts_the_images_that_are_drawn(share):
     labels = np.repeat(REAL_IMAGES.index, REAL_IMAGES)
     real = ImageSet(np.zeros((120, 1, 1, 1)), pd.DataFrame({"label": labels}))
-    found = scores(("real", SHARE_ARM.format(share=share)))
-    table = share_table(found, real.manifest["label"].value_counts(), "brain_mr", "real", "demo", PRETRAINED)
+    found = scores(("real", *(arm.name for arm in sweep([share], of_volumes=False))))
+    table = share_table(found, real.manifest["label"].value_counts(), FACTS)
     drawn = draw_share(ImageSet.concatenate([real] * 4), real, share, seed=0)
     assert list(table["synthetic_images"].unique()) == [0, len(drawn)]
 
 
 def test_the_table_is_printed_by_share():
-    table = share_table(scores(), REAL_IMAGES, "brain_mr", "phantom", "demo", PRETRAINED)
+    table = share_table(scores(), REAL_IMAGES, FACTS)
     lines = to_markdown(table, index="share").splitlines()
     assert lines[0] == "**brain_mr; phantom data, demo scale; 60 test images; seeds: 2; pretrained: none**"
     assert [line.split("|")[1:3] for line in lines[4:10]] == [
@@ -93,7 +95,7 @@ def test_the_table_is_printed_by_share():
 
 def test_the_figure_shows_scores_and_intervals(tmp_path, drawn):
     found = scores()
-    accuracy_over_share(found, tmp_path / "share.png", "phantom", "demo", "brain_mr")
+    accuracy_over_share(found, tmp_path / "share.png", FACTS)
     (path,) = tmp_path.iterdir()
     assert imread(path).std() > 0.01
     (figure,) = drawn
@@ -116,12 +118,12 @@ def test_the_figure_shows_scores_and_intervals(tmp_path, drawn):
 
 
 def test_one_share_is_enough(tmp_path, drawn):
-    accuracy_over_share(scores(("real", "real+synthetic-x1")), tmp_path / "share.pdf", "real", "paper")
+    accuracy_over_share(scores(("real", "real+synthetic-x1")), tmp_path / "share.pdf", FACTS)
     assert drawn[0].axes[0].lines[1].get_xdata().tolist() == [1]
 
 
 @pytest.mark.parametrize("arms", [("real", "synthetic"), ("real+synthetic-x1", "real+synthetic-x2")])
 def test_without_real_or_a_share_there_is_no_figure(tmp_path, arms):
     with pytest.raises(DataError, match=r"scores: arm: found .*, allowed: real and at least one real\+synthetic-x<"):
-        accuracy_over_share(scores(arms), tmp_path / "share.png", "real", "paper")
+        accuracy_over_share(scores(arms), tmp_path / "share.png", FACTS)
     assert not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scangan.data.store import ImageSet, ImageWriter, atomic, read_image_set, write_image_set
+from scangan.data.store import ImageSet, ImageWriter, read_image_set, write_image_set
 from scangan.errors import DataError
 
 
@@ -172,23 +172,3 @@ def test_select_and_concatenate():
     assert len(both) == 4
     with pytest.raises(ValueError, match="do not fit"):
         ImageSet(image_set.images, image_set.manifest[:2])
-
-
-def test_atomic_replaces_on_success_only(tmp_path):
-    target = tmp_path / "new folder" / "table.csv"
-    with atomic(target) as temporary:
-        temporary.write_text("one")
-        assert temporary.parent == target.parent
-        assert temporary.suffix == ".csv"
-        assert not target.exists()
-    assert target.read_text() == "one"
-
-    def interrupted():
-        with atomic(target) as temporary:
-            temporary.write_text("two")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert target.read_text() == "one"
-    assert list(target.parent.iterdir()) == [target]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from scangan.config import ARMS, Classifier
+from scangan.arms import ARMS, find_arm
+from scangan.config import Classifier
 from scangan.data.store import ImageSet
 from scangan.errors import DataError, TrainingError
 from scangan.progress import Progress
@@ -50,7 +51,7 @@ def settings(**values):
 
 def train(arm="real", values=None, **options):
     options = {"real_train": REAL, "validation": VALIDATION, "synthetic": SYNTHETIC, "seed": 0} | options
-    return train_classifier(arm, settings=settings(**(values or {})), **options)
+    return train_classifier(find_arm(arm), settings=settings(**(values or {})), **options)
 
 
 class Interrupted(Exception):

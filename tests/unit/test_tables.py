@@ -4,15 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scangan.facts import Facts
+from scangan.report.classification_tables import calibration_table, classification_table
 from scangan.report.paper_comparison import COLUMNS, compare_with_papers, read_papers, write_comparison
 from scangan.report.tables import (
-    calibration_table,
-    classification_table,
     cohort_table,
     fidelity_table,
     judge_table,
     networks_table,
-    rejected_note,
     scans_note,
     to_markdown,
     write_table,
@@ -28,7 +27,7 @@ def scores(arms=("synthetic", "real")):
 
 
 def classification(data="phantom", scale="demo", pretrained="none", **arguments):
-    return classification_table(scores(**arguments), "head_ct", data, scale, pretrained)
+    return classification_table(scores(**arguments), Facts("head_ct", data, scale, pretrained=pretrained))
 
 
 def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
@@ -40,7 +39,7 @@ def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
     copies = pd.DataFrame([("suspected_copies", 0.025, 0.004, 0.129, 40, 0.05)], columns=table.columns)
     variants = {"dcgan32/haemorrhage": table, "dcgan32/all": pd.concat([whole, copies])}
     scores = pd.concat([rows.assign(variant=variant) for variant, rows in variants.items()], ignore_index=True)
-    return fidelity_table(scores, "head_ct", data, scale, extractor)
+    return fidelity_table(scores, Facts("head_ct", data, scale, extractor))
 
 
 def judge(data="phantom", scale="demo", pretrained="none", images=100):
@@ -50,7 +49,7 @@ def judge(data="phantom", scale="demo", pretrained="none", images=100):
     table = pd.DataFrame(rows, columns=["variant", "set", "value"])
     table = table.assign(metric="judged_positive", ci_low=0.2, ci_high=0.5, images=images, seeds=3)
     table.loc[table["set"] == "mean", "images"] = 10 * images
-    return judge_table(table, "covid_ct", data, scale, pretrained)
+    return judge_table(table, Facts("covid_ct", data, scale, pretrained=pretrained))
 
 
 def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arms():
@@ -60,7 +59,7 @@ def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arm
     )
     assert list(table["arm"].unique()) == ["real", "synthetic"]
     assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "f1", "auc"]
-    calibration = calibration_table(scores(), "head_ct", "phantom", "demo", "none")
+    calibration = calibration_table(scores(), Facts("head_ct", "phantom", "demo", pretrained="none"))
     assert list(calibration.columns) == list(table.columns)
     assert list(calibration["metric"].unique()) == ["brier", "expected_calibration_error"]
 
@@ -85,8 +84,8 @@ def test_cohort_counts_images_patients_and_rejections():
             "split": ["train", "train", "test", "train", "validation", "test"],
         }
     )
-    rejected = pd.DataFrame({"source": ["x", "y", "z"], "reason": ["empty", "no file", "empty"], "remedy": ""})
-    table = cohort_table(split, rejected, "head_ct", "real", "demo")
+    rejected = pd.DataFrame({"source": ["x", "y", "z"], "reason": ["empty", "no file", "empty"], "counted": True})
+    table = cohort_table(split, rejected, Facts("head_ct", "real", "demo"))
     assert list(table.columns) == ["study", "split", "label", "images", "patients", "data", "scale"]
     counted = table.set_index(["split", "label"])[["images", "patients"]]
     assert counted.loc[("train", "normal")].tolist() == [2, 1]
@@ -95,9 +94,7 @@ def test_cohort_counts_images_patients_and_rejections():
     markdown = to_markdown(table, None)
     assert markdown.startswith("**head_ct; real data, demo scale**\n\n| split")
     assert "<NA>" not in markdown
-    assert len(cohort_table(split, rejected[:0], "head_ct", "real", "demo")) == 5
-    assert rejected_note(6, rejected, "rejected.csv") == "3 of 9 images rejected (2 empty, 1 no file): see rejected.csv"
-    assert rejected_note(6, rejected[:0], "rejected.csv") == ""
+    assert len(cohort_table(split, rejected[:0], Facts("head_ct", "real", "demo"))) == 5
 
 
 def test_classification_markdown():
@@ -272,7 +269,7 @@ def test_networks_show_the_settings_in_which_they_differ():
     variants = [f"{gan}/{label}" for gan in settings for label in ("all", "chest")]
     rows = [(name, "fid", float(number), 1.0, 2.0, 10, 3.0) for number, name in enumerate(variants)]
     columns = ["variant", "metric", "value", "ci_low", "ci_high", "images", "reference"]
-    fidelity = fidelity_table(pd.DataFrame(rows, columns=columns), "simple_ct_gan", "real", "paper", "x")
+    fidelity = fidelity_table(pd.DataFrame(rows, columns=columns), Facts("simple_ct_gan", "real", "paper", "x"))
     table = networks_table(fidelity, settings, described)
     assert list(table.columns[:6]) == ["study", "network", "weights_of", "kernel_size", "image_size", "steps"]
     assert table.columns[6] == "metric"
@@ -297,7 +294,7 @@ def test_scans_that_are_left_out_are_told_from_those_rejected():
         }
     )
     split = pd.DataFrame({"image_id": ["1"], "patient_id": ["p"], "label": ["chest"], "split": ["train"]})
-    table = cohort_table(split, rejected, "s", "real", "demo")
+    table = cohort_table(split, rejected, Facts("s", "real", "demo"))
     assert table[["split", "label", "images"]].to_numpy().tolist() == [
         ["train", "chest", 1],
         ["rejected", "missing slices", 1],

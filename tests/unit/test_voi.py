@@ -4,16 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import ndimage
 from torch.nn.functional import grid_sample
 
+from scangan.config import VoiCut
 from scangan.ct.grids import ball, blank, cut_voi, fits, outside_share, sample_box, sphere
 from scangan.ct.volume import resample
 from scangan.ct.window import AIR, to_hounsfield, to_network
-from scangan.data.voi import CENTRE, VoiSet, VoiSettings, cut_healthy_vois, cut_nodule_vois, read_vois, write_vois
-from scangan.errors import ConfigError, DataError
+from scangan.data.voi import CENTRE, VoiSet, cut_healthy_vois, cut_nodule_vois, read_vois, write_vois
+from scangan.errors import DataError
 
-SETTINGS = VoiSettings(size=16, spacing_mm=2.0, margin_mm=4.0)
+SETTINGS = VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0)
 
 
 def noise(*shape: int) -> np.ndarray:
@@ -163,7 +165,7 @@ def test_nodules_are_in_the_centre_and_those_without_a_voi_are_named():
         ]
     )
     scan = a_scan()
-    vois, rejected = cut_nodule_vois([scan], table, VoiSettings(size=16, spacing_mm=2.0, margin_mm=4.0, min_readers=2))
+    vois, rejected = cut_nodule_vois([scan], table, VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0, min_readers=2))
     assert vois.table.voi_id.tolist() == ["s1-n1", "s1-n6"]
     assert vois.table.iloc[0].drop("voi_id").to_dict() == {
         **{"scan_id": "s1", "patient_id": "p-s1", "kind": "nodule", "diameter_mm": 8.0, "data": "phantom"},
@@ -186,7 +188,7 @@ def test_healthy_places_lie_in_the_lungs_away_from_every_nodule():
     hounsfield[20:, :22, :18] = 40  # the mask took in some wall
     # One nodule is drawn, another one is in the table alone.
     table = pd.DataFrame([nodule(centre=(14.5, 19.5, 28.5), diameter=10.0)])
-    settings = VoiSettings(size=16, spacing_mm=2.0, margin_mm=4.0, inside_share=1.0)
+    settings = VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0, inside_share=1.0)
     vois, rejected = cut_healthy_vois(
         [(row, hounsfield, lungs, labels)], table, settings, 120, [5.0, 9.0, 100.0], seed=3
     )
@@ -272,5 +274,5 @@ def test_damaged_files_are_named(tmp_path):
 
 @pytest.mark.parametrize(("name", "value"), [("size", 4), ("spacing_mm", 0), ("margin_mm", 0), ("inside_share", 1.5)])
 def test_wrong_settings_are_named(name, value):
-    with pytest.raises(ConfigError, match=f"^voi: {name}: found {value}, allowed: "):
-        VoiSettings(**{name: value})
+    with pytest.raises(ValidationError, match=rf"^1 validation error for VoiCut\n{name}\n.*input_value={value}"):
+        VoiCut(**{name: value})

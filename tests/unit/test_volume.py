@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from scangan.ct.volume import UNSCANNED, Volume, resample
 from scangan.ingest.volume_files import read_volume_file
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 
 CENTRE = np.array([12.0, -150.0, 700.0])  # of every scan made here, LPS mm
 
@@ -128,7 +128,7 @@ def test_fine_checkerboard_does_not_alias(spacing):
 
 def test_thinner_than_a_voxel_is_refused():
     affine = affine_of(np.eye(3), (0.5, 0.5, 0.2), (3, 20, 20))
-    with pytest.raises(ScanRejected, match=r"10 x 10 x 0\.6 mm, allowed: at least 1\.5 mm"):
+    with pytest.raises(Unusable, match=r"10 x 10 x 0\.6 mm, allowed: at least 1\.5 mm"):
         resample(np.zeros((3, 20, 20), np.int16), affine, 1.5)
 
 
@@ -267,7 +267,7 @@ def write(path, values, **options):
 def test_volume_files_refused_by_name(tmp_path, values, options, message):
     path = tmp_path / "a.mha"
     write(path, values, **options)
-    with pytest.raises(ScanRejected, match=message):
+    with pytest.raises(Unusable, match=message):
         read_volume_file(path)
 
 
@@ -277,7 +277,7 @@ def test_damaged_volume_file(tmp_path, image, suffix, content):
     path = tmp_path / f"a{suffix}"
     sitk.WriteImage(image, path)
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    with pytest.raises(ScanRejected, match="unreadable file") as error:
+    with pytest.raises(Unusable, match="unreadable file") as error:
         read_volume_file(path)
     assert str(tmp_path) not in str(error.value)
     assert "\n" not in str(error.value)

@@ -6,9 +6,11 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
+from scangan.arms import ARMS
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.report import style
-from scangan.report.classification_figures import COLOURS
+from scangan.report.classification_tables import sizes_table
 from scangan.report.tables import FIDELITY_COLUMNS
 from scangan.report.volume_figures import (
     MIDDLE,
@@ -20,9 +22,10 @@ from scangan.report.volume_figures import (
     regions_figure,
     scroll_gif,
 )
-from scangan.report.volume_tables import consistency_table, sizes_table, volume_fidelity_table
+from scangan.report.volume_tables import consistency_table, volume_fidelity_table
 
-ARMS = ("real", "synthetic", "synthetic-then-real")
+FACTS = Facts("ct_sgan", "phantom", "demo")
+SHOWN = ("real", "synthetic", "synthetic-then-real")
 
 
 @pytest.fixture
@@ -53,8 +56,8 @@ def picture(ax):
 
 def test_three_planes_of_each_source(tmp_path, drawn):
     sources = {"real": volume(), "ct_sgan": volume(50), "gan3d": volume(90)}
-    planes_figure(sources, tmp_path / "planes.png", "phantom", "demo", "64^3", window=(-900, 100))
-    check(tmp_path / "planes.png", drawn, "phantom data, demo scale; 64^3")
+    planes_figure(sources, tmp_path / "planes.png", FACTS, window=(-900, 100))
+    check(tmp_path / "planes.png", drawn, "phantom data, demo scale; ct_sgan")
     axes = np.array(drawn[0].axes).reshape(3, 3)
     assert [ax.get_title() for ax in axes[0]] == list(sources)
     assert [ax.get_ylabel() for ax in axes[:, 0]] == ["axial", "coronal", "sagittal"]
@@ -71,9 +74,9 @@ def test_three_planes_of_each_source(tmp_path, drawn):
 )
 def test_mosaics_show_the_same_heights_of_each_source(tmp_path, drawn, figure, places):
     sources = {name: [volume(300 * n + offset) for n in range(2)] for offset, name in enumerate(("real", "a", "b"))}
-    figure(sources, tmp_path / "mosaic.png", "real", "paper", "more")
+    figure(sources, tmp_path / "mosaic.png", Facts("ct_sgan", "real", "paper"))
     assert drawn[0].get_supxlabel().startswith("real data, paper scale; rows: ")
-    assert drawn[0].get_supxlabel().endswith("; more")
+    assert drawn[0].get_supxlabel().endswith("; ct_sgan")
     assert [ax.get_title() for ax in drawn[0].axes] == ["real", "a", "b", ""]
     for ax, own in zip(drawn[0].axes, sources.values(), strict=False):
         tiles = [
@@ -112,8 +115,8 @@ def test_distributions_and_profiles_of_each_source(tmp_path, drawn):
     sources = {"real": descriptions(rng, 8, 30), "ct_sgan": descriptions(rng, 12, 33)}
     sources["real"].to_parquet(kept := tmp_path.with_suffix(".parquet"))
     sources["real"] = pd.read_parquet(kept)
-    consistency_figure(sources, tmp_path / "consistency.png", "phantom", "demo")
-    check(tmp_path / "consistency.png", drawn, "phantom data, demo scale")
+    consistency_figure(sources, tmp_path / "consistency.png", FACTS)
+    check(tmp_path / "consistency.png", drawn, "phantom data, demo scale; ct_sgan")
     differences, lungs, profiles = drawn[0].axes
     for number, rows in enumerate(sources.values()):
         for ax, values in ((differences, rows.difference_axial_hu), (lungs, rows.lung_volume_ml / 1000)):
@@ -134,11 +137,11 @@ def test_a_network_without_lungs_or_body_is_drawn_as_far_as_it_goes(tmp_path, dr
         difference_axial_hu=np.nan, axial_differences_hu=[[np.nan] * 11] * 3
     )
     sources = {"real": descriptions(rng, 4, 30), "noise": nothing}
-    consistency_figure(sources, tmp_path / "consistency.png", "phantom", "demo")
+    consistency_figure(sources, tmp_path / "consistency.png", FACTS)
     assert [len(ax.lines) for ax in drawn[0].axes] == [1, 1, 2]
 
 
-def scores(arms=ARMS, diameters=(np.nan, 6.0, 8.0, 16.0), cases=40):
+def scores(arms=SHOWN, diameters=(np.nan, 6.0, 8.0, 16.0), cases=40):
     metrics = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier")
     rows = [
         (diameter, arm, metric, value := 0.5 + 0.01 * n + 0.02 * m, value - 0.1, value + 0.1, 3, cases, 0.2)
@@ -150,20 +153,20 @@ def scores(arms=ARMS, diameters=(np.nan, 6.0, 8.0, 16.0), cases=40):
 
 
 def test_accuracy_over_diameter_with_intervals(tmp_path, drawn):
-    found = scores((*ARMS, "synthetic-x0.5"))
-    detection_figure(found, tmp_path / "detection.png", "phantom", "demo", "3 seeds")
-    check(tmp_path / "detection.png", drawn, "phantom data, demo scale; 3 seeds")
+    found = scores((*SHOWN, "synthetic-x0.5"))
+    detection_figure(found, tmp_path / "detection.png", FACTS)
+    check(tmp_path / "detection.png", drawn, "phantom data, demo scale; ct_sgan")
     (ax,) = drawn[0].axes
     chance, *lines = ax.lines
     assert set(chance.get_ydata()) == {0.5}
-    assert [line.get_label() for line in lines] == list(ARMS)
+    assert [line.get_label() for line in lines] == list(SHOWN)
     assert "40 volumes" in ax.get_title(loc="left")
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["6", "8", "16"]
     shown = found[(found.metric == "accuracy") & found.diameter_mm.notna()]
-    for arm, line, bars in zip(ARMS, lines, ax.collections, strict=True):
+    for arm, line, bars in zip(SHOWN, lines, ax.collections, strict=True):
         rows = shown[shown.arm == arm]
         assert line.get_ydata().tolist() == rows.value.tolist()
-        assert line.get_color() == COLOURS[arm]
+        assert line.get_color() == ARMS[arm].colour
         assert np.abs(line.get_xdata() - rows.diameter_mm).max() < 1  # of two between 6 and 8
         ends = [segment[:, 1].tolist() for segment in bars.get_segments()]
         assert ends == rows[["ci_low", "ci_high"]].to_numpy().tolist()
@@ -173,10 +176,10 @@ def test_accuracy_over_diameter_with_intervals(tmp_path, drawn):
 
 
 def test_one_diameter_is_enough_and_none_is_refused(tmp_path, drawn):
-    detection_figure(scores(diameters=(10.0,)), tmp_path / "detection.png", "real", "paper")
+    detection_figure(scores(diameters=(10.0,)), tmp_path / "detection.png", Facts("ct_sgan", "real", "paper"))
     assert len(drawn[0].axes[0].lines) == 4
     with pytest.raises(DataError, match="scores: diameter_mm: found none"):
-        detection_figure(scores(diameters=(np.nan,)), tmp_path / "none.png", "real", "paper")
+        detection_figure(scores(diameters=(np.nan,)), tmp_path / "none.png", Facts("ct_sgan", "real", "paper"))
     assert not (tmp_path / "none.png").exists()
 
 
@@ -202,17 +205,16 @@ def test_the_gif_of_a_large_volume_is_small(tmp_path):
 
 
 def test_tables_have_their_columns(tmp_path):
-    sizes = sizes_table(scores(), "ct_sgan", "phantom", "demo")
+    sizes = sizes_table(scores(), FACTS)
     assert ", ".join(sizes.columns) == (
         "study, arm, diameter_mm, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale"
     )
     assert sizes.metric.unique().tolist() == ["accuracy", "sensitivity", "specificity", "auc"]
-    assert sizes.arm.drop_duplicates().tolist() == list(ARMS)
+    assert sizes.arm.drop_duplicates().tolist() == list(SHOWN)
     assert sizes[sizes.arm == "real"].diameter_mm.drop_duplicates().tolist()[1:] == [6, 8, 16]
     row = dict(variant="gan3d", metric="fid", value=9.0, plus_minus=2.0, ci_low=8.0, ci_high=10.0, images=5)
-    table = volume_fidelity_table(
-        pd.DataFrame([row | {"reference": 3.0, "plane": "axial"}]), "ct_sgan", "phantom", "demo", "efficientnet-lite0"
-    )
+    facts = Facts("ct_sgan", "phantom", "demo", extractor="efficientnet-lite0")
+    table = volume_fidelity_table(pd.DataFrame([row | {"reference": 3.0, "plane": "axial"}]), facts)
     assert [name for name in table.columns if name != "plus_minus"] == FIDELITY_COLUMNS
     assert table.iloc[0][["study", "plus_minus", "extractor", "scale"]].tolist() == [
         "ct_sgan",
@@ -221,6 +223,6 @@ def test_tables_have_their_columns(tmp_path):
         "demo",
     ]
     copies = pd.DataFrame([row | {"metric": "two_lungs", "reference": 1.0}])
-    assert consistency_table(copies, "ct_sgan", "real", "paper").iloc[0].tolist() == [
+    assert consistency_table(copies, Facts("ct_sgan", "real", "paper")).iloc[0].tolist() == [
         *("ct_sgan", "gan3d", "two_lungs", 9.0, 8.0, 10.0, 5, 1.0, "real", "paper")
     ]

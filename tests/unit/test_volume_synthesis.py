@@ -17,13 +17,13 @@ import SimpleITK as sitk
 import torch
 from torch import nn
 
+from scangan.config import VoiCut
 from scangan.ct.grids import sphere
-from scangan.data.scan_store import REJECTED_TYPES
-from scangan.data.voi import VoiSettings
 from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
 from scangan.errors import DataError
 from scangan.ingest.export import export_volume
 from scangan.jobs import check_disk, disk_need
+from scangan.rejected import REJECTED_TYPES
 from scangan.synthesis.mix import MIXED_NODULE_TYPES
 from scangan.synthesis.placement import PlacementSettings
 from scangan.synthesis.volumes import (
@@ -47,7 +47,7 @@ INJECTION = Injection(
         [sphere(len(voi), 5.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)], np.float32(NODULE), vois
     ),
     placement=PlacementSettings(gap_mm=1.0),
-    voi=VoiSettings(size=16, spacing_mm=5.0, margin_mm=4.0),
+    voi=VoiCut(size=16, spacing_mm=5.0, margin_mm=4.0),
     seed=3,
 )
 

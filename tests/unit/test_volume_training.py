@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from scangan.config import Gan
+from scangan.config import VolumeGan
 from scangan.errors import ConfigError, DataError
-from scangan.models.catalogue import build
+from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions
 from scangan.training import adversarial
 from scangan.training.adversarial import make_fabric
@@ -34,8 +34,8 @@ def volumes(number: int = 4) -> np.ndarray:
     return np.broadcast_to(slices, (number, SIZE, SIZE, SIZE)).astype(np.int16)
 
 
-def settings(model: str = "ct_sgan", **values) -> Gan:
-    return Gan.model_validate(MODELS[model] | BASE | values)
+def settings(model: str = "ct_sgan", **values) -> VolumeGan:
+    return VolumeGan.of_kind(MODELS[model] | BASE | values)
 
 
 def train(folder=None, model="ct_sgan", **values):
@@ -47,7 +47,7 @@ def game(**values) -> SlabTraining:
     """A training that has not begun."""
     wanted = settings(**values)
     torch.manual_seed(0)
-    networks = build("ct_sgan", 1, SIZE, **wanted.options)
+    networks = build("ct_sgan", 1, SIZE, **network_options(wanted))
     return SlabTraining(make_fabric("32-true", 1, "cpu"), *networks, torch.from_numpy(volumes()), WINDOW, wanted)
 
 
@@ -173,7 +173,8 @@ def test_one_volume_and_a_wrong_size_are_refused():
 PEAK = """
 import sys
 import torch
-from scangan.config import Gan
+from scangan.config import CtSgan
+from scangan.models.catalogue import network_options
 from scangan.models.ct_sgan import Discriminator, Generator
 from scangan.training.adversarial import make_fabric
 from scangan.training.volumes import SlabTraining
@@ -186,8 +187,9 @@ depth = int(sys.argv[1])
 torch.set_num_threads(1)
 slabs = {"depth": 8, "slices": 4, "constant_noise": 16, "slice_noise": 8, "slice_code": 16}
 penalty = {"kind": "dragan", "weight": 10}
-settings = Gan(model="ct_sgan", base_width=16, batch_size=4, epochs=1, slabs=slabs, gradient_penalty=penalty)
-networks = Generator(image_size=56, depth=depth, **settings.options), Discriminator(image_size=56, **settings.options)
+settings = CtSgan(model="ct_sgan", base_width=16, batch_size=4, epochs=1, slabs=slabs, gradient_penalty=penalty)
+options = network_options(settings)
+networks = Generator(image_size=56, depth=depth, **options), Discriminator(image_size=56, **options)
 volumes = torch.randint(-1000, 400, (4, depth, 56, 56), dtype=torch.int16)
 training = SlabTraining(make_fabric("32-true", 1, "cpu"), *networks, volumes, (-1000.0, 400.0), settings)
 before = kilobytes("VmRSS")

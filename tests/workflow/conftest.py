@@ -28,8 +28,8 @@ class Workflow:
     folder: Path
 
     def snakemake(self, *options: str, target: str = "all", cores: int = 1) -> subprocess.CompletedProcess[str]:
-        """One call as a user makes it; output and errors together in `stdout`."""
-        command = [sys.executable, "-m", "snakemake", target, "--cores", f"{cores}", "--resources", "gpu=1"]
+        """One call as a user makes it, of one target or several; output and errors together in `stdout`."""
+        command = [sys.executable, "-m", "snakemake", *target.split(), "--cores", f"{cores}", "--resources", "gpu=1"]
         command += ["--configfile", *TOYS.values(), *options]
         return subprocess.run(command, cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from scangan.data.store import read_image_set
 from scangan.metrics.reading import read_answers, simulate_reader
-from scangan.phantoms.brain_mr import write_brain_mr_phantom
+from scangan.phantoms.brain_mr import write_phantom
 from tests.workflow.conftest import ROOT, Workflow, run_once
 
 STUDY = "results/brain_mr"
@@ -118,7 +118,7 @@ def test_a_brats_folder_works_and_bad_patients_are_named(shared_folder: Path):
     root = shared_folder / "brats"
 
     def prepare() -> None:
-        write_brain_mr_phantom(root, 9, 32, 0)
+        write_phantom(root, 9, 32, 0)
         first, second = sorted(path for path in root.rglob("*") if path.is_dir() and any(path.glob("*.nii*")))[:2]
         next(first.glob("*_seg.nii.gz")).unlink()
         file = next(second.glob("*_t1ce.nii.gz"))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from scangan.phantoms.covid_ct import write_covid_ct_phantom
+from scangan.phantoms.covid_ct import write_phantom
 from tests.workflow.conftest import Workflow, run_once
 
 STUDY = "results/covid_ct"
@@ -82,7 +82,7 @@ def test_by_patient_instead(toy_copy: Workflow):
 
 def write_bad_set(root: Path) -> dict[str, str]:
     """The phantom's files as a user's, some of them spoilt: file -> a word of the reason."""
-    write_covid_ct_phantom(root, 48, 64, 0)
+    write_phantom(root, 48, 64, 0)
     lists = {part: root / f"Data-split/COVID/{part}CT_COVID.txt" for part in ("train", "test")}
     names = lists["train"].read_text().split("\n")
     names = [name for name in names if name]
@@ -115,7 +115,7 @@ def test_bad_files_are_named_and_counted_and_the_run_goes_on(shared_folder: Path
     assert len(rejected) == len(reasons), rejected
     for name, reason in reasons.items():
         (row,) = rejected[rejected.source.str.contains(name, regex=False)].itertuples()
-        assert reason in row.reason
+        assert reason in f"{row.reason}: {row.found}"
     assert rejected.remedy.notna().all()
     cohort = pd.read_csv(workflow.folder / STUDY / "tables/cohort.csv")
     assert cohort.images[cohort.split == "rejected"].sum() == len(reasons)

@@ -15,7 +15,7 @@ from PIL import Image
 from scangan.data.scan_store import read_scan_table, read_scans
 from scangan.data.voi import read_vois
 from scangan.data.volume_set import VolumeSet, read_volume_set
-from scangan.phantoms.chest_dicom import write_chest_phantom
+from scangan.phantoms.chest_dicom import write_phantom
 from tests.workflow.conftest import Workflow
 
 STUDY = "results/ct_sgan"
@@ -179,7 +179,7 @@ EDITS = "series,x_mm,y_mm,z_mm,diameter_mm,action\n"
 
 def test_a_users_own_scans_are_edited_and_bad_rows_named(toy_copy: Workflow):
     root = toy_copy.folder / "mine"
-    write_chest_phantom(root, cohort="nlst", scans=1, image_size=64, slice_spacing_mm=5, seed=5)
+    write_phantom(root, cohort="nlst", scans=1, image_size=64, slice_spacing_mm=5, seed=5)
     series = next(root.rglob("*.dcm")) if any(root.rglob("*.dcm")) else next(f for f in root.rglob("*") if f.is_file())
     header = pydicom.dcmread(series, stop_before_pixels=True)
     uid, position = header.SeriesInstanceUID, np.array(header.ImagePositionPatient, float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from itertools import zip_longest
@@ -10,7 +11,8 @@ from itertools import zip_longest
 import pytest
 import yaml
 
-from scangan.config import Slabs, validate
+from scangan.code_digest import script_digest
+from scangan.config import MODELS, validate
 from tests.workflow.conftest import ROOT, TOY, TOYS, Workflow
 
 
@@ -148,7 +150,7 @@ FROM_PGGAN = (
     of("brain_mr", *(f"train_gan(pggan, {label})" for label in BRAIN_LABELS)) | BRAIN_SHARDS | FROM_BRAIN_SHARDS
 )
 FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGAN | BRAIN_ARMS["real"]
-FROM_BRATS = of("brain_mr", "ingest_brats", "tabulate_slices", "extract_real_features(32)") | FROM_BRAIN_SPLIT
+FROM_BRATS = of("brain_mr", "ingest_images", "tabulate_slices", "extract_real_features(32)") | FROM_BRAIN_SPLIT
 BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
 ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
 
@@ -343,7 +345,7 @@ ANOTHER = {
     "data.classes": {"head_ct": {"normal": 1, "haemorrhage": 0}, "brain_mr": None},
     "data.channels": {"head_ct": 3, "simple_ct_gan": 1, "brain_mr": 3},
     "data.image_size": 64,
-    "data.reader": {"head_ct": "image_folder", "simple_ct_gan": None, "brain_mr": None},
+    "data.reader": None,  # tested below, for another has other keys
     "data.modality": "MR",
     "data.annotations": "none",
     "data.scans": 7,
@@ -353,13 +355,11 @@ ANOTHER = {
     "split.validation": {"head_ct": 9, "simple_ct_gan": None},
     "split.test": {"head_ct": 9, "simple_ct_gan": None},
     "split.file": TOY,
-    "phantom": None,
     "phantom.renderer": None,
     "phantom.cohort": "nlst",
     "phantom.nodule_diameters_mm": [5, 20],
     "gan.dcgan32.model": None,
     "gan.dcgan32.weights_of": None,
-    "gan.dcgan32.kernel_size": None,
     "gan.dcgan32.image_size": None,
     "gan.dcgan32.training_images": 5,
     "gan.dcgan32.loss": "wasserstein",
@@ -379,7 +379,6 @@ ANOTHER = {
     "data.slices": [20, 130],
     "data.brain_mm2": [4000, 26000],
     "data.tumour_mm2": [0, 400],
-    "gan.dcgan32.progressive.fade": None,  # it does not grow
     "synthesis.screening": None,  # tested with brain_mr
     "synthesis.gan": None,  # tested below
     "synthesis.screening.overrule": TOY,
@@ -390,7 +389,6 @@ ANOTHER = {
     "embedding": None,
     "cohorts.lidc.data.annotations": "none",
     "cohorts.nlst.data.scans": 7,
-    "nodules": None,
     "nodules.annotated": "nlst",
     "nodules.edits": None,  # tested on its own
     "nodules.test_diameters_mm": [20, 25],
@@ -409,12 +407,11 @@ ANOTHER = {
     "classifier": {"simple_ct_gan": None},
     "classifier.arms": ["real", "real+classical"],
     # Of volumes.
-    **dict.fromkeys(("grid", "classifier.base_width"), None),
-    **{f"gan.dcgan32.slabs.{key}": None for key in Slabs.model_fields},
+    "classifier.base_width": None,
     "fidelity.positions": {"head_ct": None, "ct_sgan": 3},
-    "synthesis.volumes": {"head_ct": None, "ct_sgan": 9},
-    "synthesis.compared_volumes": {"head_ct": None, "ct_sgan": 5},
-    "synthesis.attempts": {"head_ct": None, "ct_sgan": 6},
+    "synthesis.volumes": 9,
+    "synthesis.compared_volumes": 5,
+    "synthesis.attempts": 6,
     "classifier.backbone": "efficientnet-lite0",
     "classifier.positive": "normal",
     "classifier.pretrained": "efficientnet-lite0",
@@ -567,6 +564,11 @@ def test_images_of_another_network_need_that_network_only(toy: Workflow):
     assert planned == of_other | tables | PRETRAINED | JUDGED
 
 
+def test_another_reader_reads_anew(toy: Workflow):
+    data = {"reader": "image_folder"} | dict.fromkeys(("labels", "id_column", "label_column", "patient_column"))
+    assert toy.planned(*override(("head_ct", "data", data))) == expected("head_ct", "data.reader")
+
+
 def test_nothing_runs_twice(toy: Workflow):
     assert toy.planned() == set()
 
@@ -576,9 +578,12 @@ def test_another_results_folder_runs_everything_and_leaves_the_first_alone(toy: 
 
 
 def test_a_data_root_replaces_the_phantom(toy: Workflow, tmp_path):
-    assert toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}") == FROM_INDEX | from_index("lidc")
+    planned = toy.planned("--config", f"data_roots={{lidc: {tmp_path}}}")
+    assert planned == FROM_INDEX | from_index("lidc") | {"list_data(lidc)"}
     others = {study: f"{tmp_path}" for study in ("head_ct", "covid_ct", "brain_mr")}
-    assert toy.planned("--config", f"data_roots={json.dumps(others)}") == FROM_INGEST | FROM_COVID_INGEST | FROM_BRATS
+    listed = {f"list_data({study})" for study in others}
+    planned = toy.planned("--config", f"data_roots={json.dumps(others)}")
+    assert planned == FROM_INGEST | FROM_COVID_INGEST | FROM_BRATS | listed
 
 
 def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
@@ -602,7 +607,12 @@ def test_a_docstring_or_a_comment_reruns_nothing(toy_copy: Workflow):
     model = "src/scangan/models/dcgan32.py"
     toy_copy.edit(model, '"""DCGAN for 32x32 head CT', '"""A DCGAN for 32x32 head CT')
     toy_copy.edit(model, "    def forward(self, latent: Tensor) -> Tensor:\n", DOCUMENTED_FORWARD)
-    toy_copy.edit("src/scangan/data/images.py", "\nimport ", "\n# A comment.\nimport ")
+    toy_copy.edit("src/scangan/ingest/images.py", "\nimport ", "\n# A comment.\nimport ")
+    toy_copy.edit("src/scangan/training/supervised.py", "%s: resumed at step %d", "%s goes on at step %d")
+    toy_copy.edit(
+        "workflow/scripts/train_classifier.py", "from pathlib", "# A comment, and another time stamp.\nfrom pathlib"
+    )
+    toy_copy.edit("workflow/report/classification.rst", "", "Another caption. ")
     assert toy_copy.planned() == set()
 
 
@@ -619,20 +629,52 @@ def test_an_edit_of_the_generator_retrains_that_network_alone(toy_copy: Workflow
 
 
 def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow):
-    toy_copy.edit("src/scangan/data/volume.py", "ALIGNED_VOXELS = 0.1", "ALIGNED_VOXELS = 0.2")
-    both = from_ingestion("lidc") | from_ingestion("nlst")
-    assert toy_copy.planned() == FROM_BATCHES | both | {"survey_lidc"}
+    toy_copy.edit("src/scangan/ct/volume.py", "ALIGNED_VOXELS = 0.1", "ALIGNED_VOXELS = 0.2")
+    assert toy_copy.planned() == FROM_BATCHES | from_ingestion("lidc") | from_ingestion("nlst")
+
+
+def test_a_module_that_rules_once_left_out_is_followed(toy_copy: Workflow):
+    toy_copy.edit(
+        "src/scangan/synthesis/framing.py", "\n\n\ndef frame_scans", "\nA_NEW_CONSTANT = 1\n\n\ndef frame_scans"
+    )
+    assert toy_copy.planned() == FRAMED | FROM_FRAMED
+
+
+def test_every_job_carries_the_digest_of_its_own_script(toy: Workflow):
+    """So that the digest's own tests, which walk all modules, say what is planned."""
+    rules = "".join(file.read_text() for file in (ROOT / "workflow/rules").glob("*.smk"))
+    scripts = dict(re.findall(r"^rule (\w+):.*?\"\.\./scripts/(\w+)\.py\"", rules, re.MULTILINE | re.DOTALL))
+    scripts |= {"extract_real_features": "extract_features"}
+    by_name = {"models": ROOT / "src/scangan/models", "phantoms": ROOT / "src/scangan/phantoms"}
+    by_name |= {"ingest": ROOT / "src/scangan/ingest"}
+    names = [f"scangan.{room}.{file.stem}" for room, folder in by_name.items() for file in folder.glob("[a-z]*.py")]
+    seen = set()
+    for file in (toy.folder / ".snakemake/metadata").rglob("*"):
+        job = json.loads(file.read_text()) if file.is_file() else {}
+        if job.get("rule") in scripts:
+            script = toy.folder / f"workflow/scripts/{scripts[job['rule']]}.py"
+            found = {each.strip("'\"") for each in job["params"]}
+            if script_digest(script) not in found:
+                known = [[name] for name in names] + [[f"scangan.models.{model}" for model in MODELS]]
+                assert found & {script_digest(script, by_name) for by_name in known}, job["rule"]
+                assert script.stem in BY_NAME, job["rule"]
+            seen.add(job["rule"])
+    assert len(seen) > 40
+
+
+# What these scripts run is found by name, beside what they import.
+BY_NAME = {
+    *("render_phantom", "ingest_images", "train_gan", "synthesize", "train_volume_gan", "synthesize_volumes"),
+    *("inject_synthetic", "compare_with_papers"),
+}
 
 
 def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
-    toy_copy.edit("src/scangan/metrics/classification.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
+    toy_copy.edit("src/scangan/metrics/classifier_metrics.py", "THRESHOLD = 0.5", "THRESHOLD = 0.6")
     judged = JUDGED | COVID_SCORES | of("covid_ct", "tabulate_judge")
-    # The detector of injected nodules is scored like a classifier; figures of volumes share a module with its curves.
-    figures = of("ct_sgan", "tabulate_volumes", "plot_volumes")
-    assert (
-        toy_copy.planned()
-        == judged | BRAIN_SCORES | SWEEP_SCORES | of("ct_sgan", "measure_nodules") | DETECTION | SHARES | figures
-    )
+    # The detector of injected nodules is scored like a classifier.
+    nodules = of("ct_sgan", "measure_nodules")
+    assert toy_copy.planned() == judged | BRAIN_SCORES | SWEEP_SCORES | nodules | DETECTION | SHARES
 
 
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):
@@ -650,7 +692,7 @@ def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_
 def test_the_driver_stays_light(toy: Workflow):
     """Planning imports neither torch nor pandas, or it would take seconds."""
     code = (
-        "import sys; sys.path.insert(0, 'src'); import scangan.config, scangan.code_digest;"
+        "import sys; sys.path.insert(0, 'src'); import scangan.config, scangan.code_digest, scangan.ingest.readers;"
         "print([name for name in ('torch', 'pandas', 'numpy') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=toy.folder, text=True, capture_output=True)

@@ -309,7 +309,7 @@ def test_too_many_rejected_scans_stop_the_run(archive: tuple[Workflow, Path], tm
     assert run.returncode != 0
     lines = (tmp_path / "copy" / STUDY / "logs/gather_scans.log").read_text().splitlines()
     (line,) = [line for line in lines if "error: " in line]
-    assert f"max_rejected: found {len(BAD)} of {READ + len(BAD)} rejected" in line
+    assert f"max_rejected: found {len(BAD)} of {READ + len(BAD)} scans rejected" in line
     assert "Traceback" not in "\n".join(lines)
     assert not (tmp_path / "copy" / STUDY / "scans/scans.csv").exists()
 

@@ -3,10 +3,10 @@
 
 rule screen_images:
     input:
-        unpack(feature_files),
+        unpack(of_study("features", "gan")),
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        overrule=overruling_file,
+        overrule=of_study("overruling_file"),
     output:
         verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}.parquet",
     log:
@@ -24,11 +24,11 @@ rule screen_images:
 
 rule train_classifier:
     input:
-        unpack(arm_inputs),
+        unpack(of_study("arm_inputs", "arm")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        pretrained=pretrained_file,
+        pretrained=of_study("pretrained_file"),
     output:
         weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
         history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
@@ -38,13 +38,13 @@ rule train_classifier:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        study=only(READER),
+        study=only(PLAN.images),
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=classifier_settings,
+        settings=of_study("classifier_settings", "arm"),
     script:
         "../scripts/train_classifier.py"

@@ -16,18 +16,39 @@ rule render_phantom:
         "../scripts/render_phantom.py"
 
 
+# Looked through while the run is planned, and read once, for what a change is: see `scangan.ingest.listing`.
+rule list_data:
+    input:
+        folder=lambda wildcards: ancient(config["data_roots"][wildcards.root]),
+    output:
+        listing=f"{RESULTS}/data/{{root}}.json",
+    log:
+        f"{RESULTS}/logs/list_data/{{root}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/list_data/{{root}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        results=RESULTS,
+        state=data_state_of,
+    script:
+        "../scripts/list_data.py"
+
+
 rule ingest_images:
     input:
         folder=data_folder,
+        listing=of_source("listing"),
     output:
         **COHORT,
         official=f"{RESULTS}/{{study}}/cohort/official_split.csv",
+        dropped=f"{RESULTS}/{{study}}/cohort/dropped_slices.csv",
     log:
         f"{RESULTS}/{{study}}/logs/ingest_images.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/ingest_images.tsv"
     wildcard_constraints:
-        study=only(IMAGES),
+        study=only(PLAN.image_sources),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -37,30 +58,10 @@ rule ingest_images:
         "../scripts/ingest_images.py"
 
 
-rule ingest_brats:
-    input:
-        folder=data_folder,
-    output:
-        **COHORT,
-        dropped=f"{RESULTS}/{{study}}/cohort/dropped_slices.csv",
-    log:
-        f"{RESULTS}/{{study}}/logs/ingest_brats.log",
-    benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/ingest_brats.tsv"
-    wildcard_constraints:
-        study=only(BRATS),
-    conda:
-        "../../envs/scangan.yaml"
-    params:
-        settings=lookup(dpath="studies/{study}/data", within=config),
-        data=data_kind,
-    script:
-        "../scripts/ingest_brats.py"
-
-
 rule index_scans:
     input:
         folder=data_folder,
+        listing=of_source("listing"),
     output:
         index=f"{RESULTS}/{{study}}/scans/index.parquet",
         rejected=f"{RESULTS}/{{study}}/scans/index_rejected.parquet",
@@ -80,8 +81,9 @@ rule index_scans:
 rule ingest_scans:
     input:
         folder=data_folder,
+        listing=of_source("listing"),
         index=rules.index_scans.output.index,
-        annotations=annotation_file,
+        annotations=of_source("annotation_files"),
     output:
         volumes=f"{RESULTS}/{{study}}/scans/batch{{batch}}.zarr.zip",
         scans=f"{RESULTS}/{{study}}/scans/batch{{batch}}_scans.parquet",
@@ -101,7 +103,7 @@ rule ingest_scans:
 
 rule gather_scans:
     input:
-        unpack(batch_files),
+        unpack(of_source("batch_files")),
         index_rejected=rules.index_scans.output.rejected,
     output:
         scans=f"{RESULTS}/{{study}}/scans/scans.csv",
@@ -112,7 +114,7 @@ rule gather_scans:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/gather_scans.tsv"
     wildcard_constraints:
-        study=only(SCANS | SOURCES),
+        study=only(PLAN.sources_of(Scans, Volumes)),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -123,7 +125,7 @@ rule gather_scans:
 
 rule cut_slices:
     input:
-        volumes=lambda wildcards: batch_files(wildcards)["volumes"],
+        volumes=of_source("volumes"),
         scans=rules.gather_scans.output.scans,
     output:
         images=COHORT["images"],
@@ -133,7 +135,7 @@ rule cut_slices:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/cut_slices.tsv"
     wildcard_constraints:
-        study=only(SCANS),
+        study=only(PLAN.sources_of(Scans)),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -144,8 +146,8 @@ rule cut_slices:
 
 rule list_volumes:
     input:
-        scans=of_every_source("scans/scans.csv"),
-        rejected=of_every_source("cohort/rejected.csv"),
+        scans=of_study("of_every_source", file="scans/scans.csv"),
+        rejected=of_study("of_every_source", file="cohort/rejected.csv"),
     output:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
@@ -154,11 +156,11 @@ rule list_volumes:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/list_volumes.tsv"
     wildcard_constraints:
-        study=only(COHORTS),
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     params:
-        cohorts=lambda wildcards: COHORTS[wildcards.study],
+        cohorts=of_study("cohorts"),
     script:
         "../scripts/list_volumes.py"
 
@@ -181,8 +183,8 @@ rule split_cohort:
     input:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
-        official=branch(lambda wildcards: wildcards.study in IMAGES, then=rules.ingest_images.output.official),
-        own=own_file("split", "file"),
+        official=of_study("official_split"),
+        own=of_study("own_split"),
     output:
         split=f"{RESULTS}/{{study}}/split/split.csv",
     log:

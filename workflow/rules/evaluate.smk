@@ -3,7 +3,7 @@
 
 rule measure_fidelity:
     input:
-        unpack(feature_files),
+        unpack(of_study("features", "gan")),
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
     output:
@@ -24,7 +24,7 @@ rule measure_fidelity:
 
 rule score:
     input:
-        predictions=lambda wildcards: predictions(wildcards.study),
+        predictions=of_study("predictions"),
     output:
         scores=f"{RESULTS}/{{study}}/classifier/scores.csv",
     log:
@@ -36,14 +36,14 @@ rule score:
     params:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
-        arms=arms_and_seeds,
+        arms=of_study("arms_and_seeds"),
     script:
         "../scripts/score.py"
 
 
 rule judge_images:
     input:
-        unpack(judged_images),
+        unpack(of_study("judged_images", "gan")),
         weights=f"{RESULTS}/{{study}}/classifier/real/seed{{seed}}/classifier.safetensors",
     output:
         judgements=f"{RESULTS}/{{study}}/judge/{{gan}}/seed{{seed}}.parquet",
@@ -57,14 +57,14 @@ rule judge_images:
     resources:
         gpu=1,
     params:
-        settings=judge_settings,
+        settings=of_study("judge_settings"),
     script:
         "../scripts/judge_images.py"
 
 
 rule score_shares:
     input:
-        predictions=share_predictions,
+        predictions=of_study("share_predictions"),
     output:
         scores=f"{RESULTS}/{{study}}/classifier/share_scores.csv",
     log:
@@ -76,14 +76,14 @@ rule score_shares:
     params:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
-        arms=shares_and_seeds,
+        arms=of_study("shares_and_seeds"),
     script:
         "../scripts/score.py"
 
 
 rule embed_images:
     input:
-        unpack(lambda wildcards: screened_sets(wildcards.study)),
+        unpack(of_study("screened_shards")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
@@ -101,14 +101,14 @@ rule embed_images:
     resources:
         gpu=1,
     params:
-        settings=embedding_settings,
+        settings=of_study("embedding_settings"),
     script:
         "../scripts/embed_images.py"
 
 
 rule open_reading_room:
     input:
-        unpack(lambda wildcards: screened_sets(wildcards.study)),
+        unpack(of_study("screened_shards")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
@@ -123,8 +123,8 @@ rule open_reading_room:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("reading_room", "images", "seed"),
-        labels=lambda wildcards: labels(wildcards.study),
-        study=study_facts(),
+        labels=of_study("labels"),
+        study=facts(),
     script:
         "../scripts/open_reading_room.py"
 
@@ -148,7 +148,7 @@ rule simulate_reader:
 
 rule score_readers:
     input:
-        readings=readings,
+        readings=of_study("readings"),
         answers=rules.open_reading_room.output.answers,
     output:
         readers=report_table("readers"),

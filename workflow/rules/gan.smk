@@ -28,7 +28,7 @@ rule train_gan:
 
 rule synthesize:
     input:
-        unpack(generator_files),
+        unpack(of_study("generator", "gan", "label")),
     output:
         images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.parquet",
@@ -37,23 +37,22 @@ rule synthesize:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/{{label}}/shard{{shard}}.tsv"
     wildcard_constraints:
-        study=only(READER),
+        study=only(PLAN.images),
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=shard_settings,
+        settings=of_study("shard_settings", "gan", "shard"),
     script:
         "../scripts/synthesize.py"
 
 
 rule extract_features:
     input:
-        images=lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)["synthetic_images"],
-        manifests=lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)["synthetic_manifests"],
-        weights=own_file("fidelity", "weights"),
+        unpack(of_study("drawn", "gan")),
+        weights=of_study("feature_weights"),
     output:
         features=f"{RESULTS}/{{study}}/features/{{gan}}.safetensors",
     log:
@@ -76,7 +75,7 @@ use rule extract_features as extract_real_features with:
     input:
         images=[COHORT["images"]],
         manifests=[COHORT["manifest"]],
-        weights=own_file("fidelity", "weights"),
+        weights=of_study("feature_weights"),
     output:
         features=f"{RESULTS}/{{study}}/features/real/{{image_size}}.safetensors",
     log:

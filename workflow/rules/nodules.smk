@@ -8,9 +8,9 @@ VOIS = {
 
 rule cut_vois:
     input:
-        volumes=cohort_volumes,
-        scans=of_every_source("scans/scans.csv"),
-        nodules=of_every_source("scans/nodules.csv"),
+        volumes=of_study("source_volumes"),
+        scans=of_study("of_every_source", file="scans/scans.csv"),
+        nodules=of_study("of_every_source", file="scans/nodules.csv"),
         lidc_nodules=rules.survey_lidc.output.nodules,
     output:
         **VOIS,
@@ -31,11 +31,7 @@ rule train_nodule_gan:
     input:
         **VOIS,
         split=rules.split_cohort.output.split,
-        injector=lambda wildcards: (
-            list(expand(nodule_network("injector").values(), study=wildcards.study))
-            if wildcards.network == "eraser"
-            else []
-        ),
+        injector=of_study("injector_of", "network"),
     output:
         weights=f"{RESULTS}/{{study}}/nodules/{{network}}/generator.safetensors",
         description=f"{RESULTS}/{{study}}/nodules/{{network}}/generator.json",
@@ -64,7 +60,7 @@ rule measure_nodules:
         **nodule_network("eraser"),
         split=rules.split_cohort.output.split,
         rejected=rules.cut_vois.output.rejected,
-        weights=own_file("fidelity", "weights"),
+        weights=of_study("feature_weights"),
     output:
         eraser=report_table("eraser"),
         injector=report_table("injector"),
@@ -83,14 +79,14 @@ rule measure_nodules:
         settings=settings_of("nodules", "annotated", "voi"),
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         fidelity=lookup(dpath="studies/{study}/fidelity", within=config),
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/measure_nodules.py"
 
 
 rule choose_mix:
     input:
-        scans=of_every_source("scans/scans.csv"),
+        scans=of_study("of_every_source", file="scans/scans.csv"),
         split=rules.split_cohort.output.split,
     output:
         mix=f"{RESULTS}/{{study}}/nodules/mix.csv",
@@ -139,12 +135,12 @@ rule edit_scans:
 rule tabulate_mix:
     input:
         mix=rules.choose_mix.output.mix,
-        nodules=mixed_batches("_nodules.parquet"),
-        done=mixed_batches("_done.parquet"),
-        rejected=mixed_batches("_rejected.parquet"),
-        before=cohort_volumes,
-        after=mixed_batches(".zarr.zip"),
-        scans=of_every_source("scans/scans.csv"),
+        nodules=of_study("mixed", ending="_nodules.parquet"),
+        done=of_study("mixed", ending="_done.parquet"),
+        rejected=of_study("mixed", ending="_rejected.parquet"),
+        before=of_study("source_volumes"),
+        after=of_study("mixed", ending=".zarr.zip"),
+        scans=of_study("of_every_source", file="scans/scans.csv"),
     output:
         mix=report_table("mix"),
         scanner=report_table("scanner"),
@@ -160,7 +156,7 @@ rule tabulate_mix:
         "../../envs/scangan.yaml"
     params:
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/tabulate_mix.py"
 
@@ -169,8 +165,9 @@ rule edit_own_scans:
     input:
         **nodule_network("injector"),
         **nodule_network("eraser"),
-        folder=own_scans,
-        edits=lambda wildcards: config["studies"][wildcards.study]["nodules"]["edits"]["file"],
+        folder=lambda wildcards: ancient(PLAN.studies[wildcards.study].own_scans()),
+        listing=of_study("listing_of_own_scans"),
+        edits=of_study("edits_file"),
     output:
         folder=directory(f"{RESULTS}/{{study}}/nodules/edited"),
     log:
@@ -183,6 +180,6 @@ rule edit_own_scans:
     resources:
         gpu=1,
     params:
-        settings=own_edit_settings,
+        settings=of_study("own_edit_settings"),
     script:
         "../scripts/edit_own_scans.py"

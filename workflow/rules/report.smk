@@ -6,7 +6,7 @@ rule tabulate_cohort:
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         rejected=COHORT["rejected"],
-        scans=scan_tables,
+        scans=of_study("scan_tables"),
     output:
         cohort=report_table("cohort"),
     log:
@@ -16,7 +16,7 @@ rule tabulate_cohort:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/tabulate_cohort.py"
 
@@ -36,14 +36,14 @@ rule tabulate_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts("pretrained"),
+        study=facts("pretrained"),
     script:
         "../scripts/tabulate_classification.py"
 
 
 rule tabulate_fidelity:
     input:
-        fidelity=lambda wildcards: of_every_gan("fidelity/{gan}.csv", wildcards.study),
+        fidelity=of_study("of_every_gan", file="fidelity/{gan}.csv"),
     output:
         fidelity=report_table("fidelity"),
     log:
@@ -51,11 +51,11 @@ rule tabulate_fidelity:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/tabulate_fidelity.tsv"
     wildcard_constraints:
-        study=only(READER),
+        study=only(PLAN.images),
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts("extractor"),
+        study=facts("extractor"),
     script:
         "../scripts/tabulate_fidelity.py"
 
@@ -63,7 +63,7 @@ rule tabulate_fidelity:
 rule tabulate_networks:
     input:
         fidelity=rules.tabulate_fidelity.output.fidelity[0],
-        descriptions=trained_descriptions,
+        descriptions=of_study("descriptions"),
     output:
         networks=report_table("networks"),
     log:
@@ -80,7 +80,7 @@ rule tabulate_networks:
 
 rule plot_classification:
     input:
-        predictions=lambda wildcards: predictions(wildcards.study),
+        predictions=of_study("predictions"),
     output:
         roc=report_figure("roc"),
         reliability=report_figure("reliability"),
@@ -91,15 +91,15 @@ rule plot_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
-        arms=arms_and_seeds,
-        study=study_facts("positive"),
+        arms=of_study("arms_and_seeds"),
+        study=facts("positive"),
     script:
         "../scripts/plot_classification.py"
 
 
 rule tabulate_judge:
     input:
-        unpack(judgements),
+        unpack(of_study("judgements")),
     output:
         judge=report_table("judge"),
         figure=report_figure("judge"),
@@ -113,14 +113,14 @@ rule tabulate_judge:
         settings=lookup(dpath="studies/{study}/judge", within=config),
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
         seeds=lookup(dpath="studies/{study}/classifier/seeds", within=config),
-        study=study_facts("positive", "pretrained"),
+        study=facts("positive", "pretrained"),
     script:
         "../scripts/tabulate_judge.py"
 
 
 rule tabulate_slices:
     input:
-        dropped=branch(lambda wildcards: wildcards.study in BRATS, then=rules.ingest_brats.output.dropped),
+        dropped=rules.ingest_images.output.dropped,
         manifest=COHORT["manifest"],
     output:
         slices=report_table("slices"),
@@ -131,14 +131,14 @@ rule tabulate_slices:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/tabulate_slices.py"
 
 
 rule tabulate_screening:
     input:
-        verdicts=lambda wildcards: screened_sets(wildcards.study)["verdicts"],
+        verdicts=of_study("verdicts"),
     output:
         screening=report_table("screening"),
     log:
@@ -149,7 +149,7 @@ rule tabulate_screening:
         "../../envs/scangan.yaml"
     params:
         gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
-        study=study_facts("extractor"),
+        study=facts("extractor"),
     script:
         "../scripts/tabulate_screening.py"
 
@@ -157,11 +157,7 @@ rule tabulate_screening:
 rule tabulate_shares:
     input:
         scores=rules.score_shares.output.scores,
-        split=branch(
-            lambda wildcards: wildcards.study in COHORTS,
-            then=f"{RESULTS}/{{study}}/nodules/mixed/labels.csv",
-            otherwise=rules.split_cohort.output.split,
-        ),
+        split=of_study("labelled_split"),
     output:
         shares=report_table("shares"),
         figure=report_figure("shares"),
@@ -172,7 +168,7 @@ rule tabulate_shares:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts("pretrained"),
+        study=facts("pretrained"),
     script:
         "../scripts/tabulate_shares.py"
 
@@ -191,7 +187,7 @@ rule plot_embedding:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
         settings=lookup(dpath="studies/{study}/embedding", within=config),
     script:
         "../scripts/plot_embedding.py"
@@ -199,11 +195,11 @@ rule plot_embedding:
 
 rule plot_gan:
     input:
-        unpack(lambda wildcards: synthetic_sets(wildcards.study, wildcards.gan)),
+        unpack(of_study("shards", "gan")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        histories=lambda wildcards: training_files(wildcards.study, wildcards.gan, "history.csv"),
+        histories=of_study("histories", "gan"),
     output:
         images=report_figure("images", "figures/{gan}"),
         training=report_figure("training", "figures/{gan}"),
@@ -214,14 +210,14 @@ rule plot_gan:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/plot_gan.py"
 
 
 rule plot_panel:
     input:
-        unpack(panel_sets),
+        unpack(of_study("panel_shards", "panel")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
@@ -234,15 +230,15 @@ rule plot_panel:
     conda:
         "../../envs/scangan.yaml"
     params:
-        gans=panel_gans,
-        study=study_facts(),
+        gans=of_study("panel_gans", "panel"),
+        study=facts(),
     script:
         "../scripts/plot_panel.py"
 
 
 rule plot_scans:
     input:
-        volumes=lambda wildcards: batch_files(wildcards)["volumes"],
+        volumes=of_source("volumes"),
         scans=rules.gather_scans.output.scans,
         nodules=rules.gather_scans.output.nodules,
     output:
@@ -254,7 +250,7 @@ rule plot_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/plot_scans.py"
 
@@ -275,19 +271,14 @@ rule describe_nodules:
     conda:
         "../../envs/scangan.yaml"
     params:
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/describe_nodules.py"
 
 
 rule compare_with_papers:
     input:
-        tables=[
-            f"{RESULTS}/{study}/tables/{table}.csv"
-            for study in STUDIES
-            for table in ("classification", "detection", "fidelity", "judge", "readers")
-            if table in tables(study)
-        ],
+        tables=PLAN.compared_tables(),
     output:
         csv=f"{RESULTS}/paper_comparison.csv",
         markdown=report(f"{RESULTS}/paper_comparison.md", caption="../report/paper_comparison.rst", category="Papers"),

@@ -42,7 +42,7 @@ rule frame_scans:
 
 rule inject_sized:
     input:
-        unpack(lambda wildcards: framed(wildcards.study, "free")),
+        unpack(of_study("framed", version="free")),
         **nodule_network("injector"),
         split=rules.split_cohort.output.split,
         lidc_counts=rules.survey_lidc.output.counts,
@@ -68,7 +68,7 @@ rule inject_sized:
 
 rule train_volume_gan:
     input:
-        unpack(lambda wildcards: framed(wildcards.study, "free")),
+        unpack(of_study("framed", version="free")),
         split=rules.split_cohort.output.split,
     output:
         **VOLUME_GENERATOR,
@@ -100,14 +100,14 @@ rule synthesize_volumes:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/synthesize_volumes/{{gan}}/shard{{shard}}.tsv"
     wildcard_constraints:
-        study=only(COHORTS),
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=volume_shard_settings,
+        settings=of_study("shard_settings", "gan", "shard"),
     script:
         "../scripts/synthesize_volumes.py"
 
@@ -142,8 +142,8 @@ rule inject_synthetic:
 
 rule measure_volumes:
     input:
-        unpack(measured_volumes),
-        weights=own_file("fidelity", "weights"),
+        unpack(of_study("measured_volumes", "source")),
+        weights=of_study("feature_weights"),
     output:
         slices=f"{RESULTS}/{{study}}/fidelity/{{source}}_slices.safetensors",
         descriptions=f"{RESULTS}/{{study}}/fidelity/{{source}}_volumes.parquet",
@@ -165,9 +165,9 @@ rule measure_volumes:
 
 rule tabulate_volumes:
     input:
-        unpack(lambda wildcards: measured_sources(wildcards.study)),
+        unpack(of_study("measured_sources")),
         split=rules.split_cohort.output.split,
-        rejected=lambda wildcards: rejected_volumes(wildcards.study),
+        rejected=of_study("rejected_volumes"),
     output:
         fidelity=report_table("fidelity"),
         consistency=report_table("consistency"),
@@ -179,22 +179,22 @@ rule tabulate_volumes:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/tabulate_volumes.tsv"
     wildcard_constraints:
-        study=only(COHORTS),
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/fidelity", within=config),
         evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
-        gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
-        study=study_facts("extractor"),
+        gans=of_study("gans"),
+        study=facts("extractor"),
     script:
         "../scripts/tabulate_volumes.py"
 
 
 rule plot_volumes:
     input:
-        unpack(lambda wildcards: framed(wildcards.study, "free")),
-        unpack(lambda wildcards: first_shards(wildcards.study)),
+        unpack(of_study("framed", version="free")),
+        unpack(of_study("first_shards")),
         split=rules.split_cohort.output.split,
     output:
         planes=report_figure("planes"),
@@ -213,17 +213,17 @@ rule plot_volumes:
     conda:
         "../../envs/scangan.yaml"
     params:
-        gans=lambda wildcards: list(config["studies"][wildcards.study]["gan"]),
+        gans=of_study("gans"),
         gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
-        study=study_facts(),
+        study=facts(),
     script:
         "../scripts/plot_volumes.py"
 
 
 rule train_detector:
     input:
-        unpack(detector_volumes),
+        unpack(of_study("arm_inputs", "arm")),
         split=rules.split_cohort.output.split,
     output:
         weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
@@ -234,14 +234,14 @@ rule train_detector:
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_detector/{{arm}}/seed{{seed}}.tsv"
     wildcard_constraints:
-        study=only(COHORTS),
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=classifier_settings,
+        settings=of_study("classifier_settings", "arm"),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
     script:
         "../scripts/train_detector.py"
@@ -249,7 +249,7 @@ rule train_detector:
 
 rule tabulate_detection:
     input:
-        predictions=lambda wildcards: predictions(wildcards.study),
+        predictions=of_study("predictions"),
         rejected=rules.inject_sized.output.rejected,
     output:
         detection=report_table("detection"),
@@ -263,15 +263,15 @@ rule tabulate_detection:
     params:
         settings=lookup(dpath="studies/{study}/evaluation", within=config),
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
-        arms=arms_and_seeds,
-        study=study_facts("positive"),
+        arms=of_study("arms_and_seeds"),
+        study=facts("positive"),
     script:
         "../scripts/tabulate_detection.py"
 
 
 rule export_volume:
     input:
-        unpack(exported_shard),
+        unpack(of_study("exported_shard", "gan", "number")),
     output:
         folder=directory(f"{RESULTS}/{{study}}/exported/{{gan}}-{{number}}"),
     log:

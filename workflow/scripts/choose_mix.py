@@ -6,7 +6,7 @@ with job(snakemake.log[0]):
     import pandas as pd
 
     from scangan.data.scan_store import read_scan_table
-    from scangan.data.store import atomic
+    from scangan.files import atomic
     from scangan.synthesis.mix import choose_mix, label_scans
 
     scans = pd.concat(

@@ -5,19 +5,19 @@ with job(snakemake.log[0]) as log:
 
     from scangan.config import Voi
     from scangan.data.scan_store import read_scan_table, read_scans
-    from scangan.data.store import atomic
-    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, voi_settings, with_own_size, write_vois
+    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, with_own_size, write_vois
+    from scangan.files import atomic
 
     settings = Voi.model_validate(snakemake.params.settings)
     scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
     nodules = with_own_size(pd.concat(map(pd.read_csv, snakemake.input.nodules), ignore_index=True))
     diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
     diameters = diameters[diameters.between(*settings.diameters_mm)].to_numpy()
-    wanted, volumes = voi_settings(settings), snakemake.input.volumes
+    volumes = snakemake.input.volumes
     found = {
-        "nodule": cut_nodule_vois(read_scans(volumes, scans), nodules, wanted),
+        "nodule": cut_nodule_vois(read_scans(volumes, scans), nodules, settings),
         "healthy": cut_healthy_vois(
-            read_scans(volumes, scans), nodules, wanted, settings.healthy_per_scan, diameters, settings.seed
+            read_scans(volumes, scans), nodules, settings, settings.healthy_per_scan, diameters, settings.seed
         ),
     }
     for kind, (vois, _) in found.items():

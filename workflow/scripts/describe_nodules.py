@@ -4,10 +4,11 @@ with job(snakemake.log[0]):
     import pandas as pd
 
     from scangan.data.scan_store import read_scan_table
+    from scangan.facts import Facts
     from scangan.report.scan_figures import COUNT, RADIUS, distribution_table, nodule_distributions
     from scangan.report.tables import write_table
 
-    facts = snakemake.params.study
+    facts = Facts(**snakemake.params.study)
     nodules, lidc_nodules = pd.read_csv(snakemake.input.nodules), pd.read_csv(snakemake.input.lidc_nodules)
     counts = read_scan_table(snakemake.input.scans).nodules.dropna()
     sources = {
@@ -17,10 +18,6 @@ with job(snakemake.log[0]):
         },
         "cohort": {COUNT: counts, RADIUS: nodules.diameter_mm / 2},
     }
-    kinds = {"LIDC database": "real", "cohort": facts["data"]}
-    table = distribution_table(facts["study"], sources, kinds, facts["scale"])
-    write_table(table, *snakemake.output.nodules, index=None)
-    # The bars are of real patients whatever the cohort is.
-    named = {f"{name}, {kinds[name]}": source for name, source in sources.items()}
-    data = " and ".join(dict.fromkeys(kinds.values()))
-    nodule_distributions(named, snakemake.output.figure, data, facts["scale"], facts["study"])
+    kinds = {"LIDC database": "real", "cohort": facts.data}
+    write_table(distribution_table(sources, kinds, facts), *snakemake.output.nodules, index=None)
+    nodule_distributions(sources, kinds, snakemake.output.figure, facts)

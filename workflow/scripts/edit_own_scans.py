@@ -3,13 +3,13 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads) as log:
-    from scangan.data.voi import VoiSettings
+    from scangan.config import VoiCut
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.edit import EditSettings, edit_own_scans
     from scangan.synthesis.nodules import fill
 
     files, wanted, out = snakemake.input, snakemake.params.settings, Path(snakemake.output.folder)
-    voi = VoiSettings(**wanted["voi"])
+    voi = VoiCut.model_validate(wanted["voi"])
 
     def fill_with(weights, description):
         generator, _ = read_generator(Path(weights), Path(description))

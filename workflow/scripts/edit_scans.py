@@ -6,8 +6,7 @@ with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
     from scangan.config import Placement, Voi
-    from scangan.data.store import atomic
-    from scangan.data.voi import voi_settings
+    from scangan.files import atomic
     from scangan.synthesis.mix import Mixer, edit_scans
     from scangan.synthesis.nodules import Filling
     from scangan.synthesis.placement import PlacementSettings
@@ -26,7 +25,7 @@ with job(snakemake.log[0], snakemake.threads):
         inject=inject.fill,
         erase=erase.fill,
         placement=PlacementSettings(**Placement.model_validate(settings["placement"]).model_dump()),
-        voi=voi_settings(voi),
+        voi=voi,
         seed=seed,
     )
     scans, nodules = pd.read_parquet(snakemake.input.scans), pd.read_parquet(snakemake.input.nodules)

@@ -6,7 +6,8 @@ with job(snakemake.log[0], snakemake.threads):
     from scangan.config import Classical, Embedding
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts
-    from scangan.data.store import ImageSet, atomic, scale_images
+    from scangan.data.store import ImageSet, scale_images
+    from scangan.files import atomic
     from scangan.metrics.embedding import draw_categories, map_spaces, penultimate
     from scangan.training.supervised import read_classifier
 

@@ -6,7 +6,7 @@ with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
     from scangan.config import Voi
-    from scangan.data.voi import voi_settings
+    from scangan.files import atomic
     from scangan.synthesis.framing import frame_scans
     from scangan.synthesis.nodules import Filling
 
@@ -19,7 +19,8 @@ with job(snakemake.log[0], snakemake.threads):
         *((snakemake.output[f"{name}_volumes"], snakemake.output[f"{name}_manifest"]) for name in ("free", "mixed")),
         **snakemake.params.grid,
         erase=eraser.fill,
-        voi=voi_settings(Voi.model_validate(settings["voi"])),
+        voi=Voi.model_validate(settings["voi"]),
         seed=settings["mix_seed"],
     )
-    rejected.to_parquet(snakemake.output.rejected, index=False)
+    with atomic(snakemake.output.rejected) as path:
+        rejected.to_parquet(path, index=False)

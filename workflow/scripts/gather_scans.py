@@ -1,17 +1,17 @@
 from pathlib import Path
-from types import SimpleNamespace
 
 from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
     import pandas as pd
 
+    from scangan.config import Gathering
     from scangan.data.scan_store import BatchFiles, gather_batches
-    from scangan.data.store import atomic
+    from scangan.files import atomic
 
     files = (snakemake.input[name] for name in ("volumes", "scans", "nodules", "rejected"))
     batches = [BatchFiles(*map(Path, paths)) for paths in zip(*files, strict=True)]
-    settings = SimpleNamespace(**snakemake.params.settings)
+    settings = Gathering.model_validate(snakemake.params.settings)
     tables = gather_batches(batches, pd.read_parquet(snakemake.input.index_rejected), settings)
     for table, target in zip(tables, snakemake.output, strict=True):
         with atomic(target) as path:

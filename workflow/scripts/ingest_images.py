@@ -3,15 +3,16 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0]) as log:
-    from scangan.config import Images
-    from scangan.data.store import atomic, write_image_set
-    from scangan.ingest.images import ingest_images
+    from scangan.data.store import ImageWriter
+    from scangan.files import atomic
+    from scangan.ingest.readers import READERS
 
-    settings = Images.model_validate(snakemake.params.settings)
-    cohort, rejected, official = ingest_images(Path(snakemake.input.folder), settings, snakemake.params.data)
-    write_image_set(snakemake.output.images, snakemake.output.manifest, cohort)
-    with atomic(snakemake.output.rejected) as path:
-        rejected.to_csv(path, index=False)
-    with atomic(snakemake.output.official) as path:
-        official.to_csv(path, index=False)
-    log.info("%d images, %d rejected (see %s)", len(cohort), len(rejected), snakemake.output.rejected)
+    reader = READERS[snakemake.params.settings["reader"]]
+    settings = reader.settings.model_validate(snakemake.params.settings)
+    shape = (settings.channels, settings.image_size, settings.image_size)
+    with ImageWriter(snakemake.output.images, snakemake.output.manifest, shape) as writer:
+        ingested = reader.read(Path(snakemake.input.folder), settings, snakemake.params.data, writer.append)
+    for name in ("rejected", "official", "dropped"):
+        with atomic(snakemake.output[name]) as path:
+            getattr(ingested, name).to_csv(path, index=False)
+    log.info("%d rejected (see %s)", len(ingested.rejected), snakemake.output.rejected)

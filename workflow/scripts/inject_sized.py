@@ -5,8 +5,8 @@ from scangan.jobs import job
 with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
-    from scangan.data.store import atomic
     from scangan.data.volume_set import VolumeWriter, read_volume_set, split_volumes
+    from scangan.files import atomic
     from scangan.synthesis.nodules import Filling
     from scangan.synthesis.volumes import inject_sized, injection
 

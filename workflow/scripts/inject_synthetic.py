@@ -5,8 +5,8 @@ from scangan.jobs import job
 with job(snakemake.log[0], snakemake.threads):
     import pandas as pd
 
-    from scangan.data.store import atomic
     from scangan.data.volume_set import VolumeWriter, read_volume_set
+    from scangan.files import atomic
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.nodules import Filling
     from scangan.synthesis.volumes import VolumeSynthesizer, inject_into_synthetic, injection

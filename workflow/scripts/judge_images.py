@@ -3,7 +3,8 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from scangan.data.store import atomic, read_image_sets, scale_images
+    from scangan.data.store import read_image_sets, scale_images
+    from scangan.files import atomic
     from scangan.training.supervised import predict, read_classifier
 
     settings = dict(snakemake.params.settings)

@@ -5,7 +5,8 @@ with job(snakemake.log[0], snakemake.threads):
 
     from scangan.config import Fidelity
     from scangan.data.split import split_parts
-    from scangan.data.store import atomic, read_manifest
+    from scangan.data.store import read_manifest
+    from scangan.files import atomic
     from scangan.metrics.feature_sets import FeatureSet, read_feature_set
     from scangan.metrics.generators import evaluate_generators
 

@@ -1,8 +1,8 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from scangan.data.store import atomic
     from scangan.data.volume_set import read_volume_set
+    from scangan.files import atomic
     from scangan.metrics.volumes import describe_volumes, extract_slices, write_slice_features
 
     volumes = read_volume_set(snakemake.input.volumes, snakemake.input.manifests)

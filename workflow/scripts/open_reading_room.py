@@ -4,6 +4,7 @@ with job(snakemake.log[0]) as log:
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts
     from scangan.data.store import ImageSet, scale_images
+    from scangan.facts import Facts
     from scangan.report.reading_room import draw_cases, write_reading_room
 
     settings, labels = snakemake.params.settings, snakemake.params.labels
@@ -13,6 +14,5 @@ with job(snakemake.log[0]) as log:
     synthetic = read_screened(*files)
     real = scale_images(ImageSet.concatenate(list(parts.values())), synthetic.images.shape[-1])
     cases = draw_cases(real, synthetic, settings["images"], labels, settings["seed"])
-    facts = snakemake.params.study
-    write_reading_room(snakemake.output.page, cases, seed=settings["seed"], classes=labels, **facts)
+    write_reading_room(snakemake.output.page, cases, Facts(**snakemake.params.study), settings["seed"], labels)
     log.info("%d images; open %s in a browser", len(cases), snakemake.output.page)

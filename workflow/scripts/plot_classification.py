@@ -1,10 +1,11 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
+    from scangan.facts import Facts
     from scangan.metrics.classification import read_predictions
     from scangan.report.classification_figures import reliability, roc_curves
 
-    facts = snakemake.params.study
+    facts = Facts(**snakemake.params.study)
     predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)
-    for plot, path in ((roc_curves, snakemake.output.roc), (reliability, snakemake.output.reliability)):
-        plot(predictions, facts["positive"], path, facts["data"], facts["scale"], facts["study"])
+    roc_curves(predictions, snakemake.output.roc, facts)
+    reliability(predictions, snakemake.output.reliability, facts)

@@ -5,14 +5,15 @@ with job(snakemake.log[0]):
 
     from scangan.data.split import read_parts
     from scangan.data.store import read_image_sets, scale_images
+    from scangan.facts import Facts
     from scangan.report.gan_figures import images_by_class, side_by_side, training_curves
 
-    facts, gan = snakemake.params.study, snakemake.wildcards.gan
-    footer = (facts["data"], facts["scale"], f"{facts['study']}, {gan}")
+    facts = Facts(**snakemake.params.study)
+    caption = f"{facts.study}, {snakemake.wildcards.gan}"
     synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
     real = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
     real = scale_images(real, synthetic.images.shape[-1])
     columns = {"real": images_by_class(real), "synthetic": images_by_class(synthetic)}
-    side_by_side(columns, snakemake.output.images, *footer)
+    side_by_side(columns, snakemake.output.images, facts, caption)
     histories = {path.split("/")[-2]: pd.read_csv(path) for path in snakemake.input.histories}
-    training_curves(histories, snakemake.output.training, *footer)
+    training_curves(histories, snakemake.output.training, facts, caption)

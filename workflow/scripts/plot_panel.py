@@ -3,9 +3,9 @@ from scangan.jobs import job
 with job(snakemake.log[0]):
     from scangan.data.split import read_parts
     from scangan.data.store import read_image_sets, scale_images
+    from scangan.facts import Facts
     from scangan.report.gan_figures import images_by_class, side_by_side
 
-    facts = snakemake.params.study
     columns = {}
     for gan in snakemake.params.gans["gans"]:
         images, manifests = (
@@ -17,4 +17,4 @@ with job(snakemake.log[0]):
     real = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
     columns = {"real": scale_images(real, largest), **columns}
     columns = {title: images_by_class(images) for title, images in columns.items()}
-    side_by_side(columns, snakemake.output.panel, facts["data"], facts["scale"], facts["study"])
+    side_by_side(columns, snakemake.output.panel, Facts(**snakemake.params.study))

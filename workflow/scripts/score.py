@@ -2,7 +2,7 @@ from scangan.jobs import job
 
 with job(snakemake.log[0]):
     from scangan.config import Evaluation
-    from scangan.data.store import atomic
+    from scangan.files import atomic
     from scangan.metrics.classification import read_predictions, score_arms
 
     predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)

@@ -1,7 +1,7 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-    from scangan.data.store import atomic
+    from scangan.files import atomic
     from scangan.metrics.reading import score_readers
     from scangan.report.reading_room import readers_table
     from scangan.report.tables import to_markdown

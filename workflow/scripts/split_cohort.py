@@ -5,14 +5,15 @@ with job(snakemake.log[0]):
 
     from scangan.config import Split
     from scangan.data.split import read_split, split_cohort
-    from scangan.data.store import atomic
+    from scangan.files import atomic
+    from scangan.rejected import read_rejected
 
     settings = Split.model_validate(snakemake.params.settings)
-    manifest, rejected = pd.read_parquet(snakemake.input.manifest), pd.read_csv(snakemake.input.rejected, dtype=str)
+    manifest, rejected = pd.read_parquet(snakemake.input.manifest), read_rejected(snakemake.input.rejected)
     if settings.file is not None:
         split = read_split(settings.file, manifest, rejected.source)
     else:
-        official = pd.read_csv(snakemake.input.official, dtype=str) if snakemake.input.official else None
-        split = split_cohort(manifest, settings, len(rejected), official)
+        official = next((pd.read_csv(path, dtype=str) for path in snakemake.input.official), None)
+        split = split_cohort(manifest, settings, int(rejected.counted.sum()), official)
     with atomic(snakemake.output.split) as path:
         split.to_csv(path, index=False)

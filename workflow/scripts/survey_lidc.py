@@ -1,7 +1,7 @@
 from scangan.jobs import job
 
 with job(snakemake.log[0]):
-    from scangan.data.store import atomic
+    from scangan.files import atomic
     from scangan.ingest.lidc import lidc_distributions
 
     for table, target in zip(lidc_distributions(), snakemake.output, strict=True):

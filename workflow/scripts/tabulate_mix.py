@@ -5,13 +5,15 @@ with job(snakemake.log[0]):
 
     from scangan.config import Evaluation
     from scangan.data.scan_store import read_scan_table
-    from scangan.data.store import atomic
+    from scangan.facts import Facts
+    from scangan.files import atomic
     from scangan.metrics.scanner import scanner_test
+    from scangan.rejected import left_out_note
     from scangan.report.nodule_edit_figures import find_edits, slice_figure
-    from scangan.report.nodule_tables import SCANNER_NOTE, left_out_note, mix_table
+    from scangan.report.nodule_tables import SCANNER_NOTE, mix_table
     from scangan.report.tables import write_table
 
-    facts = snakemake.params.study
+    facts = Facts(**snakemake.params.study)
     mix = pd.read_csv(snakemake.input.mix, keep_default_na=False)
     nodules, done, rejected = (
         pd.concat(map(pd.read_parquet, snakemake.input[name]), ignore_index=True)
@@ -24,11 +26,11 @@ with job(snakemake.log[0]):
         with atomic(snakemake.output[name]) as path:
             table.to_csv(path, index=False)
     note = left_out_note(rejected, snakemake.output.rejected)
-    write_table(mix_table(mix, done, rejected, **facts), *snakemake.output.mix, index=None, note=note)
+    write_table(mix_table(mix, done, rejected, facts), *snakemake.output.mix, index=None, note=note)
     before, after = mix, mix.assign(label=mix.label_after)
     settings = Evaluation.model_validate(snakemake.params.evaluation)
-    table = scanner_test(facts["study"], before, after, settings, facts["data"], facts["scale"])
+    table = scanner_test(before, after, settings, facts)
     write_table(table, *snakemake.output.scanner, index="variant", note=SCANNER_NOTE)
     scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
     edits = find_edits(done, scans, snakemake.input.before, snakemake.input.after)
-    slice_figure(edits, snakemake.output.figure, facts["data"], facts["scale"], facts["study"])
+    slice_figure(edits, snakemake.output.figure, facts)

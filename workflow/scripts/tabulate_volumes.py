@@ -5,15 +5,15 @@ with job(snakemake.log[0]):
 
     from scangan.config import Evaluation, Fidelity
     from scangan.data.split import parts_of
-    from scangan.data.store import atomic
+    from scangan.facts import Facts
+    from scangan.files import atomic
     from scangan.metrics.volumes import compare_slices, consistency_scores, find_copies, read_slice_features
-    from scangan.report.nodule_tables import left_out_note
+    from scangan.rejected import left_out_note
     from scangan.report.tables import write_table
     from scangan.report.volume_figures import consistency_figure
     from scangan.report.volume_tables import CONSISTENCY_NOTE, FIDELITY_NOTE, consistency_table, volume_fidelity_table
 
-    facts, gans = snakemake.params.study, snakemake.params.gans
-    extractor = facts.pop("extractor")
+    facts, gans = Facts(**snakemake.params.study), snakemake.params.gans
     settings = Fidelity.model_validate(snakemake.params.settings)
     rejected = pd.concat(map(pd.read_parquet, snakemake.input.rejected), ignore_index=True)
     with atomic(snakemake.output.rejected) as path:
@@ -26,7 +26,7 @@ with job(snakemake.log[0]):
     scores = compare_slices(
         real.select(is_train), real.select(~is_train), dict(zip(gans, drawn, strict=True)), settings
     )
-    table = volume_fidelity_table(scores, **facts, extractor=extractor)
+    table = volume_fidelity_table(scores, facts)
     write_table(table, *snakemake.output.fidelity, index="variant", note=f"{FIDELITY_NOTE}\n{note}")
 
     real, *drawn = map(pd.read_parquet, snakemake.input.descriptions)
@@ -44,8 +44,6 @@ with job(snakemake.log[0]):
         nearest.append(images)
     with atomic(snakemake.output.copies) as path:
         pd.concat(nearest, ignore_index=True).to_csv(path, index=False)
-    table = consistency_table(pd.concat(scores, ignore_index=True), **facts)
+    table = consistency_table(pd.concat(scores, ignore_index=True), facts)
     write_table(table, *snakemake.output.consistency, index="variant", note=f"{CONSISTENCY_NOTE}\n{note}")
-    consistency_figure(
-        {"real": real} | described, snakemake.output.figure, facts["data"], facts["scale"], facts["study"]
-    )
+    consistency_figure({"real": real} | described, snakemake.output.figure, facts)

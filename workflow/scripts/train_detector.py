@@ -3,17 +3,19 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
+    from scangan.arms import find_arm
     from scangan.config import Classifier
     from scangan.data.split import draw_share
-    from scangan.data.store import atomic
     from scangan.data.volume_set import read_volume_set, split_volumes
+    from scangan.files import atomic
     from scangan.models.catalogue import write_weights
     from scangan.training.checkpoint import CheckpointStore, resume_folder
     from scangan.training.detector import predict_detector, train_detector
 
-    arm, seed, window = snakemake.wildcards.arm, int(snakemake.wildcards.seed), tuple(snakemake.params.window)
+    arm, seed = find_arm(snakemake.wildcards.arm), int(snakemake.wildcards.seed)
+    window = tuple(snakemake.params.window)
     settings = Classifier.model_validate(snakemake.params.settings)
-    versions = ["free", "mixed", "sized"] + ["synthetic"] * ("synthetic" in arm)
+    versions = ["free", "mixed", "sized"] + ["synthetic"] * arm.reads_synthetic
     sets = {
         name: read_volume_set(snakemake.input[f"{name}_volumes"], snakemake.input[f"{name}_manifests"]).keep_in_memory()
         for name in versions
@@ -21,14 +23,15 @@ with job(snakemake.log[0], snakemake.threads):
     mixed = split_volumes(sets["mixed"], snakemake.input.split)
     free = split_volumes(sets["free"], snakemake.input.split)
     synthetic = sets.get("synthetic")
-    if share := arm.partition("-x")[2]:
-        synthetic = draw_share(synthetic, mixed["train"], float(share), seed)
+    if arm.synthetic_share is not None:
+        synthetic = draw_share(synthetic, mixed["train"], arm.synthetic_share, seed)
     known = [mixed["train"], mixed["validation"], *([synthetic] if synthetic else [])]
     checksums = [checksum for volumes in known for checksum in volumes.manifest.sha256]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     trained = train_detector(arm, mixed["train"], mixed["validation"], synthetic, settings, window, seed, resume)
     write_weights(Path(snakemake.output.weights), trained.state_dict)
-    trained.history.to_csv(snakemake.output.history, index=False)
+    with atomic(snakemake.output.history) as path:
+        trained.history.to_csv(path, index=False)
     parts = {"validation": mixed["validation"], "test": mixed["test"], "free": free["test"], "sized": sets["sized"]}
     with atomic(snakemake.output.predictions) as path:
         predict_detector(trained.model, parts, window, settings.batch_size).to_parquet(path, index=False)

@@ -3,15 +3,16 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from scangan.config import Gan
+    from scangan.config import ImageGan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
-    from scangan.models.catalogue import write_generator
+    from scangan.files import atomic
+    from scangan.models.catalogue import network_options, write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric, train_gan
     from scangan.training.checkpoint import CheckpointStore, resume_folder
 
-    settings = Gan.model_validate(snakemake.params.settings)
+    settings = ImageGan.of_kind(snakemake.params.settings)
     images = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
     images = images.select(images.manifest.label == snakemake.wildcards.label)
     images = scale_images(draw_images(images, settings.training_images, settings.seed), settings.image_size)
@@ -25,13 +26,14 @@ with job(snakemake.log[0], snakemake.threads):
             "label": snakemake.wildcards.label,
             "data": images.manifest.data.iloc[0],
             "model": settings.model,
-            "options": settings.options,
+            "options": network_options(settings),
             "channels": images.images.shape[1],
             "image_size": images.images.shape[2],
             "training_images": len(images),
             "steps": trained.steps,
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
-        trained.history.to_csv(snakemake.output.history, index=False)
+        with atomic(snakemake.output.history) as path:
+            trained.history.to_csv(path, index=False)
         write_sample_grid(trained.samples, Path(snakemake.output.samples))
         CheckpointStore(resume).remove()

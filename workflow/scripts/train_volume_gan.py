@@ -3,15 +3,16 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake.log[0], snakemake.threads):
-    from scangan.config import Gan
+    from scangan.config import VolumeGan
     from scangan.data.volume_set import read_volume_set, split_volumes
-    from scangan.models.catalogue import write_generator
+    from scangan.files import atomic
+    from scangan.models.catalogue import network_options, write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import CheckpointStore, resume_folder
     from scangan.training.volumes import train_volume_gan
 
-    settings, window = Gan.model_validate(snakemake.params.settings), list(snakemake.params.window)
+    settings, window = VolumeGan.of_kind(snakemake.params.settings), list(snakemake.params.window)
     known = split_volumes(read_volume_set(snakemake.input.volumes, snakemake.input.manifests), snakemake.input.split)
     volumes = known["train"]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), volumes.manifest.sha256)
@@ -24,7 +25,7 @@ with job(snakemake.log[0], snakemake.threads):
             "gan": name,
             "data": " and ".join(sorted(volumes.manifest.data.unique())),
             "model": settings.model,
-            "options": settings.options,
+            "options": network_options(settings),
             "channels": 1,
             "image_size": settings.image_size or volumes.size,
             "size": volumes.size,
@@ -34,6 +35,7 @@ with job(snakemake.log[0], snakemake.threads):
             "steps": trained.steps,
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
-        trained.history.to_csv(snakemake.output.history, index=False)
+        with atomic(snakemake.output.history) as path:
+            trained.history.to_csv(path, index=False)
         write_sample_grid(trained.samples, Path(snakemake.output.samples))
         CheckpointStore(resume).remove()

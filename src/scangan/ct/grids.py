@@ -10,6 +10,8 @@ import numpy as np
 from scangan.ct.window import AIR
 from scangan.errors import DataError
 
+Numbers = Sequence[float] | np.ndarray  # such as a place, or a spacing, along z, y, x
+
 MOST_OUTSIDE = 0.5  # share of a VOI that may lie beyond the scan
 DENSE = -500.0  # Hounsfield: brighter voxels of the lungs are vessels, or wall that the mask took in
 MOST_DENSE = 0.5  # share of a ball; a denser place is a large vessel or the hilum, where nobody would see a nodule
@@ -26,7 +28,7 @@ def blank(voi: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.float32(AIR), voi)
 
 
-def sample_box(voxels: np.ndarray, positions: Sequence[np.ndarray], widths: Sequence[float] = (1, 1, 1)) -> np.ndarray:
+def sample_box(voxels: np.ndarray, positions: Sequence[np.ndarray], widths: Numbers = (1, 1, 1)) -> np.ndarray:
     """Trilinear values of a volume on a rectangular grid; the edge is repeated beyond the volume.
 
     voxels: [Z, Y, X]. positions: along z, y, x, in its voxels. widths: of a new voxel along z, y, x, in its voxels:
@@ -50,8 +52,8 @@ def sample_box(voxels: np.ndarray, positions: Sequence[np.ndarray], widths: Sequ
 
 def cut_voi(
     hounsfield: np.ndarray,
-    spacing_mm_zyx: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    spacing_mm_zyx: Numbers,
+    centre_voxel_zyx: Numbers,
     size: int,
     voi_spacing_mm: float,
 ) -> np.ndarray:
@@ -77,9 +79,9 @@ def cut_voi(
 
 
 def outside_share(
-    shape: Sequence[int],
-    spacing_mm_zyx: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    shape: Numbers,
+    spacing_mm_zyx: Numbers,
+    centre_voxel_zyx: Numbers,
     size: int,
     voi_spacing_mm: float,
 ) -> float:
@@ -88,36 +90,35 @@ def outside_share(
     return float(1 - np.prod([along.mean() for along in inside]))
 
 
-def _positions(spacing_mm: Sequence[float], centre: Sequence[float], size: int, voi_mm: float) -> list[np.ndarray]:
+def _positions(spacing_mm: Numbers, centre: Numbers, size: int, voi_mm: float) -> list[np.ndarray]:
     """Where a VOI's voxels lie along z, y, x, in the scan's voxels."""
     away_mm = (np.arange(size) - (size - 1) / 2) * voi_mm
     return [place + away_mm / step for place, step in zip(centre, spacing_mm, strict=True)]
 
 
-def _inside(shape: Sequence[int], positions: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _inside(shape: Numbers, positions: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [(along >= -0.5) & (along <= length - 0.5) for length, along in zip(shape, positions, strict=True)]
 
 
 def ball(
-    shape: Sequence[int], spacing_mm_zyx: Sequence[float], centre_voxel_zyx: Sequence[float], radius_mm: float
+    shape: Numbers, spacing_mm_zyx: Numbers, centre_voxel_zyx: Numbers, radius_mm: float
 ) -> tuple[tuple[slice, slice, slice], np.ndarray]:
     """A box of a volume, and the distances in mm of its voxels from a place: float64, the box's shape.
 
     The box holds all voxels of the volume within the radius, and at least the one that holds the place, if any does.
     """
-    box, squares = [], []
+    slices, squares = [], []
     for length, step, place in zip(shape, spacing_mm_zyx, centre_voxel_zyx, strict=True):
         nearest = round(place)
         first = max(0, min(nearest, math.ceil(place - radius_mm / step)))
         last = min(length - 1, max(nearest, math.floor(place + radius_mm / step)))
-        box.append(slice(first, max(first, last + 1)))
+        slices.append(slice(first, max(first, last + 1)))
         squares.append(((np.arange(first, last + 1) - place) * step) ** 2)
-    return tuple(box), np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
+    z, y, x = slices
+    return (z, y, x), np.sqrt(squares[0][:, None, None] + squares[1][:, None] + squares[2])
 
 
-def fits(
-    mask: np.ndarray, spacing_mm_zyx: Sequence[float], centre_voxel_zyx: Sequence[float], radius_mm: float
-) -> bool:
+def fits(mask: np.ndarray, spacing_mm_zyx: Numbers, centre_voxel_zyx: Numbers, radius_mm: float) -> bool:
     """Whether a ball, and the voxel that holds its centre, lie in a mask: bool [Z, Y, X]. Nothing lies beyond it."""
     centre, reach = np.asarray(centre_voxel_zyx), radius_mm / np.asarray(spacing_mm_zyx)
     if (centre - reach < -0.5).any() or (centre + reach > np.array(mask.shape) - 0.5).any():
@@ -131,8 +132,8 @@ def fits(
 def dense_share(
     lungs: np.ndarray,
     hounsfield: np.ndarray,
-    spacing_mm_zyx: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    spacing_mm_zyx: Numbers,
+    centre_voxel_zyx: Numbers,
     radius_mm: float,
     above: float = DENSE,
 ) -> float:

@@ -48,7 +48,7 @@ def lung_mask(volume: Volume) -> LungMask:
 
     smooth = interpolate(
         torch.from_numpy(coarse)[None, None].float(),
-        size=tuple((coarse.shape * factors).tolist()),
+        size=tuple((np.array(coarse.shape) * factors).tolist()),
         mode="trilinear",
         align_corners=False,
     )

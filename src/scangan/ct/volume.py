@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import grid_sample, interpolate
 
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 
 UNSCANNED = -1024  # Hounsfield units, outside of what was scanned
 CHUNK_VOXELS = 2**20  # small enough for a core's cache, large enough to hide the cost of a call
@@ -50,13 +50,13 @@ def resample(
     Interpolation is linear. With `antialias`, a new voxel that is larger than the old ones is the triangle-weighted
     mean of all that it covers. Along each axis the first new voxel begins where the old volume begins. Volumes oblique
     to the patient's axes, or sheared by a gantry tilt, are set into the box around them, filled up with `outside`.
-    Raises ScanRejected if the scan is thinner than one new voxel.
+    Raises Unusable if the scan is thinner than one new voxel.
     """
     native_mm = np.linalg.norm(affine[:3, :3], axis=0)
     factors = native_mm / spacing_mm
     size = np.array(voxels.shape[::-1])
     if (size * factors < 1).any():
-        raise ScanRejected(
+        raise Unusable(
             "scan too thin",
             f"{' x '.join(f'{edge:.3g}' for edge in size * native_mm)} mm, allowed: at least {spacing_mm:g} mm",
             "choose a smaller spacing_mm, or remove the scan",

@@ -6,7 +6,6 @@ Made by `scangan.ingest.scans`. Whoever reads it waits for no DICOM reader, anno
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from scangan import config
-from scangan.data.store import MANIFEST_TYPES, UNREADABLE, atomic, fit_square, unreadable, zip_folder
+from scangan.data.store import MANIFEST_TYPES, UNREADABLE, fit_square, unreadable
 from scangan.errors import DataError
+from scangan.files import atomic, zip_folder
+from scangan.rejected import REJECTED_TYPES, check_rejected
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,7 @@ CENTRAL_LUNGS = 0.8  # share of the lungs' height that slices are taken from,
 CENTRAL_VOLUME = 0.5  # and of the volume's where there is no plausible lung mask
 ARRAYS = {"hounsfield": "int16", "lungs": "uint8", "nodules": "uint8"}
 CHUNK_SLICES = 16
-REASONS_SHOWN = 3
 
-REJECTED_TYPES = {"source": "str", "reason": "str", "found": "str", "remedy": "str", "counted": "bool"}
 SCAN_TYPES = {
     "scan_id": "str",
     "patient_id": "str",
@@ -124,7 +123,7 @@ def write_parquet(path: Path, rows: pd.DataFrame, types: dict[str, str]) -> None
 
 
 def gather_batches(
-    batches: Sequence[BatchFiles], rejected: pd.DataFrame, settings: config.Scans
+    batches: Sequence[BatchFiles], rejected: pd.DataFrame, settings: config.Gathering
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The scans and nodules of all batches, in the order of their pseudonyms, and the rejected.
 
@@ -136,26 +135,9 @@ def gather_batches(
         for name, types in (("scans", SCAN_TYPES), ("nodules", NODULE_TYPES), ("rejected", REJECTED_TYPES))
     )
     refused = pd.concat([rejected.astype(REJECTED_TYPES), refused], ignore_index=True)
-    counted = refused[refused.counted]
-    total = len(scans) + len(counted)
-    if scans.empty:
-        raise DataError(f"scans: found none that is usable{list_reasons(counted)}, allowed: at least 1")
-    if len(counted) > settings.max_rejected * total:
-        raise DataError(
-            f"scans: max_rejected: found {len(counted)} of {total} rejected{list_reasons(counted)}, "
-            f"allowed: {math.floor(settings.max_rejected * total)} ({settings.max_rejected:g})"
-        )
-    for row in counted.itertuples():
-        log.warning("rejected: %s: %s: found %s; %s", row.source, row.reason, row.found, row.remedy)
+    check_rejected(refused, len(scans), settings.max_rejected, "data", "scans")
     scans = scans.sort_values("scan_id", ignore_index=True)
     return scans, nodules.sort_values(["scan_id", "nodule"], ignore_index=True), refused
-
-
-def list_reasons(rejected: pd.DataFrame) -> str:
-    """The most frequent reasons: ` (missing slices: 3; not DICOM: 1)`."""
-    counts = rejected.reason.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    shown = "; ".join(f"{reason}: {count}" for reason, count in counts.head(REASONS_SHOWN).items())
-    return f" ({shown}{'; ...' if len(counts) > REASONS_SHOWN else ''})" if shown else ""
 
 
 def _read_table(path: Path, types: dict[str, str]) -> pd.DataFrame:
@@ -201,7 +183,7 @@ def read_scans(
     Raises DataError, naming the file, if a store is missing or truncated, and if no store holds a scan.
     """
     with ExitStack() as stack:
-        groups = {}
+        groups: dict[str, tuple[str | Path, Any]] = {}
         for path in volumes:
             try:
                 store = ZipStore(Path(path), mode="r")
@@ -223,7 +205,7 @@ def read_scans(
 
 
 def cut_slices(
-    hounsfield: np.ndarray, lungs: np.ndarray, scan: dict[str, Any], settings: config.Scans
+    hounsfield: np.ndarray, lungs: np.ndarray, scan: dict[str, Any], settings: config.Slicing
 ) -> tuple[np.ndarray, pd.DataFrame]:
     """Axial slices of a scan as images.
 

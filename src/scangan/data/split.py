@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,24 @@ from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
 
-AnySet = TypeVar("AnySet")  # an ImageSet, the features of one (`metrics.feature_sets`), a VolumeSet
+
+class LabelledSet(Protocol):
+    """What can be divided: an ImageSet, the features of one (`metrics.feature_sets`), a VolumeSet; a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def manifest(self) -> pd.DataFrame: ...
+
+    def __len__(self) -> int: ...
+
+    def select(self, mask: Any, /) -> Self: ...
+
+    @staticmethod
+    def concatenate(sets: Sequence[Any], /) -> Any: ...
+
+
+AnySet = TypeVar("AnySet", bound=LabelledSet)
 SPLITS = ("train", "validation", "test")
 OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]

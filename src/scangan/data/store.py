@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +19,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from scangan.errors import DataError
+from scangan.files import atomic, zip_folder
 
 WHITE = 65535  # the uint16 that stands for 1.0
 CHUNK_BYTES = 2**20
@@ -69,32 +68,6 @@ class ImageSet:
         """All images of `sets`, one set after the other."""
         images = np.concatenate([image_set.images for image_set in sets])
         return ImageSet(images, pd.concat([image_set.manifest for image_set in sets], ignore_index=True))
-
-
-@contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` (same suffix), fsynced and renamed to it on clean exit, removed on an error.
-
-    Example: `with atomic(table) as temporary: frame.to_csv(temporary)`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(4)}.{path.name}")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ImageWriter:
@@ -152,13 +125,6 @@ class ImageWriter:
                 with atomic(self.manifest_path) as rows, atomic(self.images_path) as images:
                     manifest.to_parquet(rows, index=False)
                     zip_folder(self._folder, images)
-
-
-def zip_folder(folder: Path, target: Path) -> None:
-    """Pack without time stamps, in a fixed order; chunks are compressed already."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-            archive.writestr(zipfile.ZipInfo(file.relative_to(folder).as_posix()), file.read_bytes())
 
 
 def _checksum(pixels: np.ndarray) -> str:
@@ -228,7 +194,7 @@ def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
     square = np.zeros((len(pixels), size, size), np.float32)
     for target, channel in zip(square, pixels, strict=True):
         resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)
-        target[top : top + new_height, left : left + new_width] = resized
+        target[top : top + new_height, left : left + new_width] = np.asarray(resized)
     return square.clip(0, 1)
 
 

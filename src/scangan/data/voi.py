@@ -19,12 +19,13 @@ from scipy.spatial import KDTree
 from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
-from scangan.config import Voi
-from scangan.ct.grids import MOST_DENSE, MOST_OUTSIDE, cut_voi, dense_share, fits, outside_share
-from scangan.data.scan_store import REJECTED_TYPES
+from scangan.config import VoiCut
+from scangan.ct.grids import MOST_DENSE, MOST_OUTSIDE, Numbers, cut_voi, dense_share, fits, outside_share
 from scangan.data.split import SPLITS, assert_patients_apart
-from scangan.data.store import CHUNK_BYTES, UNREADABLE, atomic, unreadable, zip_folder
-from scangan.errors import ConfigError, DataError
+from scangan.data.store import CHUNK_BYTES, UNREADABLE, unreadable
+from scangan.errors import DataError
+from scangan.files import atomic, zip_folder
+from scangan.rejected import Rejection, rejected_table
 
 TRIES = 1000  # random places that are looked at for one healthy VOI
 VOI_TYPES = {
@@ -42,34 +43,9 @@ VOI_TYPES = {
 CENTRE = ["z_voxel", "y_voxel", "x_voxel"]
 
 
-@dataclass(frozen=True)
-class VoiSettings:
-    """What VOIs are cut. size: voxels along an edge. margin_mm: between a nodule's surface and the mask's.
-
-    min_readers: nodules that fewer readers marked are left out. inside_share: a healthy place has lung all around it,
-    as far as this share of its radius.
-    """
-
-    size: int = 64
-    spacing_mm: float = 1.0
-    margin_mm: float = 4.0
-    min_readers: int = 1
-    inside_share: float = 0.5
-
-    def __post_init__(self) -> None:
-        for name, fine, allowed in (
-            ("size", self.size >= 8, "at least 8"),
-            ("spacing_mm", self.spacing_mm > 0, "above 0"),
-            ("margin_mm", self.margin_mm > 0, "above 0"),
-            ("inside_share", 0 <= self.inside_share <= 1, "0 to 1"),
-        ):
-            if not fine:
-                raise ConfigError(f"voi: {name}: found {getattr(self, name):g}, allowed: {allowed}")
-
-    @property
-    def largest_mm(self) -> float:
-        """The diameter of the largest nodule that fits with its margin."""
-        return self.size * self.spacing_mm - 2 * self.margin_mm
+def largest_mm(settings: VoiCut) -> float:
+    """The diameter of the largest nodule that fits a VOI with its margin."""
+    return settings.size * settings.spacing_mm - 2 * settings.margin_mm
 
 
 @dataclass(frozen=True)
@@ -108,7 +84,7 @@ class VoiSet:
 def cut_nodule_vois(
     scans: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]],
     nodules: pd.DataFrame,
-    settings: VoiSettings,
+    settings: VoiCut,
 ) -> tuple[VoiSet, pd.DataFrame]:
     """VOIs centred on the nodules of scans, in the order of the scans and the table.
 
@@ -123,21 +99,21 @@ def cut_nodule_vois(
             name = f"{scan['scan_id']}-n{int(row['nodule'])}"
             centre = [row[axis] for axis in CENTRE]
             if why_not := _refuse_nodule(row, hounsfield.shape, scan["spacing_mm"], centre, settings):
-                rejected.append((name, *why_not, False))
+                rejected.append(Rejection(name, *why_not, counted=False))
             else:
                 kept.add(name, scan, hounsfield, centre, "nodule", row["diameter_mm"])
-    return kept.together(), _rejected(rejected)
+    return kept.together(), rejected_table(rejected)
 
 
 def _refuse_nodule(
-    row: dict[str, Any], shape: Sequence[int], spacing_mm: float, centre: Sequence[float], settings: VoiSettings
+    row: dict[str, Any], shape: Sequence[int], spacing_mm: float, centre: Sequence[float], settings: VoiCut
 ) -> tuple[str, str, str] | None:
     """Reason, what was found, and remedy; None for a nodule that has a VOI."""
     diameter = row["diameter_mm"]
     if not diameter > 0:
         return "nodule without a diameter", f"{diameter:g} mm", "annotate it, or leave it out"
-    if diameter > settings.largest_mm:
-        remedy = f"choose a larger VOI or a smaller margin; allowed: {settings.largest_mm:g} mm"
+    if diameter > largest_mm(settings):
+        remedy = f"choose a larger VOI or a smaller margin; allowed: {largest_mm(settings):g} mm"
         return "nodule larger than the VOI", f"{diameter:.1f} mm", remedy
     if row.get("readers", settings.min_readers) < settings.min_readers:
         return (
@@ -154,7 +130,7 @@ def _refuse_nodule(
 def cut_healthy_vois(
     scans: Iterable[tuple[dict[str, Any], np.ndarray, np.ndarray, np.ndarray]],
     nodules: pd.DataFrame,
-    settings: VoiSettings,
+    settings: VoiCut,
     per_scan: int,
     diameters_mm: Sequence[float],
     seed: int,
@@ -170,16 +146,16 @@ def cut_healthy_vois(
     Raises DataError if no diameter fits the VOI.
     """
     fitting = np.asarray(diameters_mm, float)
-    fitting = fitting[(fitting > 0) & (fitting <= settings.largest_mm)]
+    fitting = fitting[(fitting > 0) & (fitting <= largest_mm(settings))]
     if not fitting.size:
         found = f"{np.min(diameters_mm):g} mm at least" if np.size(diameters_mm) else "none"
-        raise DataError(f"voi: diameters_mm: found {found}, allowed: one up to {settings.largest_mm:g} mm")
+        raise DataError(f"voi: diameters_mm: found {found}, allowed: one up to {largest_mm(settings):g} mm")
     kept, rejected = _Kept(settings), []
     of_scan = dict(list(nodules.groupby("scan_id")))
     for scan, hounsfield, lungs, labels in scans:
         if scan["lung_check"] or not lungs.any():
-            found = scan["lung_check"] or "no lung"
-            rejected.append((scan["scan_id"], "lung mask failed", found, "remove the scan, or mend its mask", False))
+            why_not = ("lung mask failed", scan["lung_check"] or "no lung", "remove the scan, or mend its mask")
+            rejected.append(Rejection(scan["scan_id"], *why_not, counted=False))
             continue
         rng = np.random.default_rng([seed, *scan["scan_id"].encode()])
         avoid = _Avoid(of_scan.get(scan["scan_id"], nodules[:0]), labels, scan["spacing_mm"])
@@ -189,10 +165,11 @@ def cut_healthy_vois(
             centre = _healthy_place(rng, places, lungs, hounsfield, scan["spacing_mm"], avoid, diameter / 2, settings)
             if centre is None:
                 found = f"none of {diameter:.1f} mm in {TRIES} tries"
-                rejected.append((name, "no healthy place", found, "choose smaller diameters or fewer VOIs", False))
+                why_not = ("no healthy place", found, "choose smaller diameters or fewer VOIs")
+                rejected.append(Rejection(name, *why_not, counted=False))
             else:
                 kept.add(name, scan, hounsfield, centre, "healthy", diameter)
-    return kept.together(), _rejected(rejected)
+    return kept.together(), rejected_table(rejected)
 
 
 class _Avoid:
@@ -219,7 +196,7 @@ def _healthy_place(
     spacing_mm: float,
     avoid: _Avoid,
     radius_mm: float,
-    settings: VoiSettings,
+    settings: VoiCut,
 ) -> np.ndarray | None:
     spacing = (spacing_mm,) * 3
     for flat in rng.choice(places, TRIES):
@@ -238,7 +215,7 @@ def _healthy_place(
 class _Kept:
     """VOIs as they are cut."""
 
-    def __init__(self, settings: VoiSettings) -> None:
+    def __init__(self, settings: VoiCut) -> None:
         self.settings = settings
         self.voxels: list[np.ndarray] = []
         self.rows: list[tuple[Any, ...]] = []
@@ -248,7 +225,7 @@ class _Kept:
         name: str,
         scan: dict[str, Any],
         hounsfield: np.ndarray,
-        centre: Sequence[float],
+        centre: Numbers,
         kind: str,
         diameter_mm: float,
     ) -> None:
@@ -260,10 +237,6 @@ class _Kept:
         table = pd.DataFrame(self.rows, columns=list(VOI_TYPES)).astype(VOI_TYPES)
         size = self.settings.size
         return VoiSet(np.array(self.voxels, np.float32).reshape(-1, size, size, size), table)
-
-
-def _rejected(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
 
 
 def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) -> None:
@@ -317,11 +290,6 @@ def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
             f"as {table_path} has rows"
         )
     return VoiSet(voxels.astype(np.float32), table)
-
-
-def voi_settings(wanted: Voi) -> VoiSettings:
-    """What VOIs a configuration asks for."""
-    return VoiSettings(wanted.size, wanted.spacing_mm, wanted.margin_mm, wanted.min_readers, wanted.inside_share)
 
 
 def with_own_size(nodules: pd.DataFrame) -> pd.DataFrame:

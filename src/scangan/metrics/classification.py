@@ -1,7 +1,6 @@
 """Classifier scores with their uncertainty: predictions -> metrics -> bootstrap and paired permutation test.
 
-Everything is computed for many weightings of the images at once: an image's weight is how often a resample drew its
-patient, and the scores themselves are the case of all weights one.
+The metrics themselves are entries of `metrics.classifier_metrics.METRICS`.
 """
 
 from __future__ import annotations
@@ -13,10 +12,8 @@ import pandas as pd
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
+from scangan.metrics.classifier_metrics import METRICS, FunctionOfSums, Pair, SumOfParts, weighted_metrics
 
-METRICS = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier", "expected_calibration_error")
-THRESHOLD = 0.5
-BINS = 10  # of the expected calibration error: equal width, as Guo et al. 2017
 _CHUNK = 2**22  # numbers held at once: 32 MB
 
 
@@ -46,7 +43,9 @@ def score_arms(predictions: dict[str, list[pd.DataFrame]], positive: str, settin
         found = ", ".join(sorted(set(cases["label"])))
         raise DataError(f"predictions: label: found only {found} in the test set, allowed: both classes")
     patient = pd.factorize(cases["patient_id"])[0]
-    resampled = {arm: {metric: [] for metric in METRICS} for arm in probabilities}
+    resampled: dict[str, dict[str, list[np.ndarray]]] = {
+        arm: {metric: [] for metric in METRICS} for arm in probabilities
+    }
     for weights in _resamples(patient, is_positive, settings):
         for arm, probability in probabilities.items():
             for metric, values in weighted_metrics(probability, is_positive, weights).items():
@@ -59,38 +58,16 @@ def score_arms(predictions: dict[str, list[pd.DataFrame]], positive: str, settin
         seeds = len(probability)
         rng = np.random.default_rng([settings.seed, 2])
         draws = rng.multinomial(seeds, np.full(seeds, 1 / seeds), settings.bootstrap)
-        values = weighted_metrics(probability, is_positive, np.ones((1, len(cases))))
+        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))))
         tested = "real" in probabilities and arm != "real"
         p_values = permutation_test(probability, probabilities["real"], is_positive, patient, signs) if tested else {}
         for metric in METRICS:
             bootstrap = (np.concatenate(resampled[arm][metric]) * draws).sum(axis=1) / seeds
             low, high = np.percentile(bootstrap, [2.5, 97.5])
-            value, p_value = values[metric].mean(), p_values.get(metric, np.nan)
+            value, p_value = scores[metric].mean(), p_values.get(metric, np.nan)
             rows.append((arm, metric, value, low, high, seeds, len(cases), p_value))
     columns = ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def weighted_metrics(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric for every weighting and seed.
-
-    probability: [seeds, N]; is_positive: [N], bool; weights: [B, N], each row with positive and negative images.
-    Returns metric -> [B, seeds]. F1 is that of the positive class; it is 0 without a true positive.
-    """
-    called = (probability >= THRESHOLD).T
-    on, off = is_positive[:, None], ~is_positive[:, None]
-    correct = called == on
-    total = weights.sum(axis=1, keepdims=True)
-    bins = _calibration_terms(probability, is_positive)
-    return {
-        "accuracy": weights @ correct / total,
-        "sensitivity": weights @ (correct & on) / (weights @ on),
-        "specificity": weights @ (correct & off) / (weights @ off),
-        "f1": 2 * (weights @ (called & on)) / (weights @ called + weights @ on),
-        "auc": np.stack([_weighted_auc(seed, is_positive, weights) for seed in probability], axis=1),
-        "brier": weights @ ((probability - is_positive) ** 2).T / total,
-        "expected_calibration_error": np.stack([np.abs(weights @ seed).sum(axis=1) for seed in bins], axis=1) / total,
-    }
 
 
 def permutation_test(
@@ -101,49 +78,22 @@ def permutation_test(
     first, second: probabilities [seeds, N] of two arms, seeds matched by index; is_positive, patient: [N], patients
     numbered from 0; signs: [permutations, patients], -1 where a permutation swaps the arms' predictions of a patient.
 
-    The difference of two arms is odd in the signs. For accuracy, sensitivity, specificity and Brier score it is a sum
-    over patients. So it is for the AUC: a pair (positive, negative) gives terms of no sign, one or two, and only those
-    of one are odd; so the swapped predictions need not be ranked anew. F1 and the calibration error are no sums, but
-    functions of sums over patients, of each arm after swapping.
+    The difference of two arms is odd in the signs. Of some metrics it is a sum over patients; others are no sums, but
+    functions of sums over patients, of each arm after swapping (`Metric.difference`).
     """
     if first.shape != second.shape:
         found = f"{len(first)} and {len(second)}"
         raise DataError(f"predictions: seeds: found {found}, allowed: the same number in every arm")
-    positives, negatives = is_positive.sum(), (~is_positive).sum()
-    correct_first, correct_second = (((arm >= THRESHOLD) == is_positive).mean(axis=0) for arm in (first, second))
-    correct = correct_first - correct_second
-    squared = ((first - is_positive) ** 2 - (second - is_positive) ** 2).mean(axis=0)
-    pairs = [_pooled_rank(a, b, is_positive) for a, b in zip(first, second, strict=True)]
-    contributions = {
-        "accuracy": correct / len(patient),
-        "sensitivity": correct * is_positive / positives,
-        "specificity": correct * ~is_positive / negatives,
-        "auc": np.mean(pairs, axis=0) / (positives * negatives),
-        "brier": squared / len(patient),
-    }
+    pair = Pair(first, second, is_positive)
     signs = np.vstack([np.ones_like(signs[:1]), signs])  # the first row: as observed
-    sums = _signed_sums(np.stack(list(contributions.values()), axis=1), patient, signs)
-    statistics = dict(zip(contributions, sums.T, strict=True)) | {"f1": 0.0, "expected_calibration_error": 0.0}
-    for seed_first, seed_second in zip(first, second, strict=True):
-        a, b = (_terms_of_functions(arm, is_positive) for arm in (seed_first, seed_second))
-        both, apart = (a + b).sum(axis=0), _signed_sums(a - b, patient, signs)
-        for sign in (1, -1):
-            swapped = (both + sign * apart) / 2
-            true_positives, called, gaps = swapped[:, 0], swapped[:, 1], swapped[:, 2:]
-            statistics["f1"] += sign * 2 * true_positives / (called + positives)
-            statistics["expected_calibration_error"] += sign * np.abs(gaps).sum(axis=1)
-    p_values = {}
+    differences = _permuted_sums(pair, patient, signs) | _permuted_functions(pair, patient, signs)
+    p_values: dict[str, float] = {}
     for metric in METRICS:
-        observed, *permuted = np.abs(statistics[metric])
+        observed, *permuted = np.abs(differences[metric])
         # Sums in another order differ in the last digits: without the margin an equal difference would not count.
         extreme = np.count_nonzero(np.array(permuted) >= observed * (1 - 1e-9) - 1e-12)
         p_values[metric] = (extreme + 1) / len(signs)
     return p_values
-
-
-def calibration_bins(probability: np.ndarray) -> np.ndarray:
-    """Number (0 to 9) of the bin of each probability; a bin holds its lower edge, the last one 1.0 too."""
-    return np.minimum((probability * BINS).astype(int), BINS - 1)
 
 
 def align_test_images(predictions: dict[str, list[pd.DataFrame]]) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
@@ -192,40 +142,33 @@ def _resamples(patient: np.ndarray, is_positive: np.ndarray, settings: Evaluatio
         yield counts[:, patient]
 
 
-def _calibration_terms(probability: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[seeds, N, BINS]: probability minus label in the image's bin, else 0; summed over images, the gap of each bin."""
-    in_bin = calibration_bins(probability)[..., None] == np.arange(BINS)
-    return in_bin * (probability - is_positive)[..., None]
+def _permuted_sums(pair: Pair, patient: np.ndarray, signs: np.ndarray) -> dict[str, np.ndarray]:
+    """Metric -> its difference in each permutation [permutations], of those that are sums over the images."""
+    parts = {
+        name: metric.difference.parts(pair)
+        for name, metric in METRICS.items()
+        if isinstance(metric.difference, SumOfParts)
+    }
+    sums = _signed_sums(np.stack(list(parts.values()), axis=1), patient, signs)
+    return dict(zip(parts, sums.T, strict=True))
 
 
-def _terms_of_functions(probability: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[N, 2 + BINS]: true positive, called positive, gap in each bin; F1 and calibration error depend on their sums."""
-    called = probability >= THRESHOLD
-    return np.column_stack([called & is_positive, called, _calibration_terms(probability[None], is_positive)[0]])
-
-
-def _weighted_auc(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC [B] for weights [B, N]: the share of (positive, negative) pairs in the right order, ties counting half."""
-    order = np.argsort(probability, kind="stable")
-    starts = np.flatnonzero(np.diff(probability[order], prepend=-1.0))  # first image of each group of ties
-    sorted_weights, sorted_labels = weights[:, order], is_positive[order]
-    on = np.add.reduceat(sorted_weights * sorted_labels, starts, axis=1)
-    off = np.add.reduceat(sorted_weights * ~sorted_labels, starts, axis=1)
-    right = (on * (np.cumsum(off, axis=1) - off / 2)).sum(axis=1)
-    return right / (on.sum(axis=1) * off.sum(axis=1))
-
-
-def _pooled_rank(first: np.ndarray, second: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[N]: each image's part of the difference of two arms' pairs in the right order, against both arms' images.
-
-    Half the change in rank among the other class when the image's score is the first arm's instead of the second's.
-    """
-    part = np.empty(len(first))
-    for mask, sign in ((is_positive, 1), (~is_positive, -1)):
-        others = np.sort(np.concatenate([first[~mask], second[~mask]]))
-        gain = [np.searchsorted(others, arm[mask], side) for side in ("left", "right") for arm in (first, second)]
-        part[mask] = sign * (gain[0] - gain[1] + gain[2] - gain[3]) / 4
-    return part
+def _permuted_functions(pair: Pair, patient: np.ndarray, signs: np.ndarray) -> dict[str, np.ndarray]:
+    """Metric -> its difference in each permutation [permutations], of those that are functions of sums."""
+    functions = {
+        name: metric.difference for name, metric in METRICS.items() if isinstance(metric.difference, FunctionOfSums)
+    }
+    differences = {name: np.zeros(len(signs)) for name in functions}
+    for seeds in zip(pair.first, pair.second, strict=True):
+        terms = [[function.terms(arm, pair.is_positive) for function in functions.values()] for arm in seeds]
+        ends = np.cumsum([each.shape[1] for each in terms[0]])[:-1]
+        first, second = map(np.column_stack, terms)
+        both, apart = (first + second).sum(axis=0), _signed_sums(first - second, patient, signs)
+        for sign in (1, -1):
+            swapped = np.split((both + sign * apart) / 2, ends, axis=1)
+            for (name, function), sums in zip(functions.items(), swapped, strict=True):
+                differences[name] += sign * function.score(sums, pair.is_positive)
+    return differences
 
 
 def _signed_sums(terms: np.ndarray, patient: np.ndarray, signs: np.ndarray) -> np.ndarray:

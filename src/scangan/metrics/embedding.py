@@ -169,17 +169,17 @@ def separation(points: np.ndarray, categories: Sequence[str], patients: Sequence
 
     Raises DataError if an image has no possible neighbour, as when all are of one patient.
     """
-    categories, patients = pd.Series(list(categories)), pd.factorize(np.asarray(patients, dtype=str))[0]
+    named, patient = pd.Series(list(categories)), pd.factorize(np.asarray(patients, dtype=str))[0]
     rows = []
-    for variant in categories.unique():
+    for variant in named.unique():
         kind, _, label = variant.partition("/")
         if kind == REAL:
             continue
-        sides = [np.flatnonzero(categories == category) for category in (f"{REAL}/{label}", variant)]
+        sides = [np.flatnonzero(named == category) for category in (f"{REAL}/{label}", variant)]
         count = min(map(len, sides))
         chosen = np.concatenate([side[:count] for side in sides])
         is_real = np.arange(2 * count) < count
-        allowed = patients[chosen, None] != patients[None, chosen]
+        allowed = patient[chosen, None] != patient[None, chosen]
         if not allowed.any(axis=1).all():
             raise DataError(f"{variant}: patient_id: found one patient in all of its images, allowed: at least 2")
         distance = np.where(allowed, euclidean_distances(points[chosen]), np.inf)

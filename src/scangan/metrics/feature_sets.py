@@ -15,8 +15,9 @@ import pandas as pd
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from scangan.data.store import UNREADABLE, atomic, unreadable
+from scangan.data.store import UNREADABLE, unreadable
 from scangan.errors import DataError
+from scangan.files import atomic
 
 ALL = "all"  # the classes together
 

@@ -75,18 +75,18 @@ def extract(
     device: None takes the GPU if there is one.
     """
     assert images.ndim == 4, f"found images of shape {images.shape}"
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # Small batches stay in a CPU's cache: several times as fast as batches of 64; channels last doubles that.
-    batch_size = batch_size or (64 if device.type == "cuda" else 4)
+    batch_size = batch_size or (64 if target.type == "cuda" else 4)
     layer_of = FEATURE_EXTRACTORS_REGISTRY[extractor].get_default_feature_layer_for_metric
     layers = [layer_of("fid"), layer_of("isc")]
     network = create_feature_extractor(
         extractor, layers, cuda=False, verbose=False, feature_extractor_weights_path=weights
-    ).to(device, memory_format=torch.channels_last)
+    ).to(target, memory_format=torch.channels_last)
     batches = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(images[start : start + batch_size]).to(device)
+            batch = torch.from_numpy(images[start : start + batch_size]).to(target)
             pixels = (batch.clamp(0, 1) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
             batches.append([found.float().cpu().numpy() for found in network(pixels)])
     features, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))

@@ -22,13 +22,15 @@ def evaluate_generators(
     scores, nearest = [], []
     labels = sorted(train.manifest.label.unique())
     for label in [*labels, ALL] if len(labels) > 1 else [ALL]:
-        of_class = [images.of_class(label) for images in (train, held_out, synthetic)]
-        table = compare_sets(*(images.features for images in of_class), settings)
+        seen, unseen, drawn = (images.of_class(label) for images in (train, held_out, synthetic))
+        table = compare_sets(seen.features, unseen.features, drawn.features, settings)
         copies = suspected_copies(
-            *(images.features.features for images in of_class),
+            seen.features.features,
+            unseen.features.features,
+            drawn.features.features,
             settings.copy_quantile,
-            of_class[0].manifest.image_id,
-            of_class[2].manifest.image_id,
+            seen.manifest.image_id,
+            drawn.manifest.image_id,
         )
         table = pd.concat([table, pd.DataFrame([copies.score()])], ignore_index=True)
         table.insert(0, "variant", f"{gan}/{label}")

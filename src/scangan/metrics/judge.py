@@ -13,7 +13,8 @@ import pandas as pd
 
 from scangan.config import Evaluation, Judge
 from scangan.errors import DataError
-from scangan.metrics.classification import THRESHOLD, align_test_images, read_probability
+from scangan.metrics.classification import align_test_images, read_probability
+from scangan.metrics.classifier_metrics import THRESHOLD
 
 METRIC = "judged_positive"
 MEAN = "mean"  # in the column `set`: all sets together

@@ -23,7 +23,8 @@ from scangan.ct.grids import sphere
 from scangan.ct.window import VOI_WINDOW, to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import DataError
-from scangan.metrics.classification import weighted_metrics
+from scangan.facts import Facts
+from scangan.metrics.classifier_metrics import METRICS, Weighted
 from scangan.metrics.feature_sets import Features
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_sets
@@ -203,14 +204,12 @@ def compare_with_truth(erased: np.ndarray, truth: np.ndarray, mask: np.ndarray) 
 
 
 def eraser_table(
-    study: str,
     injected: VoiSet,
     erased: np.ndarray,
     truth: np.ndarray,
     margin_mm: float,
     settings: Evaluation,
-    data: str,
-    scale: str,
+    facts: Facts,
     baselines: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = BASELINES,
 ) -> pd.DataFrame:
     """`mae_hu` and `ssim` of the eraser and of the baselines, on VOIs whose truth without the nodule is known.
@@ -234,19 +233,17 @@ def eraser_table(
         scores = np.array([compare_with_truth(*each) for each in zip(vois, truth, masks, strict=True)])
         for metric, values in zip(("mae_hu", "ssim"), scores.T, strict=True):
             rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
-    return tidy_table(rows, study, data, scale)
+    return tidy_table(rows, facts)
 
 
 def injector_table(
-    study: str,
     injected: VoiSet,
     real: VoiSet,
     reference: VoiSet,
     margin_mm: float,
     settings: Evaluation,
     fidelity: Fidelity,
-    data: str,
-    scale: str,
+    facts: Facts,
 ) -> pd.DataFrame:
     """How like real nodules the injected ones are. Variants: `injector`, and, as what can be reached, `real`.
 
@@ -275,15 +272,15 @@ def injector_table(
         ratio = vois.table.measured_mm.fillna(0).to_numpy() / asked
         for metric, values in (("diameter_ratio", ratio), ("diameter_error", np.abs(ratio - 1))):
             rows.append((name, metric, np.median(values), *interval_of(weighted_median(values, weights)), count))
-        drawn = [_histogram_distance(each @ histograms[name], expected) for each in weights]
+        drawn = np.array([_histogram_distance(each @ histograms[name], expected) for each in weights])
         value = _histogram_distance(histograms[name].sum(0), expected)
         rows.append((name, "histogram_distance_hu", value, *interval_of(drawn), count))
         for metric, values in zip(("contrast", "homogeneity"), (_textures(vois) - expected_texture).T, strict=True):
             drawn = weights @ values / weights.sum(1)
             rows.append((name, f"texture_{metric}_difference", values.mean(), *interval_of(drawn), count))
 
-    features = [voi_features(vois.voxels, fidelity) for vois in (reference, real, injected)]
-    frechet = compare_sets(*features, fidelity).set_index("metric").loc["fid"]
+    seen, unseen, made = (voi_features(vois.voxels, fidelity) for vois in (reference, real, injected))
+    frechet = compare_sets(seen, unseen, made, fidelity).set_index("metric").loc["fid"]
     interval = (frechet.ci_low, frechet.ci_high)
     rows.append(("injector", "frechet_distance", frechet.value, *interval, int(frechet.images)))
     rows.append(("real", "frechet_distance", frechet.reference, np.nan, np.nan, int(frechet.images)))
@@ -293,7 +290,7 @@ def injector_table(
     ):
         found = detect_injected(genuine, other, margin_mm, settings)
         rows.append((name, "detector_auc", *found))
-    return tidy_table(rows, study, data, scale)
+    return tidy_table(rows, facts)
 
 
 def voi_features(vois: np.ndarray, settings: Fidelity) -> Features:
@@ -320,7 +317,10 @@ def texture(voi: np.ndarray, voi_spacing_mm: float, diameter_mm: float) -> tuple
     middle, angles = len(grey) // 2, np.arange(4) * np.pi / 4
     planes = (grey[middle], grey[:, middle], grey[:, :, middle])
     matrices = [graycomatrix(plane, [1], angles, GREY_LEVELS, symmetric=True, normed=True) for plane in planes]
-    return tuple(float(np.mean([graycoprops(each, name) for each in matrices])) for name in ("contrast", "homogeneity"))
+    contrast, homogeneity = (
+        float(np.mean([graycoprops(each, name) for each in matrices])) for name in ("contrast", "homogeneity")
+    )
+    return contrast, homogeneity
 
 
 class Detection(NamedTuple):
@@ -364,7 +364,7 @@ def detect_injected(real: VoiSet, injected: VoiSet, margin_mm: float, settings: 
             probability[test] += detector.predict_proba(features[test])[:, 1] / REPEATS
 
     def auc(weights: np.ndarray) -> np.ndarray:
-        return weighted_metrics(probability.clip(0, 1)[None], is_injected, weights)["auc"][:, 0]
+        return METRICS["auc"].value(Weighted(probability.clip(0, 1)[None], is_injected, weights))[:, 0]
 
     weights = draw_patients(both.table.patient_id, settings)
     weights = weights[(weights @ is_injected > 0) & (weights @ ~is_injected > 0)]

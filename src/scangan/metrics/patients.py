@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from scangan.config import Evaluation
+from scangan.facts import Facts
 
 COLUMNS = ["study", "variant", "metric", "value", "ci_low", "ci_high", "images", "data", "scale"]
 
@@ -32,7 +33,6 @@ def interval_of(values: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def tidy_table(rows: list[tuple], study: str, data: str, scale: str) -> pd.DataFrame:
+def tidy_table(rows: list[tuple], facts: Facts) -> pd.DataFrame:
     """Rows `variant, metric, value, ci_low, ci_high, images` as a table with COLUMNS."""
-    table = pd.DataFrame(rows, columns=COLUMNS[1:7])
-    return table.assign(study=study, data=data, scale=scale)[COLUMNS]
+    return facts.assign(pd.DataFrame(rows, columns=COLUMNS[1:7]))[COLUMNS]

@@ -19,8 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from scangan.data.store import UNREADABLE, atomic
+from scangan.data.store import UNREADABLE
 from scangan.errors import DataError
+from scangan.facts import Facts
+from scangan.files import atomic
 
 ORIGINS = ("real", "synthetic")
 QUESTIONS = ("origin", "label")
@@ -171,8 +173,8 @@ def score_readers(files: Sequence[str | Path], answers: str | Path) -> pd.DataFr
     if len(readings) > 1:
         everybody = f"{ALL} {SIMULATED}" if is_simulated(next(iter(readings))) else ALL
         rows += _rows(everybody, list(readings.values()), truth)
-    facts = truth.loc[0, ["study", "data", "scale"]].to_dict()
-    table = pd.DataFrame(rows, columns=SCORE_COLUMNS[1:-2]).assign(**facts)
+    facts = Facts(**truth.loc[0, ["study", "data", "scale"]].to_dict())
+    table = facts.assign(pd.DataFrame(rows, columns=SCORE_COLUMNS[1:-2]))
     return table[SCORE_COLUMNS].astype({"count": "Int64"})
 
 
@@ -221,7 +223,7 @@ def _beyond_chance(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 def _rows(reader: str, readings: list[pd.DataFrame], truth: pd.DataFrame) -> list[tuple]:
     """`reader, question, group, metric, value, ci_low, ci_high, count, images` of one reader, or of several as one."""
-    rows = []
+    rows: list[tuple] = []
     for question, other in (QUESTIONS, QUESTIONS[::-1]):
         options = _options(truth, question)
         given = np.array([reading[question] for reading in readings])  # [readers, cases]

@@ -7,12 +7,11 @@ import pandas as pd
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
+from scangan.facts import Facts
 from scangan.metrics.patients import draw_patients, interval_of, tidy_table
 
 
-def scanner_test(
-    study: str, before: pd.DataFrame, after: pd.DataFrame, settings: Evaluation, data: str, scale: str
-) -> pd.DataFrame:
+def scanner_test(before: pd.DataFrame, after: pd.DataFrame, settings: Evaluation, facts: Facts) -> pd.DataFrame:
     """Does the label give the scanner away? Balanced accuracy of telling the scanner from the label alone.
 
     before, after: the cohort before and after the mix (CT-SGAN, figure 3a), a row a scan: `patient_id, label, scanner,
@@ -26,7 +25,7 @@ def scanner_test(
         value, interval, count = _tell_scanner(table, settings, variant)
         rows.append((variant, "scanner_balanced_accuracy", value, *interval, count))
     rows.append(("chance", "scanner_balanced_accuracy", 1 / after.scanner.nunique(), np.nan, np.nan, rows[-1][-1]))
-    return tidy_table(rows, study, data, scale)
+    return tidy_table(rows, facts)
 
 
 def _tell_scanner(table: pd.DataFrame, settings: Evaluation, name: str) -> tuple[float, tuple[float, float], int]:

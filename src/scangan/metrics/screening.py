@@ -121,8 +121,8 @@ def _read_overrule(path: str | Path, ids: pd.Series) -> dict[str, bool]:
         "image_id: found twice": table["image_id"][table["image_id"].duplicated()],
         "kept: found": table["kept"][~table["kept"].str.lower().isin(SAID)],
     }
-    allowed = (f"ids of synthetic images, such as {ids.iloc[0]}", "each image once", " | ".join(SAID))
-    for (problem, values), right in zip(wrong.items(), allowed, strict=True):
+    expected = (f"ids of synthetic images, such as {ids.iloc[0]}", "each image once", " | ".join(SAID))
+    for (problem, values), allowed in zip(wrong.items(), expected, strict=True):
         if len(values):
-            raise DataError(f"{path}: {problem} '{values.iloc[0]}' ({len(values)} in all), allowed: {right}")
+            raise DataError(f"{path}: {problem} '{values.iloc[0]}' ({len(values)} in all), allowed: {allowed}")
     return dict(zip(table["image_id"], table["kept"].str.lower().map(SAID), strict=True))

@@ -31,9 +31,10 @@ from scangan.config import Evaluation, Fidelity
 from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
 from scangan.ct.volume import Volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
-from scangan.data.store import UNREADABLE, atomic
+from scangan.data.store import UNREADABLE
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
+from scangan.files import atomic
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import feature_statistics, frechet_distance
 from scangan.metrics.memorisation import suspected_copies
@@ -193,7 +194,7 @@ def _score_draw(
     chosen, *others = (
         np.random.default_rng(seed).choice(len(slices), n, replace=False) for slices in (real_train, *variants.values())
     )
-    fid = {name: np.empty(real_train.features.shape[1:3]) for name in variants}
+    fid: dict[str, np.ndarray] = {name: np.empty(real_train.features.shape[1:3]) for name in variants}
     for plane, position in np.ndindex(*real_train.features.shape[1:3]):
         train = feature_statistics(real_train.features[chosen, plane, position])
         for (name, slices), index in zip(variants.items(), others, strict=True):
@@ -387,8 +388,8 @@ def find_copies(
     fresh real volumes), and a row a synthetic volume: `variant, image_id, nearest_image_id, distance, suspected`, the
     nearest first.
     """
-    small = [np.array(rows.thumbnail.tolist(), np.float32) for rows in (train, held_out, synthetic)]
-    copies = suspected_copies(*small, settings.copy_quantile, train.volume_id, synthetic.volume_id)
+    seen, unseen, drawn = (np.array(rows.thumbnail.tolist(), np.float32) for rows in (train, held_out, synthetic))
+    copies = suspected_copies(seen, unseen, drawn, settings.copy_quantile, train.volume_id, synthetic.volume_id)
     nearest = copies.images
     nearest.insert(0, "variant", variant)
     return pd.DataFrame([{"variant": variant} | copies.score()]), nearest

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import importlib
 import json
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from scangan.errors import ConfigError, DataError
+from scangan.files import atomic
+
+if TYPE_CHECKING:
+    from scangan.config import Gan
 
 
 def find_model(name: str) -> ModuleType:
-    """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`."""
+    """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`.
+
+    It may define `OPTIONS` as well, see `network_options`.
+    """
     return importlib.import_module(f"scangan.models.{name}")
 
 
 def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator of a model for images [channels, image_size, image_size].
 
-    options: `base_width`, and what else a model's paper varies (`Gan.options`); left out, they are the paper's.
+    options: `base_width`, and what else a model's paper varies (`network_options`); left out, they are the paper's.
     Raises ConfigError for a size that the model cannot have.
     """
     model = find_model(name)
@@ -36,9 +44,21 @@ def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn
     return model.Generator(**arguments), model.Discriminator(**arguments)
 
 
+def network_options(settings: Gan) -> dict[str, Any]:
+    """What the network that `settings` names is built with (see `build`); what is null there is left to the paper.
+
+    Beside `base_width` the model's file names them, if there are any: `OPTIONS`, argument of `Generator` and
+    `Discriminator` -> key of the settings.
+    """
+    keys = {"base_width": "base_width"} | getattr(find_model(settings.model), "OPTIONS", {})
+    options = {name: attrgetter(key)(settings) for name, key in keys.items()}
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:
     """Write a network's state as safetensors."""
-    save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, path)
+    with atomic(path) as temporary:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, temporary)
 
 
 def write_generator(weights: Path, description: Path, state: dict[str, Tensor], **facts: Any) -> None:
@@ -46,8 +66,9 @@ def write_generator(weights: Path, description: Path, state: dict[str, Tensor], 
 
     `facts` must hold `model`, `channels`, `image_size`, `options` (see `build`); the rest is for the reader.
     """
-    write_weights(weights, state)
-    description.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+    with atomic(description) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
+        write_weights(weights, state)
 
 
 def read_generator(weights: Path, description: Path, image_size: int | None = None) -> tuple[nn.Module, dict[str, Any]]:

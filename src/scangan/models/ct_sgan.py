@@ -22,6 +22,13 @@ OUTPUT_RANGE = (-1.0, 1.0)
 SMALLEST = (4, 5, 6, 7)  # edge of the first map; each level doubles it
 LEVELS = {base << level: level for level in range(3, 7) for base in SMALLEST if 56 <= base << level <= 256}
 IMAGE_SIZES = tuple(sorted(LEVELS))
+OPTIONS = {
+    "slab": "slabs.depth",
+    "constant_noise": "slabs.constant_noise",
+    "slice_noise": "slabs.slice_noise",
+    "slice_code": "slabs.slice_code",
+    "told_position": "slabs.told_position",
+}
 WIDEST = 8  # times base_width
 FREQUENCIES = 4
 CHUNK_SLICES = 32  # of a whole volume, drawn at once

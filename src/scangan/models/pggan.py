@@ -104,6 +104,8 @@ class MinibatchStddev(nn.Module):
 class _Growing(nn.Module):
     """A network that remembers how far it has grown, in its state too."""
 
+    progress: Tensor
+
     def __init__(self, image_size: int) -> None:
         super().__init__()
         self.levels = IMAGE_SIZES.index(image_size) + 1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 # Intensities are scaled to [0, 2]; the output is linear, so images are clipped when they are stored.
 OUTPUT_RANGE = (0.0, 2.0)
 IMAGE_SIZES = range(8, 513, 4)
+OPTIONS = {"kernel_size": "kernel_size"}
 
 
 def _initialise(network: nn.Module) -> None:

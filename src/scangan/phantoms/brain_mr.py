@@ -7,15 +7,15 @@ MR as far as a pipeline needs that; it says nothing about patients.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from scangan.data.store import atomic
+from scangan.files import atomic_folder
 
 SLICES, FIELD_MM = 155, 240.0  # of BRATS: 155 slices of 1 mm, 240 mm wide
 ORIGIN_MM = (0.0, -239.0, 0.0)  # of BRATS, in LPS
@@ -30,28 +30,23 @@ Whatever is measured on them says that the pipeline works, and nothing about med
 """
 
 
-def write_brain_mr_phantom(folder: Path, patients: int, image_size: int, seed: int) -> None:
+def write_phantom(folder: Path, patients: int, image_size: int, seed: int) -> None:
     """Write `patients` brains: `folder/PHANTOM-000/PHANTOM-000_t1ce.nii.gz` and `_seg.nii.gz`, and so on.
 
     Volumes have 155 slices of 1 mm, image_size x image_size pixels (240 as in BRATS: 1 mm) and BRATS's orientation;
     every patient has a tumour. The same arguments give the same files, and a larger cohort begins with the smaller
-    one's. README.txt is written last, so a folder without one is not whole.
+    one's. The folder must be new or empty, and appears whole or not at all.
     """
-    folder = Path(folder)
-    readme = folder / "README.txt"
-    readme.unlink(missing_ok=True)
-    for old in folder.glob("PHANTOM-*"):
-        shutil.rmtree(old)
-    for number in range(patients):
-        name = f"PHANTOM-{number:03d}"
-        (folder / name).mkdir(parents=True)
-        for kind, voxels in zip(("t1ce", "seg"), render_brain([seed, number], image_size), strict=True):
-            image = sitk.GetImageFromArray(voxels)
-            image.SetOrigin(ORIGIN_MM)
-            image.SetSpacing((FIELD_MM / image_size, FIELD_MM / image_size, 1.0))
-            sitk.WriteImage(image, folder / name / f"{name}_{kind}.nii.gz", useCompression=True)
-    with atomic(readme) as temporary:
-        temporary.write_text(README.format(patients=patients, seed=seed), encoding="utf-8")
+    with atomic_folder(folder) as new:
+        for number in range(patients):
+            name = f"PHANTOM-{number:03d}"
+            (new / name).mkdir()
+            for kind, voxels in zip(("t1ce", "seg"), render_brain([seed, number], image_size), strict=True):
+                image = sitk.GetImageFromArray(voxels)
+                image.SetOrigin(ORIGIN_MM)
+                image.SetSpacing((FIELD_MM / image_size, FIELD_MM / image_size, 1.0))
+                sitk.WriteImage(image, new / name / f"{name}_{kind}.nii.gz", useCompression=True)
+        (new / "README.txt").write_text(README.format(patients=patients, seed=seed), encoding="utf-8")
 
 
 def render_brain(seed: Sequence[int], image_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +110,7 @@ class Brain:
         """Share of a voxel that lies inside, where `distance` says how far inside its centre is, mm."""
         return np.clip(0.5 + distance / self.soft, 0, 1)
 
-    def paint(self, share: np.ndarray, value: np.ndarray | float, where: tuple[slice, ...] = (...,)) -> None:
+    def paint(self, share: np.ndarray, value: np.ndarray | float, where: tuple[Any, ...] = (...,)) -> None:
         self.brightness[where] += share * (value - self.brightness[where])
 
     def near(self, low: Sequence[float], high: Sequence[float]) -> tuple[slice, ...]:
@@ -132,15 +127,17 @@ class Brain:
         ]
         return (1 - sum(parts) ** np.float32(1 / power)) * np.float32(np.mean(half))
 
-    def tube(self, points: Sequence[Sequence[float]], radii: Sequence[float], flat: float = 1.0) -> tuple:
+    def tube(
+        self, points: Sequence[Sequence[float]], radii: Sequence[float] | np.ndarray, flat: float = 1.0
+    ) -> tuple[tuple[slice, ...], np.ndarray]:
         """A tube on either side through points (|x|, y, z), flatter in x by `flat`: its part of the grid, its share."""
-        points, reach = np.asarray(points, np.float32), max(radii)
-        low, high = points.min(0) - reach, points.max(0) + reach
+        line, reach = np.asarray(points, np.float32), max(radii)
+        low, high = line.min(0) - reach, line.max(0) + reach
         where = self.near((-high[0], *low[1:]), high)
         place = np.stack([abs(self.inner[2][where]) * flat, self.inner[1][where], self.inner[0][where]], -1)
-        points = points * np.float32([flat, 1, 1])
+        line = line * np.array([flat, 1, 1], np.float32)
         distance = np.full(place.shape[:-1], -np.inf, np.float32)
-        for start, end, first, last in zip(points, points[1:], radii, radii[1:], strict=False):
+        for start, end, first, last in zip(line, line[1:], radii, radii[1:], strict=False):
             way = end - start
             along = np.clip((place - start) @ way / (way @ way), 0, 1)
             away = np.linalg.norm(place - start - along[..., None] * way, axis=-1)
@@ -290,9 +287,8 @@ class Brain:
         angle, away = rng.uniform(-np.pi, np.pi), rng.uniform(0.25, 1)
         height = rng.uniform(-28, 50)
         along = 46 if height > -12 else 20  # lower down, only the temporal lobe
-        self.centre = np.float32(
-            [height, 2 + along * away * np.cos(angle), side * (34 + 12 * np.sin(angle))]
-        )  # z, y, x
+        # z, y, x
+        self.centre = np.array([height, 2 + along * away * np.cos(angle), side * (34 + 12 * np.sin(angle))], np.float32)
         self.core_mm = rng.uniform(8, 23)
         self.halo_mm = rng.uniform(5, 17)
         place = [axis - middle for axis, middle in zip((self.z, self.y, self.x), self.centre, strict=True)]

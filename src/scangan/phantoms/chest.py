@@ -130,7 +130,7 @@ def draw_nodule_radii(rng: np.random.Generator, diameters_mm: tuple[float, float
     return np.interp(low + (high - low) * rng.random(count), QUANTILES, NODULE_DIAMETERS_MM) / 2
 
 
-def place_nodules(rng: np.random.Generator, patient: Patient, radii_mm: Sequence[float]) -> list[Lesion]:
+def place_nodules(rng: np.random.Generator, patient: Patient, radii_mm: Sequence[float] | np.ndarray) -> list[Lesion]:
     """Places for nodules, the largest first: centres in the lungs, apart from each other."""
     places, inside = patient.coarse_lungs
     vessels = patient.trees[0]
@@ -260,7 +260,8 @@ class ScanGrid:
 
     def paint(self, depth: float) -> tuple[np.ndarray, np.ndarray]:
         """Hounsfield units float32 [Y, X] of one slice, and where the lungs are, bool [Y, X]."""
-        painted, lungs = 0.0, 0.0
+        shape = (len(self.y), len(self.x))
+        painted, lungs = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         for layer in self.layers:
             section = CrossSection(self.patient, depth + layer, self.y, self.x, self.fields)
             painted = painted + section.render(self.scanner.table)

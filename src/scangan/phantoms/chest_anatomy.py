@@ -36,7 +36,7 @@ class Field:
     def on(self, y: np.ndarray, x: np.ndarray) -> FieldOnGrid:
         return FieldOnGrid(self, self.weights(y, 1), self.weights(x, 2).T)
 
-    def weights(self, positions: np.ndarray, axis: int) -> np.ndarray:
+    def weights(self, positions: np.ndarray | float, axis: int) -> np.ndarray:
         """Of the lattice's planes at positions in mm, [N, planes]: quadratic B-splines, scaled to variance 1."""
         place = (np.atleast_1d(positions) - BOX_MM[axis][0]) / self.scale
         away = abs(place[:, None] - np.arange(self.lattice.shape[axis]) + 1)
@@ -226,7 +226,8 @@ class CrossSection:
         self.patient, self.depth = patient, depth
         self.pixel = float(x[1] - x[0])
         fields = fields or {"shape": patient.fields["shape"].on(y, x)}
-        self.fields, self.drawn = fields, {}
+        self.fields = fields
+        self.drawn: dict[str, np.ndarray] = {}
         self.flat_y, self.flat_x = y[:, None].astype(np.float32), x[None].astype(np.float32)
         # Nobody is symmetrical: bend the place by a smooth field.
         bend = self.field("shape")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,7 +15,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from scipy.ndimage import binary_dilation
 
 from scangan.compat_pylidc import prepare_pylidc
-from scangan.data.store import atomic
+from scangan.files import atomic_folder
 from scangan.phantoms.chest import SCANNERS, Chest, Nodule, render_chest
 
 READERS = 4
@@ -63,7 +62,7 @@ class Annotation:
     contours: tuple[tuple[float, str], ...]
 
 
-def write_chest_phantom(
+def write_phantom(
     folder: Path,
     cohort: str,
     scans: int,
@@ -77,28 +76,25 @@ def write_chest_phantom(
     cohort: `lidc` (with nodules) | `nlst` (without), each from a scanner of its own. image_size: rows and columns.
     slice_spacing_mm: about; the scanner's own spacing is a fixed share of it. nodule_diameters_mm: least and greatest;
     None: all of LIDC-IDRI's. The same arguments give the same scans, and a larger cohort begins with the smaller one's.
-    Some patients have two scans, some series are stored from the head down, some feet first. .scangan/README.txt is
-    written last, so a folder without one is not whole.
+    Some patients have two scans, some series are stored from the head down, some feet first. The folder must be new
+    or empty, and appears whole or not at all.
     """
-    folder = Path(folder)
-    readme = folder / ".scangan" / "README.txt"
-    readme.unlink(missing_ok=True)
-    for old in folder.glob("PHANTOM-*"):
-        shutil.rmtree(old)
     read: list[tuple[Dataset, list[float], list[Annotation]]] = []
-    for number in range(scans):
-        storage = Storage.of(number)
-        chest = render_scan(cohort, image_size, slice_spacing_mm, seed, storage, nodule_diameters_mm)
-        header = describe_series(chest, cohort, slice_spacing_mm, seed, storage)
-        write_series(folder, chest, header, storage)
-        rng = np.random.default_rng([seed, list(SCANNERS).index(cohort), number, 3])
-        read.append((header, slice_heights_mm(chest), read_nodules(rng, chest, storage)))
-    write_annotations(folder / "annotations.sqlite", read)
-    key = readme.with_name("pseudonym.key")
-    key.parent.mkdir(parents=True, exist_ok=True)
-    key.write_text(hashlib.sha256(f"scangan phantom {cohort} {seed}".encode()).hexdigest(), encoding="ascii")
-    with atomic(readme) as temporary:
-        temporary.write_text(README.format(scans=scans, cohort=cohort.upper(), seed=seed), encoding="utf-8")
+    with atomic_folder(folder) as new:
+        for number in range(scans):
+            storage = Storage.of(number)
+            chest = render_scan(cohort, image_size, slice_spacing_mm, seed, storage, nodule_diameters_mm)
+            header = describe_series(chest, cohort, slice_spacing_mm, seed, storage)
+            write_series(new, chest, header, storage)
+            rng = np.random.default_rng([seed, list(SCANNERS).index(cohort), number, 3])
+            read.append((header, slice_heights_mm(chest), read_nodules(rng, chest, storage)))
+        write_annotations(new / "annotations.sqlite", read)
+        private = new / ".scangan"
+        private.mkdir()
+        key = hashlib.sha256(f"scangan phantom {cohort} {seed}".encode()).hexdigest()
+        (private / "pseudonym.key").write_text(key, encoding="ascii")
+        readme = README.format(scans=scans, cohort=cohort.upper(), seed=seed)
+        (private / "README.txt").write_text(readme, encoding="utf-8")
 
 
 def render_scan(
@@ -109,7 +105,7 @@ def render_scan(
     storage: Storage,
     nodule_diameters_mm: tuple[float, float] | None = None,
 ) -> Chest:
-    """The scan that `write_chest_phantom` writes, and its truth."""
+    """The scan that `write_phantom` writes, and its truth."""
     patient_seed = [seed, list(SCANNERS).index(cohort), storage.patient]
     return render_chest(
         patient_seed,
@@ -304,11 +300,10 @@ def write_annotations(path: Path, scans: list[tuple[Dataset, list[float], list[A
                     dicom_file_name="",
                     coords=coordinates,
                 )
-    with atomic(path) as temporary:
-        engine = create_engine(f"sqlite:///{temporary}")
-        pylidc.Scan.metadata.create_all(engine)
-        with engine.begin() as connection:
-            for name, rows in tables.items():
-                if rows:
-                    connection.execute(pylidc.Scan.metadata.tables[name].insert(), rows)
-        engine.dispose()
+    engine = create_engine(f"sqlite:///{path}")
+    pylidc.Scan.metadata.create_all(engine)
+    with engine.begin() as connection:
+        for name, rows in tables.items():
+            if rows:
+                connection.execute(pylidc.Scan.metadata.tables[name].insert(), rows)
+    engine.dispose()

@@ -11,11 +11,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from scangan.ct.window import AIR
+from scangan.files import atomic_folder
 from scangan.phantoms.chest import BRONCHUS_WALL, SCANNERS, Lesion, Reconstruction, ScanGrid
 from scangan.phantoms.chest_anatomy import BLOOD, COARSE_MM, CrossSection, Patient, Tubes
 
@@ -31,36 +33,36 @@ WINDOW = (-600, 1500)  # centre and width, HU
 CONSOLIDATED = 25  # HU
 
 
-def write_covid_ct_phantom(folder: Path, images: int, image_size: int, seed: int) -> None:
+def write_phantom(folder: Path, images: int, image_size: int, seed: int) -> None:
     """Write a data set in COVID-CT's layout: class folders, `Data-split`, `Info`.
 
     images: in all, at least 24; classes and parts have the real set's proportions, and each patient is in one part.
     image_size: about the width of a slice in pixels, which varies; it is as high as the lungs. The same arguments give
-    the same files.
+    the same files. The folder must be new or empty, and appears whole or not at all.
     """
-    folder = Path(folder)
     totals = _share(images, [sum(counts) for counts in COUNTS.values()])
-    for number, (name, total) in enumerate(zip(COUNTS, totals, strict=True)):
-        rng = np.random.default_rng([seed, number])
-        lists, pictures = folder / "Data-split" / name, folder / f"CT_{name}"
-        for new in (lists, pictures, folder / "Info"):
-            new.mkdir(parents=True, exist_ok=True)
-        files = iter(rng.permutation(np.arange(total) % len(SUFFIX_AND_MODE)))
-        rows = []
-        for part, count in zip(PARTS, _share(total, COUNTS[name]), strict=True):
-            first = len(rows)
-            while (left := first + count - len(rows)) > 0:
-                patient = rows[-1][1] + 1 if rows else 0
-                slices = min(left, int(rng.choice(SLICES_PER_PATIENT, p=THEIR_SHARES)))
-                finding = str(rng.choice(list(FINDINGS[name]), p=list(FINDINGS[name].values())))
-                for index, grey in enumerate(render_slices([seed, number, patient], finding, slices, image_size)):
-                    suffix, mode = SUFFIX_AND_MODE[next(files)]
-                    rows.append((f"{patient:03d}%{index}{suffix}", patient))
-                    quality = {"quality": int(rng.integers(75, 96))} if suffix == ".jpg" else {}
-                    Image.fromarray(grey).convert(mode).save(pictures / rows[-1][0], **quality)
-            names = [file for file, _ in rows[first:]]
-            (lists / f"{part}CT_{name}.txt").write_text("".join(f"{file}\n" for file in names))
-        _write_info(folder / "Info" / f"{name}-CT-MetaInfo.csv", name, rows)
+    with atomic_folder(folder) as root:
+        for number, (name, total) in enumerate(zip(COUNTS, totals, strict=True)):
+            rng = np.random.default_rng([seed, number])
+            lists, pictures = root / "Data-split" / name, root / f"CT_{name}"
+            for new in (lists, pictures, root / "Info"):
+                new.mkdir(parents=True, exist_ok=True)
+            files = iter(rng.permutation(np.arange(total) % len(SUFFIX_AND_MODE)))
+            rows: list[tuple[str, int]] = []
+            for part, count in zip(PARTS, _share(total, COUNTS[name]), strict=True):
+                first = len(rows)
+                while (left := first + count - len(rows)) > 0:
+                    patient = rows[-1][1] + 1 if rows else 0
+                    slices = min(left, int(rng.choice(SLICES_PER_PATIENT, p=THEIR_SHARES)))
+                    finding = str(rng.choice(list(FINDINGS[name]), p=list(FINDINGS[name].values())))
+                    for index, grey in enumerate(render_slices([seed, number, patient], finding, slices, image_size)):
+                        suffix, mode = SUFFIX_AND_MODE[next(files)]
+                        rows.append((f"{patient:03d}%{index}{suffix}", patient))
+                        quality: dict[str, Any] = {"quality": int(rng.integers(75, 96))} if suffix == ".jpg" else {}
+                        Image.fromarray(grey).convert(mode).save(pictures / rows[-1][0], **quality)
+                names = [file for file, _ in rows[first:]]
+                (lists / f"{part}CT_{name}.txt").write_text("".join(f"{file}\n" for file in names))
+            _write_info(root / "Info" / f"{name}-CT-MetaInfo.csv", name, rows)
 
 
 def _share(whole: int, parts: Sequence[int]) -> list[int]:
@@ -93,7 +95,7 @@ def render_slices(seed: Sequence[int], finding: str, slices: int, image_size: in
     # Published slices are cut out around the lungs.
     scanner = replace(SCANNERS[str(rng.choice(list(SCANNERS)))], field_mm=(field, field), round_field=False)
     grid = ScanGrid(patient, scanner, rng, round(image_size * rng.uniform(0.85, 1.2)), SLICE_SPACING_MM)
-    levels = patient.level(grid.depths)
+    levels = np.array([patient.level(depth) for depth in grid.depths.tolist()])
     numbers = np.flatnonzero((levels > SHOWN_LEVELS[0]) & (levels < SHOWN_LEVELS[1]))
     numbers = np.sort(rng.choice(numbers, slices, replace=False))
     centre, width = WINDOW[0] + rng.uniform(-70, 70), WINDOW[1] * rng.uniform(0.75, 1.1)
@@ -106,7 +108,7 @@ def render_slices(seed: Sequence[int], finding: str, slices: int, image_size: in
     tubes = [grid.fill(_near(tube, depths)) for tube in patient.tubes()]
     reconstruct = Reconstruction(scanner, rng, grid)
     pictures = []
-    for number, depth in zip(numbers, depths, strict=True):
+    for number, depth in zip(numbers.tolist(), depths, strict=True):
         painted, lungs = _paint(grid, depth, opacities, congestion)
         for tube, value in zip(tubes, (BLOOD + patient.contrast, BRONCHUS_WALL, AIR), strict=True):
             # Vessels drown in consolidated lung, airways stay open in it.

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from scangan.ct.window import AIR
-from scangan.data.store import atomic
+from scangan.files import atomic_folder
 
 FAT, CSF, WHITE_MATTER, GREY_MATTER, SOFT_TISSUE, FALX, BONE = -70, 6, 28, 37, 35, 50, 1000
 LEVELS = {"base": 0.12, "nuclei": 0.38, "ventricles": 0.3, "vertex": 0.2}  # height of the slice: its share
@@ -32,24 +32,22 @@ Whatever is measured on them says that the pipeline works, and nothing about med
 """
 
 
-def write_head_ct_phantom(folder: Path, images: int, image_size: int, seed: int) -> None:
+def write_phantom(folder: Path, images: int, image_size: int, seed: int) -> None:
     """Render `images` head CT slices: `folder/head_ct/000.png`, ..., `labels.csv` (`id, hemorrhage`), `README.txt`.
 
     The first half bleeds, the rest is normal, as in the real set. image_size: height of a typical slice in pixels;
     sizes and proportions vary around it. Slices are 8-bit RGB, some RGBA. The same arguments give the same pixels.
-    The CSV is written last, so a folder without one is not whole.
+    The folder must be new or empty, and appears whole or not at all.
     """
-    labels = Path(folder) / "labels.csv"
-    labels.unlink(missing_ok=True)
-    (labels.parent / "head_ct").mkdir(parents=True, exist_ok=True)
     bleeding = [index < images // 2 for index in range(images)]
-    for index, bleeds in enumerate(bleeding):
-        film = render_slice(np.random.default_rng([seed, index]), image_size, bleeds)
-        film.save(labels.parent / "head_ct" / f"{index:03d}.png")
-    (labels.parent / "README.txt").write_text(README.format(images=images, seed=seed), encoding="utf-8")
     rows = [f"{index},{int(bleeds)}\n" for index, bleeds in enumerate(bleeding)]
-    with atomic(labels) as temporary:
-        temporary.write_text("id, hemorrhage\n" + "".join(rows), encoding="utf-8")
+    with atomic_folder(folder) as new:
+        (new / "head_ct").mkdir()
+        for index, bleeds in enumerate(bleeding):
+            film = render_slice(np.random.default_rng([seed, index]), image_size, bleeds)
+            film.save(new / "head_ct" / f"{index:03d}.png")
+        (new / "labels.csv").write_text("id, hemorrhage\n" + "".join(rows), encoding="utf-8")
+        (new / "README.txt").write_text(README.format(images=images, seed=seed), encoding="utf-8")
 
 
 def render_slice(rng: np.random.Generator, image_size: int, bleeds: bool) -> Image.Image:
@@ -128,7 +126,7 @@ class Head:
             distance += rough * self.smooth_noise(0.3 * min(rx, ry))
         return distance * min(rx, ry)
 
-    def stroke(self, points: Sequence[tuple[float, float]], radii: Sequence[float]) -> np.ndarray:
+    def stroke(self, points: Sequence[tuple[float, float]], radii: Sequence[float] | np.ndarray) -> np.ndarray:
         """Signed distance to the edge of a line through `points`, whose half width runs through `radii`."""
         distance = np.full_like(self.x, -np.inf)
         for (x0, y0), (x1, y1), r0, r1 in zip(points, points[1:], radii, radii[1:], strict=False):
@@ -138,7 +136,9 @@ class Head:
             distance = np.maximum(distance, reach)
         return distance
 
-    def paint_both_sides(self, points: Sequence[tuple[float, float]], radii: Sequence[float]) -> np.ndarray:
+    def paint_both_sides(
+        self, points: Sequence[tuple[float, float]], radii: Sequence[float] | np.ndarray
+    ) -> np.ndarray:
         """Mask of a stroke and of its mirror image, neither quite like the other."""
         masks = []
         for side in (-1, 1):
@@ -293,7 +293,8 @@ class Head:
             averaged = gaussian_filter(self.inside(bump), 0.04 / self.pixel)
             self.paint(averaged * self.inside(self.depth), rng.uniform(45, 90))
         if rng.random() < 0.1:  # an old infarct
-            spot = self.blob(*self._place_in_brain(0.3, 0.9), *rng.uniform(0.08, 0.25, 2), rng.uniform(0, 3), 0.25)
+            (x, y), (rx, ry) = self._place_in_brain(0.3, 0.9), rng.uniform(0.08, 0.25, 2)
+            spot = self.blob(x, y, rx, ry, rng.uniform(0, 3), 0.25)
             self.paint(0.8 * self.inside(spot) * self.inside(self.depth), rng.uniform(8, 20))
 
     # Haemorrhages
@@ -310,9 +311,9 @@ class Head:
         rng = self.rng
         # Mostly in the deep nuclei, as with high blood pressure; else anywhere.
         deep = rng.choice([-1, 1]) * rng.normal(0.32, 0.07), rng.normal(-0.02, 0.14)
-        place = deep if rng.random() < 0.7 else self._place_in_brain(0.2, 0.75)
+        x, y = deep if rng.random() < 0.7 else self._place_in_brain(0.2, 0.75)
         size = np.exp(rng.uniform(np.log(0.13), np.log(0.46)))
-        clot = self.blob(*place, size, size * rng.uniform(0.6, 1.0), rng.uniform(0, np.pi), rng.uniform(0.1, 0.35))
+        clot = self.blob(x, y, size, size * rng.uniform(0.6, 1.0), rng.uniform(0, np.pi), rng.uniform(0.1, 0.35))
         brain = self.inside(self.depth)
         if rng.random() < 0.6:  # oedema around it
             self.paint(

@@ -7,93 +7,66 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import roc_auc_score, roc_curve
 
-from scangan.metrics.classification import BINS, calibration_bins
+from scangan.arms import find_arm
+from scangan.facts import Facts
+from scangan.metrics.classifier_metrics import BINS, calibration_bins
 from scangan.report.style import house_figure
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; an arm keeps its colour in every figure.
-COLOURS = {
-    "real": "#000000",
-    "real+classical": "#E69F00",
-    "synthetic": "#56B4E9",
-    "real+synthetic": "#009E73",
-    "synthetic-then-real": "#D55E00",
-    "real+classical+synthetic": "#CC79A7",
-}
 
-
-def roc_curves(
-    predictions: dict[str, list[pd.DataFrame]],
-    positive: str,
-    path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
-) -> None:
+def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, facts: Facts) -> None:
     """Test-set ROC curve of each arm: mean over the seeds, and a band from the lowest to the highest of them.
 
-    predictions: arm -> one table a seed, as for `metrics.classification.score_arms`.
+    predictions: arm -> one table a seed, as for `metrics.classification.score_arms`. facts: with the class `positive`.
     """
-    # Slow to import, and what else imports this module wants its colours.
-    from sklearn.metrics import roc_auc_score, roc_curve
-
     false_positive = np.linspace(0, 1, 201)
-    with house_figure(path, data, scale, (4.4, 4.4), caption) as figure:
+    with house_figure(path, facts, (4.4, 4.4)) as figure:
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         for arm, tables in predictions.items():
-            curves, areas = [], []
-            for label, probability in _test_cases(tables, positive):
+            curves, areas, colour = [], [], find_arm(arm).colour
+            for label, probability in _test_cases(tables, facts.positive):
                 x, y, _ = roc_curve(label, probability, drop_intermediate=False)
                 curves.append(np.interp(false_positive, x, y))
                 areas.append(roc_auc_score(label, probability))
-            ax.fill_between(
-                false_positive,
-                np.min(curves, axis=0),
-                np.max(curves, axis=0),
-                color=COLOURS[arm],
-                alpha=0.12,
-                linewidth=0,
-            )
+            low, high = np.min(curves, axis=0), np.max(curves, axis=0)
+            ax.fill_between(false_positive, low, high, color=colour, alpha=0.12, linewidth=0)
             mean = np.concatenate([[0], np.mean(curves, axis=0)])
-            ax.plot([0, *false_positive], mean, color=COLOURS[arm], label=f"{arm}, AUC {np.mean(areas):.2f}")
+            ax.plot([0, *false_positive], mean, color=colour, label=f"{arm}, AUC {np.mean(areas):.2f}")
         ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         ax.set_title("Mean over seeds; band: lowest to highest seed")
         ax.legend(loc="lower right")
 
 
-def reliability(
-    predictions: dict[str, list[pd.DataFrame]],
-    positive: str,
-    path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
-) -> None:
-    """Reliability diagram of the test set, a panel an arm, all seeds together.
+def reliability(predictions: dict[str, list[pd.DataFrame]], path: str | Path, facts: Facts) -> None:
+    """Reliability diagram of the test set, a panel an arm, all seeds together; arguments as of `roc_curves`.
 
     Observed share of positives in each of ten bins of the predicted probability; below, the predictions in each bin.
     """
     columns = len(predictions)
-    with house_figure(path, data, scale, (0.4 + 2.1 * columns, 3.4), caption) as figure:
+    with house_figure(path, facts, (0.4 + 2.1 * columns, 3.4)) as figure:
         axes = figure.subplots(2, columns, sharex=True, sharey="row", height_ratios=(3, 1), squeeze=False)
         for column, (arm, tables) in enumerate(predictions.items()):
-            label, probability = (np.concatenate(parts) for parts in zip(*_test_cases(tables, positive), strict=True))
+            label, probability = (
+                np.concatenate(parts) for parts in zip(*_test_cases(tables, facts.positive), strict=True)
+            )
             bins = (
                 pd.DataFrame({"label": label, "probability": probability}).groupby(calibration_bins(probability)).mean()
             )
             curve, histogram = axes[:, column]
+            colour = find_arm(arm).colour
             curve.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
-            style = {"color": COLOURS[arm], "markersize": 3.5, "linewidth": 1.2, "clip_on": False}
+            style = {"color": colour, "markersize": 3.5, "linewidth": 1.2, "clip_on": False}
             curve.plot(bins["probability"], bins["label"], "o-", **style)
             curve.set(xlim=(0, 1), ylim=(0, 1), xticks=(0, 0.5, 1), title=arm)
-            histogram.hist(probability, bins=np.linspace(0, 1, BINS + 1), color=COLOURS[arm], alpha=0.6)
+            histogram.hist(probability, bins=np.linspace(0, 1, BINS + 1), color=colour, alpha=0.6)
             histogram.set_xlabel("predicted")
         axes[0, 0].set_ylabel("observed")
         axes[1, 0].set_ylabel("predictions")
 
 
-def _test_cases(tables: list[pd.DataFrame], positive: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _test_cases(tables: list[pd.DataFrame], positive: str | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Labels (bool) and probabilities of the test images, seed by seed."""
     for table in tables:
         test = table[table["split"] == "test"]

@@ -1,4 +1,4 @@
-"""Figure of the map: where real, classically augmented and synthetic images of both classes lie."""
+"""The map, where real, classically augmented and synthetic images of both classes lie; and whether they are apart."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 TITLES = {"real": "(a) real", "classical": "(b) classically augmented", "synthetic": "(c) synthetic"}
 STYLES = ((BLUE, "o"), (VERMILION, "^"))  # told apart by colour-blind readers, and in grey
-
+SEPARATION_COLUMNS = [
+    *("variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "data", "scale", "study")
+]
 
 NOTE = (
     "Nearest neighbour accuracy: share of images, half of them real, whose nearest neighbour of another patient says "
@@ -19,7 +22,13 @@ NOTE = (
 )
 
 
-def embedding_map(table: pd.DataFrame, path: str | Path, data: str, scale: str, caption: str = "") -> None:
+def separation_table(separation: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`separation.csv` from what `metrics.embedding.map_spaces` returns; variant: `<space>: <variant>`."""
+    named = separation.assign(variant=separation["space"] + ": " + separation["variant"])
+    return facts.assign(named)[SEPARATION_COLUMNS]
+
+
+def embedding_map(table: pd.DataFrame, path: str | Path, facts: Facts, caption: str = "") -> None:
     """A row of panels for each space, a panel each for real, classically augmented and synthetic images.
 
     table: `space, x, y, category`, as `metrics.embedding.map_spaces` returns; rows are in its order of spaces, classes
@@ -28,7 +37,7 @@ def embedding_map(table: pd.DataFrame, path: str | Path, data: str, scale: str, 
     """
     kind, label = table["category"].str.split("/", n=1, expand=True).to_numpy().T
     spaces, labels = table["space"].unique(), sorted(set(label))
-    with house_figure(path, data, scale, (7.2, 0.3 + 2.9 * len(spaces)), caption) as figure:
+    with house_figure(path, facts, (7.2, 0.3 + 2.9 * len(spaces)), caption) as figure:
         axes = figure.subplots(len(spaces), len(TITLES), squeeze=False)
         for row, space in zip(axes, spaces, strict=True):
             in_space = (table["space"] == space).to_numpy()

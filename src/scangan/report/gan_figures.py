@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scangan.data.store import ImageSet
+from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 SMOOTHING = 50  # a curve is the running mean over a fiftieth of its points
@@ -23,8 +24,7 @@ def images_by_class(image_set: ImageSet, seed: int = 0) -> dict[str, np.ndarray]
 def side_by_side(
     columns: dict[str, dict[str, np.ndarray]],
     path: str | Path,
-    data: str,
-    scale: str,
+    facts: Facts,
     caption: str = "",
     edge: int = 5,
 ) -> None:
@@ -33,7 +33,7 @@ def side_by_side(
     columns: title -> class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
     """
     labels = list(next(iter(columns.values())))
-    with house_figure(path, data, scale, (3.2 * len(columns), 3.2 * len(labels)), caption) as figure:
+    with house_figure(path, facts, (3.2 * len(columns), 3.2 * len(labels)), caption) as figure:
         axes = figure.subplots(len(labels), len(columns), squeeze=False)
         for row, label in zip(axes, labels, strict=True):
             for ax, (title, images) in zip(row, columns.items(), strict=True):
@@ -42,9 +42,7 @@ def side_by_side(
                 ax.axis("off")
 
 
-def training_curves(
-    histories: dict[str, pd.DataFrame], path: str | Path, data: str, scale: str, caption: str = ""
-) -> None:
+def training_curves(histories: dict[str, pd.DataFrame], path: str | Path, facts: Facts, caption: str = "") -> None:
     """Losses and the discriminator's outputs over the epochs, a column for each network.
 
     histories: label (`dcgan32/haemorrhage`) -> `history.csv`: step, epoch, loss_d, loss_g, penalty, d_real, d_fake,
@@ -57,7 +55,7 @@ def training_curves(
         ),
         ("discriminator's output", {"d_real": ("real images", BLUE), "d_fake": ("generated images", VERMILION)}),
     )
-    with house_figure(path, data, scale, (0.6 + 3.2 * len(histories), 4.8), caption) as figure:
+    with house_figure(path, facts, (0.6 + 3.2 * len(histories), 4.8), caption) as figure:
         axes = figure.subplots(2, len(histories), sharex="col", sharey="row", squeeze=False)
         for column, (label, history) in enumerate(histories.items()):
             window = max(1, len(history) // SMOOTHING)

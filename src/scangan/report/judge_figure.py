@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the references are black and grey.
@@ -14,7 +15,7 @@ GANS = ((BLUE, "o"), (VERMILION, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E6
 REFERENCES = (("#000000", "-"), ("0.45", "--"))  # real positive, real negative
 
 
-def judged_sets(judged: pd.DataFrame, path: str | Path, data: str, scale: str, caption: str = "") -> None:
+def judged_sets(judged: pd.DataFrame, path: str | Path, facts: Facts) -> None:
     """Share of each set that is judged positive, a colour a network; lines: real test images of both classes.
 
     judged: `variant, set, value, ci_low, ci_high, images`, as `metrics.judge.judge_sets` returns. Bars and bands are
@@ -24,7 +25,7 @@ def judged_sets(judged: pd.DataFrame, path: str | Path, data: str, scale: str, c
     gans = dict(list(judged[~is_real].groupby("variant", sort=False)))
     sets = judged.loc[judged["set"] != "mean", "set"].unique()
     ends = (0.4, len(sets) + 0.6)
-    with house_figure(path, data, scale, (6.4, 3.6), caption) as figure:
+    with house_figure(path, facts, (6.4, 3.6)) as figure:
         ax = figure.subplots()
         for row, (colour, line) in zip(judged[is_real].itertuples(), REFERENCES, strict=True):
             ax.fill_between(ends, row.ci_low, row.ci_high, color=colour, alpha=0.12, linewidth=0)

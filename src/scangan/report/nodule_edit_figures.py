@@ -16,6 +16,7 @@ from scangan.ct.grids import blank, sphere
 from scangan.ct.window import VOI_WINDOW
 from scangan.data.scan_store import read_scans
 from scangan.data.voi import VoiSet
+from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 ORANGE = "#E69F00"
@@ -40,16 +41,14 @@ class Edit(NamedTuple):
     radius_mm: float
 
 
-def voi_figure(
-    rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: str | Path, data: str, scale: str, caption: str = ""
-) -> None:
+def voi_figure(rows: Sequence[tuple[str, Mapping[str, np.ndarray]]], path: str | Path, facts: Facts) -> None:
     """A VOI a row, in three orthogonal planes through its centre: axial, coronal, sagittal.
 
     rows: (title, column -> VOI [S, S, S] in HU), with the same columns in each, as `before`, `masked`, `after`,
     `truth`. Shown from -1000 to 400 HU; the patient's left, and in the sagittal plane the back, is on the right.
     """
     columns = list(rows[0][1])
-    with house_figure(path, data, scale, (0.5 + 2.3 * len(columns), 0.6 + 0.76 * len(rows)), caption) as figure:
+    with house_figure(path, facts, (0.5 + 2.3 * len(columns), 0.6 + 0.76 * len(rows))) as figure:
         axes = figure.subplots(len(rows), len(columns), squeeze=False)
         for line, (title, vois) in zip(axes, rows, strict=True):
             for ax, column in zip(line, columns, strict=True):
@@ -59,13 +58,13 @@ def voi_figure(
             ax.set_title(column)
 
 
-def slice_figure(edits: Sequence[Edit], path: str | Path, data: str, scale: str, caption: str = "") -> None:
+def slice_figure(edits: Sequence[Edit], path: str | Path, facts: Facts) -> None:
     """The whole axial slice through each edited place, before and after, the place circled and enlarged beside them.
 
     The front is at the top and the patient's left on the right; from -1000 to 400 HU. The circle has the nodule's
     radius and half as much again, so that its edge stays visible.
     """
-    with house_figure(path, data, scale, (9.0, 0.4 + 2.3 * len(edits)), caption) as figure:
+    with house_figure(path, facts, (9.0, 0.4 + 2.3 * len(edits))) as figure:
         axes = figure.subplots(len(edits), 4, squeeze=False)
         for line, edit in zip(axes, edits, strict=True):
             z, y, x = edit.centre_voxel_zyx
@@ -85,20 +84,14 @@ def slice_figure(edits: Sequence[Edit], path: str | Path, data: str, scale: str,
             line[0].set_ylabel(fill(edit.title, 20), fontsize=8)
 
 
-def diameter_figure(
-    diameters: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
-) -> None:
+def diameter_figure(diameters: Mapping[str, tuple[np.ndarray, np.ndarray]], path: str | Path, facts: Facts) -> None:
     """Measured against asked diameters in mm, with the line of equal ones and a band of 20% about it.
 
     diameters: name of a kind of nodules (at most 4), as `injected`, `real` -> asked [N], and measured [N]; NaN where no
     nodule was found: those stand on the axis, and in the legend. The legend has the median of |measured / asked - 1|,
     where such a nodule counts as 1.
     """
-    with house_figure(path, data, scale, (4.2, 4.2), caption) as figure:
+    with house_figure(path, facts, (4.2, 4.2)) as figure:
         ax = figure.subplots()
         asked, measured = (np.concatenate([pair[which] for pair in diameters.values()]) for which in (0, 1))
         most = 1.08 * max(asked.max(), np.nanmax(measured, initial=0))
@@ -112,8 +105,18 @@ def diameter_figure(
             error = np.median(np.abs(np.nan_to_num(other) / one - 1))
             label = f"{name}: n {len(one)}, median error {error:.0%}"
             label += f", {missing.sum()} not found" if missing.any() else ""
-            style = {"color": colour, "marker": marker, "s": 16, "alpha": 0.7, "clip_on": False}
-            ax.scatter(one, np.nan_to_num(other), linewidths=0, label=label, zorder=2, **style)
+            ax.scatter(
+                one,
+                np.nan_to_num(other),
+                linewidths=0,
+                label=label,
+                zorder=2,
+                color=colour,
+                marker=marker,
+                s=16,
+                alpha=0.7,
+                clip_on=False,
+            )
         ax.set(xlim=(0, most), ylim=(0, most), aspect="equal")
         ax.set_xlabel("asked diameter mm")
         ax.set_ylabel("measured diameter mm")
@@ -178,12 +181,15 @@ def find_edits(
     done = done.sort_values("diameter_mm", ascending=False).drop_duplicates(["action", "scan_id"])
     chosen = done.groupby("action").head(each).sort_values("action", kind="stable")
     rows = scans[scans.scan_id.isin(chosen.scan_id)]
-    volumes = [{scan["scan_id"]: values for scan, values, *_ in read_scans(paths, rows)} for paths in (before, after)]
+    unedited, edited = (
+        {scan["scan_id"]: values for scan, values, *_ in read_scans(paths, rows)} for paths in (before, after)
+    )
     spacing = rows.set_index("scan_id").spacing_mm
     return [
         Edit(
             f"{'erased' if row.action == 'erase' else 'injected'}, {row.diameter_mm:.1f} mm",
-            *(of_scan[row.scan_id] for of_scan in volumes),
+            unedited[row.scan_id],
+            edited[row.scan_id],
             (row.z_voxel, row.y_voxel, row.x_voxel),
             (spacing[row.scan_id],) * 3,
             row.diameter_mm / 2,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from scangan.facts import Facts
+
 ERASER_NOTE = (
     "VOIs of held-out patients with a nodule injected, erased again, against the same VOI before; inside the mask, "
     "mean [95% interval: bootstrap over patients].\n"
@@ -22,9 +24,7 @@ SCANNER_NOTE = (
 )
 
 
-def mix_table(
-    mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, study: str, data: str, scale: str
-) -> pd.DataFrame:
+def mix_table(mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Scans of each scanner and part, with nodules before the mix and after it, and what was done and refused.
 
     mix: `scan_id, scanner, label, split, label_after`; done: `scan_id, action`; rejected: `source` (a scan, or a nodule
@@ -50,12 +50,4 @@ def mix_table(
         nodules_injected=("injected", "sum"),
         refused=("refused", "sum"),
     )
-    return table.assign(study=study, data=data, scale=scale)[["study", *table.columns, "data", "scale"]]
-
-
-def left_out_note(rejected: pd.DataFrame, path: str) -> str:
-    """The line below a table that says how many nodules have no VOI, why, and where they are listed."""
-    if rejected.empty:
-        return ""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
-    return f"left out: {reasons} (see {path})"
+    return facts.assign(table)[["study", *table.columns, "data", "scale"]]

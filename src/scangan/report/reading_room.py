@@ -17,8 +17,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from scangan.data.store import ImageSet, atomic
+from scangan.data.store import ImageSet
 from scangan.errors import DataError
+from scangan.facts import Facts
+from scangan.files import atomic
 from scangan.metrics.reading import ALL, ANSWER_COLUMNS, NAME, ORIGINS, QUESTIONS
 
 ANSWERS = "answers.csv"
@@ -43,9 +45,7 @@ def draw_cases(real: ImageSet, synthetic: ImageSet, each: int, classes: Sequence
     return ImageSet.concatenate(chosen)
 
 
-def write_reading_room(
-    path: str | Path, cases: ImageSet, study: str, data: str, scale: str, seed: int, classes: Sequence[str]
-) -> Path:
+def write_reading_room(path: str | Path, cases: ImageSet, facts: Facts, seed: int, classes: Sequence[str]) -> Path:
     """Write the page, and beside it the truth, `answers.csv`, whose path is returned. Readers get the page alone.
 
     cases: images [N, 1 or 3, H, W] in [0, 1] and a manifest with the column `origin`, as `draw_cases` returns; they are
@@ -54,7 +54,7 @@ def write_reading_room(
 
     Raises DataError if a name has other signs than letters, digits, spaces and . ' - _, or a class is not offered.
     """
-    for field, name in [("study", study), *(("class", label) for label in classes)]:
+    for field, name in [("study", facts.study), *(("class", label) for label in classes)]:
         if not NAME.fullmatch(name):
             raise DataError(f"reading room: {field}: found {name!r}, allowed: letters, digits, spaces and . ' - _")
     if len(classes) > 9 or (unknown := sorted(set(cases.manifest["label"]) - set(classes))):
@@ -62,12 +62,12 @@ def write_reading_room(
         raise DataError(f"reading room: label: found {found}, allowed: up to nine, here {', '.join(classes)}")
     shuffled = cases.select(np.random.default_rng([seed, 1]).permutation(len(cases)))
     pictures = [_png(image) for image in shuffled.images]
-    parts = [study, *classes, *(hashlib.sha256(picture).hexdigest() for picture in pictures)]
+    parts = [facts.study, *classes, *(hashlib.sha256(picture).hexdigest() for picture in pictures)]
     set_digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     room = {
-        "study": study,
-        "data": data,
-        "scale": scale,
+        "study": facts.study,
+        "data": facts.data,
+        "scale": facts.scale,
         "set": set_digest,
         "classes": list(classes),
         "images": [f"data:image/png;base64,{base64.b64encode(picture).decode()}" for picture in pictures],
@@ -75,9 +75,7 @@ def write_reading_room(
     template = Path(__file__).with_name("reading_room.html").read_text(encoding="utf-8")
     # No text may end the script element that it stands in.
     page = template.replace("{{room}}", json.dumps(room).replace("<", "\\u003c"))
-    truth = shuffled.manifest.assign(
-        study=study, data=data, scale=scale, set=set_digest, case=np.arange(1, len(shuffled) + 1)
-    )
+    truth = facts.assign(shuffled.manifest).assign(set=set_digest, case=np.arange(1, len(shuffled) + 1))
     answers = Path(path).with_name(ANSWERS)
     with atomic(path) as html, atomic(answers) as csv:
         html.write_text(page, encoding="utf-8")
@@ -110,9 +108,9 @@ def readers_table(scores: pd.DataFrame) -> pd.DataFrame:
                     "agreement": "" if place else "; ".join(_kappa(metric, whole.loc[metric]) for metric in kappas),
                 }
             )
-    facts = scores[["study", "data", "scale"]].iloc[0].to_dict()
+    facts = Facts(**scores[["study", "data", "scale"]].iloc[0].to_dict())
     columns = ["study", "reader", "question", "accuracy", "truth", "answers", "agreement", "data", "scale"]
-    return pd.DataFrame(rows).assign(**facts)[columns]
+    return facts.assign(pd.DataFrame(rows))[columns]
 
 
 def _count(own: pd.DataFrame, metric: str, said: str) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scangan.files import atomic
+
 
 def write_sample_grid(samples: np.ndarray, path: Path, gap: int = 2, tile: int = 96) -> None:
     """Write samples, uint8 [moments, columns, C, H, W], as a PNG: time runs downwards, a column is one noise."""
@@ -17,4 +19,5 @@ def write_sample_grid(samples: np.ndarray, path: Path, gap: int = 2, tile: int =
     grid = padded.transpose(0, 2, 1, 3, 4).reshape(
         rows * (height * scale + gap), columns * (width * scale + gap), samples.shape[2]
     )
-    Image.fromarray(grid.squeeze(-1) if grid.shape[-1] == 1 else grid).save(path, format="PNG")
+    with atomic(path) as temporary:
+        Image.fromarray(grid.squeeze(-1) if grid.shape[-1] == 1 else grid).save(temporary, format="PNG")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from textwrap import fill
@@ -14,6 +15,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 LUNG_WINDOW = (-1350, 150)  # Hounsfield
@@ -21,8 +23,9 @@ SKY, ORANGE = "#56B4E9", "#E69F00"  # both clear on grey, for every kind of colo
 BARS = {"color": BLUE, "alpha": 0.45}
 LINE = {"color": VERMILION, "histtype": "step", "linewidth": 1.4}
 COLUMNS = 6
+DISTRIBUTION_COLUMNS = ["study", "source", "quantity", "statistic", "value", "data", "scale"]
 COUNT, RADIUS = "nodules per scan", "radius mm"  # keys of a source of nodules
-STATISTICS = {
+STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "mean": np.mean,
     "sd": lambda values: np.std(values, ddof=1) if len(values) > 1 else np.nan,
     "q05": lambda values: np.quantile(values, 0.05),
@@ -36,9 +39,7 @@ STATISTICS = {
 def contact_sheet(
     scans: Iterable[tuple[Mapping[str, Any], np.ndarray, np.ndarray, np.ndarray]],
     path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
+    facts: Facts,
     most: int = 24,
 ) -> None:
     """One axial slice of each of the first `most` scans, with the outlines of lungs and nodules.
@@ -52,7 +53,7 @@ def contact_sheet(
     panels = [(row, *_slice(hounsfield, lungs, nodules)) for row, hounsfield, lungs, nodules in islice(scans, most)]
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / COLUMNS)
-    with house_figure(path, data, scale, (1.7 * max(columns, 3), 0.5 + 1.75 * rows), caption) as figure:
+    with house_figure(path, facts, (1.7 * max(columns, 3), 0.5 + 1.75 * rows)) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes:
             ax.axis("off")
@@ -92,33 +93,35 @@ def _size(row: Mapping[str, Any]) -> str:
 
 
 def nodule_distributions(
-    sources: Mapping[str, Mapping[str, np.ndarray]], path: str | Path, data: str, scale: str, caption: str = ""
+    sources: Mapping[str, Mapping[str, np.ndarray]], data: Mapping[str, str], path: str | Path, facts: Facts
 ) -> None:
     """Histograms of the number of nodules a scan and of their radius, in each source (CT-SGAN's figure B.3).
 
     sources: name -> its `COUNT`, one value a scan, and `RADIUS` in mm, one value a nodule; the first of two sources,
-    the LIDC database, is drawn as bars, the second, the cohort, as a line.
+    the LIDC database, is drawn as bars, the second, the cohort, as a line. data: name of a source -> `real` or
+    `phantom`: the bars are of real patients whatever the cohort is.
     """
+    facts = replace(facts, data=" and ".join(dict.fromkeys(data[name] for name in sources)))
     panels = ((COUNT, "scans", -0.5), (RADIUS, "nodules", 0))  # bins of counts lie around whole numbers
-    with house_figure(path, data, scale, (6.4, 3.2), caption) as figure:
+    with house_figure(path, facts, (6.4, 3.2)) as figure:
         for ax, (quantity, unit, first) in zip(figure.subplots(1, 2), panels, strict=True):
             values = {name: np.asarray(source[quantity]) for name, source in sources.items()}
             largest = max(each.max(initial=1) for each in values.values())
             bins = np.arange(first, largest + 1.5)
             for (name, each), style in zip(values.items(), (BARS, LINE), strict=True):
                 weights = np.full(len(each), 100 / max(1, len(each)))
-                ax.hist(each, bins, weights=weights, label=f"{name} ({len(each)} {unit})", **style)
+                label = f"{name}, {data[name]} ({len(each)} {unit})"
+                ax.hist(each, bins, weights=weights, label=label, **style)
             ax.set_xlabel(quantity)
             ax.set_ylabel(f"% of {unit}")
             ax.legend(loc="lower left", bbox_to_anchor=(0, 1))
 
 
 def distribution_table(
-    study: str, sources: Mapping[str, Mapping[str, np.ndarray]], data: Mapping[str, str], scale: str
+    sources: Mapping[str, Mapping[str, np.ndarray]], data: Mapping[str, str], facts: Facts
 ) -> pd.DataFrame:
-    """The numbers behind `nodule_distributions`, one a row.
+    """The numbers behind `nodule_distributions`, one a row; arguments as there.
 
-    sources: as there. data: name of a source -> `real` or `phantom`.
     Columns: study, source, quantity (nodules per scan | radius mm), statistic (mean, sd, q05, q25, median, q75, q95, n;
     NaN where there is no value, and for the sd of one), value, data, scale.
     """
@@ -128,6 +131,5 @@ def distribution_table(
             for statistic, of in STATISTICS.items():
                 rows.append((source, quantity, statistic, float(of(values)) if len(values) else np.nan))
             rows.append((source, quantity, "n", len(values)))
-    table = pd.DataFrame(rows, columns=["source", "quantity", "statistic", "value"])
-    table.insert(0, "study", study)
-    return table.assign(data=table.source.map(data), scale=scale)
+    table = facts.assign(pd.DataFrame(rows, columns=["source", "quantity", "statistic", "value"]))
+    return table.assign(data=table["source"].map(data))[DISTRIBUTION_COLUMNS]

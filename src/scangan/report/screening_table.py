@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from scangan.facts import Facts
 from scangan.metrics.feature_sets import ALL
 from scangan.metrics.reading import wilson_interval
 from scangan.report.tables import FIDELITY_COLUMNS
@@ -17,9 +18,7 @@ NOTE = (
 )
 
 
-def screening_table(
-    verdicts: dict[str, pd.DataFrame], study: str, data: str, scale: str, extractor: str
-) -> pd.DataFrame:
+def screening_table(verdicts: dict[str, pd.DataFrame], facts: Facts) -> pd.DataFrame:
     """`screening.csv`, in the columns of `fidelity.csv`, from network -> what `metrics.screening.screen` returns.
 
     variant: `<gan>/<class>` and `<gan>/all`, the latter alone where there is one class. metric: `unrealistic`, beyond
@@ -27,7 +26,7 @@ def screening_table(
     `overruled`, the share of images on which a person decided otherwise than the rule (naming an image and agreeing is
     none).
     """
-    rows = []
+    rows: list[tuple] = []
     for gan, judged in verdicts.items():
         classes = dict(list(judged.groupby("label")))
         for label, images in (classes | {ALL: judged} if len(classes) > 1 else {ALL: judged}).items():
@@ -42,4 +41,4 @@ def screening_table(
     table = pd.DataFrame(rows, columns=FIDELITY_COLUMNS[1:8]).astype(
         dict.fromkeys(("value", "ci_low", "ci_high", "reference"), float)
     )
-    return table.assign(study=study, extractor=extractor, data=data, scale=scale)[FIDELITY_COLUMNS]
+    return facts.assign(table)[FIDELITY_COLUMNS]

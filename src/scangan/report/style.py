@@ -9,7 +9,8 @@ from pathlib import Path
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from scangan.data.store import atomic
+from scangan.facts import Facts
+from scangan.files import atomic
 
 STYLE = {
     "font.size": 9,
@@ -27,12 +28,11 @@ BLUE, VERMILION = "#0072B2", "#D55E00"
 
 
 @contextmanager
-def house_figure(path: str | Path, data: str, scale: str, size: tuple[float, float], caption: str) -> Iterator[Figure]:
-    """A figure in the house style, with its footer, written atomically in the format of the path's ending."""
+def house_figure(path: str | Path, facts: Facts, size: tuple[float, float], caption: str = "") -> Iterator[Figure]:
+    """A figure in the house style, with its footer (`Facts.footer`), written atomically in the format of its ending."""
     with rc_context(STYLE):
         figure = Figure(figsize=size)
         yield figure
-        footer = f"{data} data, {scale} scale" + (f"; {caption}" if caption else "")
-        figure.supxlabel(footer, fontsize=7, color="0.35", x=0.01, ha="left")
+        figure.supxlabel(facts.footer(caption), fontsize=7, color="0.35", x=0.01, ha="left")
         with atomic(path) as temporary:
             figure.savefig(temporary)

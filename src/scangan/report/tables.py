@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from scangan.config import ARMS
 from scangan.data.split import is_official, patients_on_both_sides
-from scangan.data.store import atomic
+from scangan.facts import Facts
+from scangan.files import atomic
+from scangan.rejected import rejected_note
 
-CLASSIFICATION = ("accuracy", "sensitivity", "specificity", "f1", "auc")
-CALIBRATION = ("brier", "expected_calibration_error")
 CLASSIFICATION_COLUMNS = [
     *(
         "study",
@@ -39,44 +39,24 @@ JUDGE_COLUMNS = [
 ]
 SLICES_COLUMNS = ["study", "slices_are", "label_or_reason", "slices", "data", "scale"]
 COHORT_COLUMNS = ["study", "split", "label", "images", "patients", "data", "scale"]
-_DECIMALS = {
+DECIMALS = {
     "fid": 1,
     "fid_coronal": 1,
     "fid_sagittal": 1,
     "fid_2.5d": 1,
     "kid": 4,
-    "brier": 3,
-    "expected_calibration_error": 3,
     "suspected_copies": 3,
 }
 
 
-def classification_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
-    """`classification.csv` from what `score_arms` returns: accuracy, sensitivity, specificity, F1, AUC of each arm."""
-    return _scores(scores, CLASSIFICATION, study, data, scale, pretrained)
-
-
-def calibration_table(scores: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
-    """`calibration.csv`, in the columns of `classification.csv`: Brier score and expected calibration error."""
-    return _scores(scores, CALIBRATION, study, data, scale, pretrained)
-
-
-def _scores(
-    scores: pd.DataFrame, metrics: tuple[str, ...], study: str, data: str, scale: str, pretrained: str
-) -> pd.DataFrame:
-    chosen = scores[scores["metric"].isin(metrics)].assign(study=study, data=data, scale=scale, pretrained=pretrained)
-    in_order = chosen.sort_values("arm", key=lambda arms: arms.map(ARMS.index), kind="stable", ignore_index=True)
-    return in_order[CLASSIFICATION_COLUMNS]
-
-
-def fidelity_table(scores: pd.DataFrame, study: str, data: str, scale: str, extractor: str) -> pd.DataFrame:
+def fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """`fidelity.csv` from the scores of `metrics.generators.evaluate_generators`, for all networks of a study."""
-    return scores.assign(study=study, data=data, scale=scale, extractor=extractor)[FIDELITY_COLUMNS]
+    return facts.assign(scores)[FIDELITY_COLUMNS]
 
 
-def judge_table(shares: pd.DataFrame, study: str, data: str, scale: str, pretrained: str) -> pd.DataFrame:
-    """`judge.csv` from what `metrics.judge.judge_sets` returns; pretrained: of the judges."""
-    return shares.assign(study=study, data=data, scale=scale, pretrained=pretrained)[JUDGE_COLUMNS]
+def judge_table(shares: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`judge.csv` from what `metrics.judge.judge_sets` returns; facts: `pretrained` is of the judges."""
+    return facts.assign(shares)[JUDGE_COLUMNS]
 
 
 def networks_table(
@@ -91,9 +71,9 @@ def networks_table(
     rows = []
     for gan, own in settings.items():
         trained = settings[own["weights_of"]] if own["weights_of"] else own
-        facts = {name: described[gan][name] for name in ("image_size", "training_images", "steps")}
+        found = {name: described[gan][name] for name in ("image_size", "training_images", "steps")}
         given = {name: own[name] for name in ("weights_of", "image_size") if own[name] is not None}
-        rows.append(trained | facts | given)
+        rows.append(trained | found | given)
     # The number of epochs means little beside the steps where the number of images differs.
     table = pd.json_normalize(rows).set_axis(list(settings)).drop(columns="epochs")
     table = table.map(lambda value: ", ".join(map(str, value)) if isinstance(value, list) else value)
@@ -104,27 +84,26 @@ def networks_table(
     return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:]]]
 
 
-def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
+def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Images and patients of each split and class, then a row for each reason of rejection (split `rejected`).
 
-    split: `image_id, patient_id, label, split`; rejected: `source, reason, remedy`, and of scans `counted`: what is not
-    (another modality, a file of another kind) is named `left out`. Patients of a rejected image are unknown (NA); a
-    rejected scan or file counts as one.
+    split: `image_id, patient_id, label, split`; rejected: `reason, counted`: what is not counted (another modality, a
+    file of another kind) is named `left out`. Patients of a rejected image are unknown (NA); a rejected scan or file
+    counts as one.
     """
     parts = split.groupby(["split", "label"], as_index=False).agg(
         images=("image_id", "size"), patients=("patient_id", "nunique")
     )
     parts["split"] = pd.Categorical(parts["split"], ["train", "validation", "test", "rejected"])
-    counted = rejected["counted"] if "counted" in rejected else pd.Series(True, rejected.index)
-    named = rejected.assign(split=counted.map({True: "rejected", False: "left out"}), label=rejected["reason"])
+    fate = rejected["counted"].map({True: "rejected", False: "left out"})
+    named = rejected.assign(split=fate, label=rejected["reason"])
     reasons = named.groupby(["split", "label"], as_index=False).size().rename(columns={"size": "images"})
     reasons = reasons.sort_values(["split", "label"], ascending=[False, True])
     table = pd.concat([parts.sort_values(["split", "label"]), reasons], ignore_index=True)
-    table = table.assign(study=study, data=data, scale=scale).astype({"images": int, "patients": "Int64"})
-    return table[COHORT_COLUMNS]
+    return facts.assign(table).astype({"images": int, "patients": "Int64"})[COHORT_COLUMNS]
 
 
-def slices_table(dropped: pd.DataFrame, manifest: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
+def slices_table(dropped: pd.DataFrame, manifest: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Slices of volumes: those taken, by class, then those dropped, by the first reason that held.
 
     dropped: `reason, slices`; manifest: `label` of those taken. Columns `study, slices_are, label_or_reason, slices,
@@ -134,15 +113,7 @@ def slices_table(dropped: pd.DataFrame, manifest: pd.DataFrame, study: str, data
     rows = [("taken", label, number) for label, number in taken.items()]
     rows += [("dropped", reason, number) for reason, number in dropped.itertuples(index=False)]
     table = pd.DataFrame(rows, columns=["slices_are", "label_or_reason", "slices"])
-    return table.assign(study=study, data=data, scale=scale)[SLICES_COLUMNS]
-
-
-def rejected_note(images: int, rejected: pd.DataFrame, path: str | Path) -> str:
-    """The line below a table that says how many images were left out, and where the list of them is."""
-    if rejected.empty:
-        return ""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in rejected["reason"].value_counts().items())
-    return f"{len(rejected)} of {images + len(rejected)} images rejected ({reasons}): see {path}"
+    return facts.assign(table)[SLICES_COLUMNS]
 
 
 def split_note(split: pd.DataFrame, images: int) -> str:
@@ -164,30 +135,28 @@ def scans_note(scans: pd.DataFrame, rejected: pd.DataFrame, path: str | Path) ->
     scans: a row a scan (`lung_check`: why the lung mask failed, or nothing); rejected: `reason`, `counted`.
     """
     lines = [f"{len(scans)} scans of {scans['patient_id'].nunique()} patients"]
-    for counted, what in ((True, "scans rejected"), (False, "other files or series left out")):
-        if len(chosen := rejected[rejected["counted"] == counted]):
-            reasons = ", ".join(f"{count} {reason}" for reason, count in chosen["reason"].value_counts().items())
-            of = f" of {len(scans) + len(chosen)}" if counted else ""
-            lines.append(f"{len(chosen)}{of} {what} ({reasons}): see {path}")
+    lines += rejected_note(rejected, len(scans), "scans", path).splitlines()
     if failed := (scans["lung_check"] != "").sum():
         lines.append(f"lung mask failed in {failed} of {len(scans)} scans; their slices are from the volume's middle")
     return "\n".join(lines)
 
 
-def to_markdown(tidy: pd.DataFrame, index: str | list[str] | None, note: str = "") -> str:
+def to_markdown(
+    tidy: pd.DataFrame, index: str | list[str] | None, note: str = "", decimals: Mapping[str, int] = DECIMALS
+) -> str:
     """A wide table for people: a row for each value of `index` (`arm` or `variant`, or several), a column a metric.
 
     A cell reads `0.82 [0.75, 0.88]`, with `± 0.04` where there is a deviation, `p = 0.031` where there is a test,
-    `(real 0.70)` where there is a reference.
+    `(real 0.70)` where there is a reference; decimals: of the metrics whose numbers do not have 2.
     Without an index the rows are printed as they are. Of sets of images (`judge.csv`) the row `mean` is printed, beside
     it the lowest and the highest set. The heading names study, data and scale, and what else the rows share (cases,
     seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
     """
     if "set" in tidy:
-        wide = _means_of_sets(tidy)
+        wide = _means_of_sets(tidy, decimals)
     elif index is not None:
         keys = [index] if isinstance(index, str) else index
-        cells = tidy.assign(cell=[_cell(row) for row in tidy.to_dict("records")])
+        cells = tidy.assign(cell=[_cell(row, decimals) for row in tidy.to_dict("records")])
         if len(keys) > 1:
             cells[keys] = cells[keys].astype(object).fillna("").map(_plain)
         rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
@@ -211,15 +180,20 @@ def to_markdown(tidy: pd.DataFrame, index: str | list[str] | None, note: str = "
 
 
 def write_table(
-    tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, index: str | list[str] | None, note: str = ""
+    tidy: pd.DataFrame,
+    csv_path: str | Path,
+    md_path: str | Path,
+    index: str | list[str] | None,
+    note: str = "",
+    decimals: Mapping[str, int] = DECIMALS,
 ) -> None:
     """Write a tidy table as CSV, and as Markdown by `to_markdown`; neither file is ever seen half-written."""
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
-        markdown.write_text(to_markdown(tidy, index, note), encoding="utf-8")
+        markdown.write_text(to_markdown(tidy, index, note, decimals), encoding="utf-8")
 
 
-def _means_of_sets(judged: pd.DataFrame) -> pd.DataFrame:
+def _means_of_sets(judged: pd.DataFrame, decimals: Mapping[str, int]) -> pd.DataFrame:
     """A row for each variant of `judge.csv`: its mean, its lowest and highest set, and its images."""
     rows = []
     for variant, shares in judged.groupby("variant", sort=False):
@@ -227,15 +201,15 @@ def _means_of_sets(judged: pd.DataFrame) -> pd.DataFrame:
         (mean,) = shares[is_mean].to_dict("records")
         sets = shares.loc[~is_mean, "value"].agg(["min", "max"])
         lowest, highest = ("" if pd.isna(value) else f"{value:.2f}" for value in sets)
-        rows.append((variant, _cell(mean), lowest, highest, mean["images"]))
+        rows.append((variant, _cell(mean, decimals), lowest, highest, mean["images"]))
     (metric,) = judged["metric"].unique()
     return pd.DataFrame(rows, columns=["variant", metric, "lowest_set", "highest_set", "images"])
 
 
-def _cell(row: dict) -> str:
+def _cell(row: dict, decimals: Mapping[str, int]) -> str:
     if pd.isna(row["value"]):
         return ""
-    number = f"{{:.{_DECIMALS.get(row['metric'], 2)}f}}".format
+    number = f"{{:.{decimals.get(row['metric'], 2)}f}}".format
     cell = number(row["value"])
     if pd.notna(row.get("plus_minus")):
         cell += f" ± {number(row['plus_minus'])}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
+from scangan.arms import ARMS
 from scangan.ct.window import VOI_WINDOW as WINDOW
-from scangan.data.store import atomic
 from scangan.errors import DataError
-from scangan.report.classification_figures import COLOURS
+from scangan.facts import Facts
+from scangan.files import atomic
 from scangan.report.scan_figures import ORANGE, SKY
 from scangan.report.style import BLUE, VERMILION, house_figure
 
@@ -33,16 +35,14 @@ GIF_SLICES, GIF_EDGE, GIF_GREYS, GIF_MS = 64, 128, 32, 80  # 32 greys of noise t
 def planes_figure(
     volumes: Mapping[str, np.ndarray],
     path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
+    facts: Facts,
     window: tuple[float, float] = WINDOW,
 ) -> None:
     """Middle axial, coronal and sagittal slice of one volume of each source, real beside synthetic (figure 1).
 
     volumes: title -> int16 [S, S, S] in HU; shown within `window`.
     """
-    with house_figure(path, data, scale, (0.6 + 2.1 * max(len(volumes), 2), 6.9), caption) as figure:
+    with house_figure(path, facts, (0.6 + 2.1 * max(len(volumes), 2), 6.9)) as figure:
         axes = figure.subplots(3, len(volumes), squeeze=False)
         for column, (title, volume) in zip(axes.T, volumes.items(), strict=True):
             middle = len(volume) // 2
@@ -58,9 +58,7 @@ def planes_figure(
 def middle_figure(
     volumes: Mapping[str, Sequence[np.ndarray]],
     path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
+    facts: Facts,
     window: tuple[float, float] = WINDOW,
 ) -> None:
     """Axial slices of the middle region, a column a volume, at the same heights in each source (figure A.1).
@@ -72,15 +70,13 @@ def middle_figure(
         for source, own in volumes.items()
     }
     note = f"rows: {', '.join(f'{height:.0%}' for height in MIDDLE)} of the height; columns: volumes"
-    _mosaic_figure(mosaics, path, data, scale, f"{note}; {caption}" if caption else note, window)
+    _mosaic_figure(mosaics, path, facts, note, window)
 
 
 def regions_figure(
     volumes: Mapping[str, Sequence[np.ndarray]],
     path: str | Path,
-    data: str,
-    scale: str,
-    caption: str = "",
+    facts: Facts,
     window: tuple[float, float] = WINDOW,
 ) -> None:
     """Axial slices from apex to base, a row a volume, at corresponding heights in each source (figure A.2).
@@ -92,19 +88,17 @@ def regions_figure(
         for source, own in volumes.items()
     }
     note = "rows: volumes; columns: from apex to base"
-    _mosaic_figure(mosaics, path, data, scale, f"{note}; {caption}" if caption else note, window)
+    _mosaic_figure(mosaics, path, facts, note, window)
 
 
-def consistency_figure(
-    descriptions: Mapping[str, pd.DataFrame], path: str | Path, data: str, scale: str, caption: str = ""
-) -> None:
+def consistency_figure(descriptions: Mapping[str, pd.DataFrame], path: str | Path, facts: Facts) -> None:
     """Do slices follow each other as in real volumes, and are there lungs of a real size?
 
     descriptions: source -> what `metrics.volumes.describe_volumes` returns; the real ones first. Left and middle:
     cumulative share of volumes over the mean difference of neighbouring axial slices, and over lung volume (of masks
     that did not fail). Right: that difference at each height, median over volumes, band: 25 to 75%.
     """
-    with house_figure(path, data, scale, (9.0, 3.2), caption) as figure:
+    with house_figure(path, facts, (9.0, 3.2)) as figure:
         differences, lungs, profiles = figure.subplots(1, 3)
         for (name, rows), colour in zip(descriptions.items(), SOURCE_COLOURS, strict=False):
             usable = rows[rows["lung_check"] == ""]
@@ -129,27 +123,28 @@ def consistency_figure(
         figure.legend(*profiles.get_legend_handles_labels(), loc="outside upper left", ncols=2, fontsize=8)
 
 
-def detection_figure(scores: pd.DataFrame, path: str | Path, data: str, scale: str, caption: str = "") -> None:
+def detection_figure(scores: pd.DataFrame, path: str | Path, facts: Facts) -> None:
     """Accuracy over the diameter of simulated nodules, for each arm, with 95% intervals; dashed: chance (figure 3b).
 
     scores: `arm, diameter_mm, metric, value, ci_low, ci_high, seeds, cases`, as `metrics.detection.score_sizes` or
-    `report.volume_tables.sizes_table` give. Rows without a diameter, and arms without a colour of their own, such as
-    those of a sweep, are not shown. Raises DataError if nothing is left. Arms stand slightly apart.
+    `report.classification_tables.sizes_table` give. Rows without a diameter, and arms of a sweep, are not shown.
+    Raises DataError if nothing is left. Arms stand slightly apart.
     """
-    chosen = scores[(scores["metric"] == "accuracy") & scores["diameter_mm"].notna() & scores["arm"].isin(COLOURS)]
+    chosen = scores[(scores["metric"] == "accuracy") & scores["diameter_mm"].notna() & scores["arm"].isin(ARMS)]
     if chosen.empty:
         raise DataError("scores: diameter_mm: found none, allowed: accuracy of at least one diameter")
     diameters = np.sort(chosen["diameter_mm"].unique())
     arms = list(chosen["arm"].unique())
     step = np.diff(diameters).min(initial=2.0) / (3 * len(arms))
-    with house_figure(path, data, scale, (5.4, 3.6), caption) as figure:
+    with house_figure(path, facts, (5.4, 3.6)) as figure:
         ax = figure.subplots()
         ax.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", label="chance")
-        for number, (arm, marker) in enumerate(zip(arms, MARKERS, strict=False)):
+        for number, (arm, marker) in enumerate(zip(arms, cycle(MARKERS), strict=False)):
+            colour = ARMS[arm].colour
             rows = chosen[chosen["arm"] == arm].sort_values("diameter_mm")
             places = rows["diameter_mm"] + step * (number - (len(arms) - 1) / 2)
-            ax.vlines(places, rows["ci_low"], rows["ci_high"], color=COLOURS[arm], linewidth=1.2)
-            ax.plot(places, rows["value"], marker=marker, color=COLOURS[arm], markersize=5, linewidth=0.8, label=arm)
+            ax.vlines(places, rows["ci_low"], rows["ci_high"], color=colour, linewidth=1.2)
+            ax.plot(places, rows["value"], marker=marker, color=colour, markersize=5, linewidth=0.8, label=arm)
         ax.set_xticks(diameters, [f"{diameter:g}" for diameter in diameters])
         ax.set(xlabel="diameter of the nodules, mm", ylabel="accuracy, mean over seeds")
         cases = chosen["cases"].unique()
@@ -181,16 +176,16 @@ def scroll_gif(volume: np.ndarray, path: str | Path, comment: str, window: tuple
 def _mosaic_figure(
     mosaics: Mapping[str, Sequence[Sequence[np.ndarray]]],
     path: str | Path,
-    data: str,
-    scale: str,
-    caption: str,
+    facts: Facts,
+    note: str,
     window: tuple[float, float],
 ) -> None:
-    """For each source a mosaic of slices [S, S], rows of columns; two mosaics beside each other."""
+    """For each source a mosaic of slices [S, S], rows of columns; two mosaics beside each other. note: of what."""
     rows, columns = math.ceil(len(mosaics) / 2), min(2, len(mosaics))
     tiles = next(iter(mosaics.values()))
     width, height = 0.85 * len(tiles[0]), 0.85 * len(tiles)
-    with house_figure(path, data, scale, (columns * (width + 0.3), rows * (height + 0.3) + 0.3), caption) as figure:
+    size = (columns * (width + 0.3), rows * (height + 0.3) + 0.3)
+    with house_figure(path, facts, size, f"{note}; {facts.study}") as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax in axes[len(mosaics) :]:
             ax.axis("off")

@@ -1,21 +1,18 @@
-"""Tables of synthetic volumes: table 1 and figure 3(b) of CT-SGAN, and anatomical consistency."""
+"""Tables of synthetic volumes: table 1 of CT-SGAN, and anatomical consistency."""
 
 from __future__ import annotations
 
 import pandas as pd
 
+from scangan.facts import Facts
+
 VOLUME_FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "plus_minus", "ci_low", "ci_high", "images", "reference"),
     *("extractor", "data", "scale"),
 ]
-SIZES_COLUMNS = [
-    *("study", "arm", "diameter_mm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"),
-    *("data", "scale"),
-]
 CONSISTENCY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "data", "scale")
 ]
-SIZES_METRICS = ("accuracy", "sensitivity", "specificity", "auc")
 
 FIDELITY_NOTE = (
     "Each score is computed slice position by slice position, of so many volumes (images), and averaged over "
@@ -32,29 +29,13 @@ CONSISTENCY_NOTE = (
     "suspected_copies: share of volumes nearer to a training volume than nearly all held-out ones, averaged to 16^3 "
     "[95% Wilson]; reference: the share expected of real volumes."
 )
-SIZES_NOTE = (
-    "A row without diameter: the test volumes as they are. With a diameter: each nodule-free test volume, and the same "
-    "volume with nodules of this size put into it; so chance is 0.5."
-)
 
 
-def volume_fidelity_table(scores: pd.DataFrame, study: str, data: str, scale: str, extractor: str) -> pd.DataFrame:
+def volume_fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Table 1 from what `metrics.volumes.compare_slices` returns: the columns of `fidelity.csv`, and `plus_minus`."""
-    return scores.assign(study=study, data=data, scale=scale, extractor=extractor)[VOLUME_FIDELITY_COLUMNS]
+    return facts.assign(scores)[VOLUME_FIDELITY_COLUMNS]
 
 
-def consistency_table(scores: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
+def consistency_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """From the rows of `metrics.volumes.consistency_scores` and `metrics.volumes.find_copies`, joined."""
-    return scores.assign(study=study, data=data, scale=scale)[CONSISTENCY_COLUMNS]
-
-
-def sizes_table(scores: pd.DataFrame, study: str, data: str, scale: str) -> pd.DataFrame:
-    """Figure 3(b) in numbers, from what `metrics.detection.score_sizes` returns.
-
-    Accuracy, sensitivity, specificity and AUC of each arm: of the test volumes as they are (diameter missing), then of
-    each diameter.
-    """
-    chosen = scores[scores["metric"].isin(SIZES_METRICS)].assign(study=study, data=data, scale=scale)
-    arms = list(scores["arm"].unique())
-    in_order = chosen.sort_values("arm", key=lambda column: column.map(arms.index), kind="stable", ignore_index=True)
-    return in_order[SIZES_COLUMNS]
+    return facts.assign(scores)[CONSISTENCY_COLUMNS]

@@ -8,7 +8,7 @@ or MetaImage file, or the path of one of these below the data folder.
 What cannot be done is rejected row by row, with the reason; all else is done, in the order of the file, on the scan's
 own grid. Example:
 
-    settings = EditSettings(VoiSettings(size=64, spacing_mm=1.0, margin_mm=4.0), seed=0)
+    settings = EditSettings(VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0), seed=0)
 
     def fill_with(generator):
         voi = settings.voi
@@ -26,24 +26,26 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import linear_sum_assignment
 
-from scangan.ct.grids import MOST_OUTSIDE, ball, cut_voi, outside_share
+from scangan.config import VoiCut
+from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, cut_voi, outside_share
 from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume
-from scangan.data.store import atomic
-from scangan.data.voi import VoiSettings
+from scangan.data.voi import largest_mm
 from scangan.errors import DataError
+from scangan.files import atomic_folder
 from scangan.ingest.dicom import PADDING, RawScan, find_series, list_files, read_series
 from scangan.ingest.export import write_dicom_series, write_nifti
 from scangan.ingest.volume_files import SUFFIXES, read_volume_file
-from scangan.rejected import ScanRejected
+from scangan.rejected import REJECTED_TYPES, Unusable
 from scangan.synthesis.paste import paste_into
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,10 @@ EDIT_TYPES = {
 # The voxels are those of the scan as its files hold it: slice, row and column, from 0.
 ACCEPTED_TYPES = EDIT_TYPES | dict.fromkeys(CENTRE, "float64") | {"seed": "int64"}
 DONE_TYPES = ACCEPTED_TYPES | {"changed_voxels": "int64"}
-REJECTED_TYPES = {"line": "int64", "series": "str", "reason": "str", "found": "str", "remedy": "str"}
+# A row that is rejected is found by its line: a table of its own for whoever wrote the CSV file.
+REJECTED_ROW_TYPES = {"line": "int64", "series": "str"} | {
+    name: REJECTED_TYPES[name] for name in ("reason", "found", "remedy")
+}
 MOST_SHEAR = math.sin(math.radians(2))  # of a gantry tilt; it moves a voxel at a VOI's edge, 32 mm away, by about 1 mm
 
 # (vois float32 [N, S, S, S] in HU, radii_mm [N], seeds [N]) -> [N, S, S, S] in HU
@@ -75,7 +80,7 @@ class EditSettings:
     line. least_lung: share of a VOI that must be lung, for the networks know nothing else.
     """
 
-    voi: VoiSettings = field(default_factory=VoiSettings)
+    voi: VoiCut = field(default_factory=VoiCut)
     seed: int = 0
     least_lung: float = 0.05
 
@@ -104,14 +109,23 @@ def edit_own_scans(
 
     root: folder of DICOM series and volume files. out: a new or empty folder outside of it, for the edited scans (a
     DICOM series as DICOM, in a folder named after its source's uid; a volume file as NIfTI, at the source's path) and
-    the two tables that are returned: `edits_done.csv` (DONE_TYPES) and `edits_rejected.csv` (REJECTED_TYPES).
+    the two tables that are returned: `edits_done.csv` (DONE_TYPES) and `edits_rejected.csv` (REJECTED_ROW_TYPES). It
+    appears whole or not at all.
     Raises DataError if root, edits or out cannot be used.
     """
     root, out = Path(root), Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise DataError(f"{out}: out: found files, allowed: a new or an empty folder")
     if out.resolve().is_relative_to(root.resolve()):
         raise DataError(f"{out}: out: found a folder within the data folder, allowed: one outside of it")
+    with atomic_folder(out) as new:
+        done, rejected = _edit_scans(root, edits, new, fill_injector, fill_eraser, settings)
+        done.to_csv(new / "edits_done.csv", index=False)
+        rejected.to_csv(new / "edits_rejected.csv", index=False)
+    return done, rejected
+
+
+def _edit_scans(
+    root: Path, edits: Path, out: Path, fill_injector: Fill, fill_eraser: Fill, settings: EditSettings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     rows, unreadable = read_edits(edits)
     of_scan, unknown = match_scans(rows, find_scans(root))
     all_done, all_rejected = [], [unreadable, unknown]
@@ -124,7 +138,7 @@ def edit_own_scans(
                 edited, done = edit_scan(scan, accepted, fill_injector, fill_eraser, settings)
                 write_edited(out, scan_files, edited, done, settings)
                 all_done.append(done)
-        except ScanRejected as refused:
+        except Unusable as refused:
             why_not = (refused.reason, refused.found, refused.remedy)
             rejected = _rejected((row.line, row.series, *why_not) for row in mine.itertuples())
         all_rejected.append(rejected)
@@ -135,9 +149,6 @@ def edit_own_scans(
     rejected = pd.concat(all_rejected).sort_values("line", ignore_index=True)
     for row in rejected.itertuples():
         log.warning("%s: line %d rejected: %s (found %s)", Path(edits).name, row.line, row.reason, row.found)
-    for table, name in ((done, "edits_done.csv"), (rejected, "edits_rejected.csv")):
-        with atomic(out / name) as temporary:
-            table.to_csv(temporary, index=False)
     return done, rejected
 
 
@@ -145,7 +156,7 @@ def edit_own_scans(
 
 
 def read_edits(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of a CSV file that can be understood (EDIT_TYPES), and those that cannot (REJECTED_TYPES).
+    """The rows of a CSV file that can be understood (EDIT_TYPES), and those that cannot (REJECTED_ROW_TYPES).
 
     Columns may stand in any order, and others beside them are left alone.
     Raises DataError if the file cannot be read as CSV in UTF-8, or lacks a column.
@@ -174,11 +185,12 @@ def read_edits(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _table(rows, EDIT_TYPES), _rejected(rejected)
 
 
-def _read_row(row: dict[str | None, str | None], columns: Sequence[str]) -> tuple[Refusal | None, dict[str, object]]:
+def _read_row(row: dict[Any, Any], columns: Sequence[str]) -> tuple[Refusal | None, dict[str, Any]]:
+    """row: as `csv.DictReader` gives it: None for a missing field, a list under None of fields beyond the header."""
     if None in row or None in row.values():
         fields = sum(value is not None for name, value in row.items() if name) + len(row.get(None, ()))
         return ("wrong number of fields", str(fields), "write one field for each column of the header"), {}
-    values: dict[str, object] = {column: row[column].strip() for column in columns}
+    values: dict[str, Any] = {column: row[column].strip() for column in columns}
     if not values["series"]:
         return ("no series", "an empty field", "write a SeriesInstanceUID, or a folder's or file's name"), {}
     if values["action"] not in ACTIONS:
@@ -247,13 +259,13 @@ def match_scans(
 def read_scan(scan: ScanFiles) -> RawScan:
     """A scan on its own grid, as its files hold it.
 
-    Raises ScanRejected if it cannot be read, and for slices sheared by a gantry tilt, on which no sphere is a sphere.
+    Raises Unusable if it cannot be read, and for slices sheared by a gantry tilt, on which no sphere is a sphere.
     """
     raw = RawScan(*read_volume_file(scan.files[0]), {}) if scan.is_volume_file else read_series(scan.files)
     axes = raw.affine[:3, :3] / np.linalg.norm(raw.affine[:3, :3], axis=0)
     if (shear := np.abs(axes.T @ axes - np.eye(3)).max()) > MOST_SHEAR:
         found = f"{math.degrees(math.asin(min(1, shear))):.1f} degrees of gantry tilt"
-        raise ScanRejected("tilted slices", found, "resample the scan to axes at right angles, allowed: 2 degrees")
+        raise Unusable("tilted slices", found, "resample the scan to axes at right angles, allowed: 2 degrees")
     return raw
 
 
@@ -290,7 +302,7 @@ def scan_lungs(scan: RawScan) -> LungMask:
 def check_edits(
     rows: pd.DataFrame, scan: RawScan, lungs: LungMask, settings: EditSettings
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows that can be done on a scan (ACCEPTED_TYPES), and those that cannot (REJECTED_TYPES).
+    """The rows that can be done on a scan (ACCEPTED_TYPES), and those that cannot (REJECTED_ROW_TYPES).
 
     rows: of EDIT_TYPES. lungs: in the order of the scan's voxels. A nodule is injected where its centre lies in the
     lung mask, and erased where it reaches it, as masks leave out large nodules at the wall. Reasons, in the order of
@@ -309,7 +321,7 @@ def check_edits(
 
 
 def _refuse(
-    row: dict[str, object], centre: np.ndarray, scan: RawScan, lungs: LungMask, settings: EditSettings
+    row: dict[str, Any], centre: np.ndarray, scan: RawScan, lungs: LungMask, settings: EditSettings
 ) -> Refusal | None:
     voi, diameter, radius = settings.voi, row["diameter_mm"], row["diameter_mm"] / 2
     shape, spacing = np.array(scan.voxels.shape), _spacing(scan.affine)
@@ -318,11 +330,11 @@ def _refuse(
     if ((centre < -0.5) | (centre > shape - 0.5)).any():
         place = ", ".join(f"{row[axis]:g}" for axis in PLACE)
         return "place outside the scan", f"({place}) mm", "write LPS mm; NIfTI viewers show x and y with other signs"
-    if not voi.spacing_mm <= diameter <= voi.largest_mm:
+    if not voi.spacing_mm <= diameter <= largest_mm(voi):
         return (
-            "diameter beyond the VOI" if diameter > voi.largest_mm else "diameter below a voxel of the VOI",
+            "diameter beyond the VOI" if diameter > largest_mm(voi) else "diameter below a voxel of the VOI",
             f"{diameter:g} mm",
-            f"allowed: {voi.spacing_mm:g} to {voi.largest_mm:g} mm; other networks edit other sizes",
+            f"allowed: {voi.spacing_mm:g} to {largest_mm(voi):g} mm; other networks edit other sizes",
         )
     if not lungs.mask[tuple(np.rint(centre).astype(int).clip(0, shape - 1))]:
         box, away_mm = ball(shape, spacing, centre, radius)
@@ -374,9 +386,7 @@ def write_edited(out: Path, source: ScanFiles, edited: RawScan, done: pd.DataFra
     text = f"{injected} nodules injected, {len(done) - injected} erased"
     if not source.is_volume_file:
         if not re.fullmatch(r"\d[\d.]*", source.name):  # it becomes a folder's name, and comes from a file's header
-            raise ScanRejected(
-                "invalid SeriesInstanceUID", source.name, "export the series again, allowed: 0 to 9 and ."
-            )
+            raise Unusable("invalid SeriesInstanceUID", source.name, "export the series again, allowed: 0 to 9 and .")
         folder = Path(out, source.name)
         derivation = f"{text} by 3D conditional GANs of Scangan, seed {settings.seed}; places: edits_done.csv"
         write_dicom_series(
@@ -401,14 +411,14 @@ def _spacing(affine: np.ndarray) -> np.ndarray:
     return np.linalg.norm(affine[:3, :3], axis=0)[::-1]
 
 
-def _to_voxels(affine: np.ndarray, place_mm: Sequence[float]) -> np.ndarray:
+def _to_voxels(affine: np.ndarray, place_mm: Numbers) -> np.ndarray:
     """A place (x, y, z) in LPS mm -> (z, y, x) in voxels, with fractions."""
     return np.linalg.solve(affine, [*place_mm, 1])[2::-1]
 
 
-def _table(rows: Sequence[dict[str, object]], types: dict[str, str]) -> pd.DataFrame:
+def _table(rows: Sequence[dict[str, object] | tuple[Any, ...]], types: dict[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def _rejected(rows: Sequence[tuple]) -> pd.DataFrame:
-    return pd.DataFrame(list(rows), columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+def _rejected(rows: Iterable[tuple[Any, ...]]) -> pd.DataFrame:
+    return _table(list(rows), REJECTED_ROW_TYPES)

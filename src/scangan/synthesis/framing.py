@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from scangan.data.scan_store import REJECTED_TYPES, read_scans
-from scangan.data.voi import VoiSettings
+from scangan.config import VoiCut
+from scangan.data.scan_store import read_scans
 from scangan.data.volume_set import VolumeWriter, frame_volume
+from scangan.rejected import REJECTED_TYPES, rejected_table
 from scangan.synthesis.mix import WITH, WITHOUT, Fill, erase_nodules
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def frame_scans(
     size: int,
     spacing_mm: float,
     erase: Fill,
-    voi: VoiSettings,
+    voi: VoiCut,
     seed: int,
 ) -> pd.DataFrame:
     """Write each scan of a batch as a cube, see `volume_set.frame_volume`, in two versions.
@@ -60,5 +61,5 @@ def frame_scans(
                 after = edited.hounsfield
             free.write(cube(after), row | {"version": "free", "label": WITHOUT, "nodules": 0})
     log.info("%s: %d scans, %d without a version free of nodules", cohort, len(scans), len(rejected))
-    tables = [table.drop_duplicates("source") for table in rejected] or [pd.DataFrame(columns=list(REJECTED_TYPES))]
+    tables = [table.drop_duplicates("source") for table in rejected] or [rejected_table()]
     return pd.concat(tables, ignore_index=True).astype(REJECTED_TYPES)

@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import find_objects
 
-from scangan.ct.grids import MOST_OUTSIDE, ball, cut_voi, outside_share
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES, read_scans, write_volumes
+from scangan.config import VoiCut
+from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, cut_voi, outside_share
+from scangan.data.scan_store import NODULE_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
-from scangan.data.voi import CENTRE, VoiSettings
+from scangan.data.voi import CENTRE, largest_mm
 from scangan.errors import DataError
+from scangan.rejected import Rejection, rejected_table
 from scangan.synthesis.paste import paste_into
 from scangan.synthesis.placement import PlacementSettings, place_nodules
 
@@ -135,7 +137,7 @@ class Edited:
 
     hounsfield: int16. nodules: uint8, 0 or the nodule's number. table: the nodules that are there now
     (MIXED_NODULE_TYPES). done: what was erased or injected (DONE_TYPES). rejected: what was not, and why
-    (`scan_store.REJECTED_TYPES`; none counts as an error).
+    (`rejected.REJECTED_TYPES`; none counts as an error).
     """
 
     hounsfield: np.ndarray
@@ -161,7 +163,7 @@ def erase_nodules(
     labels: np.ndarray,
     nodules: pd.DataFrame,
     fill: Fill,
-    voi: VoiSettings,
+    voi: VoiCut,
     seed: int,
 ) -> Edited:
     """Erase every nodule of a scan of the store, the largest first; each sees what those before it left.
@@ -188,14 +190,14 @@ def erase_nodules(
     for row in sorted(rows, key=lambda row: -row["radius_mm"]):
         centre, radius = [row[axis] for axis in CENTRE], row["radius_mm"]
         if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
-            rejected.append((f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, False))
+            rejected.append(Rejection(f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, counted=False))
             continue
         changed = _edit(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
         remaining[remaining == row["nodule"]] = 0
         made = {"action": "erase", "diameter_mm": 2 * radius, "seed": row["own_seed"], "changed_voxels": changed}
         done.append(row | made)
     left = nodules[~nodules.nodule.isin([row["nodule"] for row in done])]
-    return Edited(edited, remaining, _annotated(left), _table(done, DONE_TYPES), _table(rejected, REJECTED_TYPES))
+    return Edited(edited, remaining, _annotated(left), _table(done, DONE_TYPES), rejected_table(rejected))
 
 
 def inject_nodules(
@@ -204,11 +206,11 @@ def inject_nodules(
     lungs: np.ndarray,
     labels: np.ndarray,
     nodules: pd.DataFrame,
-    counts: Sequence[int] | int,
-    diameters_mm: Sequence[float] | float,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
     fill: Fill,
     placement: PlacementSettings,
-    voi: VoiSettings,
+    voi: VoiCut,
     seed: int,
 ) -> Edited:
     """Inject nodules into a scan of the store, the largest first; each sees what those before it left.
@@ -224,28 +226,28 @@ def inject_nodules(
     Raises DataError if no count is above 0, if no diameter fits the VOI, and for a label without a row.
     """
     nodules = _rows_of(scan, labels, nodules)
-    counts, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
-    if not (counts > 0).any():
-        raise DataError(f"mix: counts: found {counts.max() if counts.size else 'none'}, allowed: one above 0")
-    fitting = diameters[(diameters >= voi.spacing_mm) & (diameters <= voi.largest_mm)]
+    numbers, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
+    if not (numbers > 0).any():
+        raise DataError(f"mix: counts: found {numbers.max() if numbers.size else 'none'}, allowed: one above 0")
+    fitting = diameters[(diameters >= voi.spacing_mm) & (diameters <= largest_mm(voi))]
     if not fitting.size:
         found = f"{diameters.min():g} to {diameters.max():g} mm" if diameters.size else "none"
         raise DataError(
-            f"mix: diameters_mm: found {found}, allowed: one from {voi.spacing_mm:g} to {voi.largest_mm:g} mm"
+            f"mix: diameters_mm: found {found}, allowed: one from {voi.spacing_mm:g} to {largest_mm(voi):g} mm"
         )
     edited, numbered, done, rejected = hounsfield.copy(), labels.copy(), [], []
     existing = _annotated(nodules)
     if scan["lung_check"]:
-        remedy = "remove the scan, or mend its mask"
-        refused = [(scan["scan_id"], "lung mask failed", scan["lung_check"], remedy, False)]
-        return Edited(edited, numbered, existing, _table([], DONE_TYPES), _table(refused, REJECTED_TYPES))
+        why_not = ("lung mask failed", scan["lung_check"], "remove the scan, or mend its mask")
+        refused = rejected_table([Rejection(scan["scan_id"], *why_not, counted=False)])
+        return Edited(edited, numbered, existing, _table([], DONE_TYPES), refused)
     spacing = (scan["spacing_mm"],) * 3
     placed, no_place = place_nodules(
         lungs,
         hounsfield,
         spacing,
         existing,
-        counts[counts > 0],
+        numbers[numbers > 0],
         fitting,
         placement,
         _rng(seed, scan),
@@ -256,8 +258,8 @@ def inject_nodules(
     for row in placed.to_dict("records"):
         centre, radius = [row[axis] for axis in CENTRE], row["diameter_mm"] / 2
         # In a corner of the scan the nodule itself may be inside, and most of its VOI not.
-        if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
-            rejected.append((f"{scan['scan_id']}-n{row['nodule']}", *why_not, False))
+        if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
+            rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
         changed = _edit(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
         box, away_mm = ball(labels.shape, spacing, centre, radius)
@@ -269,7 +271,7 @@ def inject_nodules(
         equivalent_diameter_mm=injected.diameter_mm, volume_mm3=np.pi / 6 * injected.diameter_mm.astype(float) ** 3
     )
     table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
-    refused = pd.concat([no_place, _table(rejected, REJECTED_TYPES)], ignore_index=True)
+    refused = pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
     return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
 
 
@@ -295,22 +297,22 @@ def _radius(
     sizes = [row.get("equivalent_diameter_mm"), row["diameter_mm"]]
     radius = next((size / 2 for size in sizes if pd.notna(size) and size > 0), 0.0)
     number = int(row["nodule"])
-    if number > len(boxes) or boxes[number - 1] is None:
+    box = boxes[number - 1] if number <= len(boxes) else None
+    if box is None:
         return radius
-    box = boxes[number - 1]
     voxels = np.argwhere(labels[box] == number) + [along.start for along in box]
     farthest = np.linalg.norm(voxels - [row[axis] for axis in CENTRE], axis=1).max() * spacing_mm
     return float(max(radius, farthest - margin_mm))
 
 
 def _refuse(
-    radius_mm: float, centre: Sequence[float], shape: Sequence[int], spacing: Sequence[float], voi: VoiSettings
+    radius_mm: float, centre: Numbers, shape: Numbers, spacing: Numbers, voi: VoiCut
 ) -> tuple[str, str, str] | None:
     """Reason, what was found, and remedy; None for a nodule that can be erased or injected."""
     if not radius_mm > 0:
         return "nodule without a size", "no diameter and no voxels", "annotate it, or leave out the scan"
-    if 2 * radius_mm > voi.largest_mm:
-        remedy = f"choose a larger VOI or a smaller margin; allowed: {voi.largest_mm:g} mm"
+    if 2 * radius_mm > largest_mm(voi):
+        remedy = f"choose a larger VOI or a smaller margin; allowed: {largest_mm(voi):g} mm"
         return "nodule larger than the VOI", f"{2 * radius_mm:.1f} mm", remedy
     beyond = outside_share(shape, spacing, centre, voi.size, voi.spacing_mm)
     if beyond > MOST_OUTSIDE:
@@ -320,12 +322,12 @@ def _refuse(
 
 def _edit(
     hounsfield: np.ndarray,
-    spacing: Sequence[float],
-    centre: Sequence[float],
+    spacing: Numbers,
+    centre: Numbers,
     radius_mm: float,
     fill: Fill,
     seed: int,
-    voi: VoiSettings,
+    voi: VoiCut,
     limits: tuple[int, int],
 ) -> int:
     """Cut a VOI, fill it and paste it back in place; returns how many voxels changed."""
@@ -374,7 +376,7 @@ class Mixer:
     inject: Fill
     erase: Fill
     placement: PlacementSettings
-    voi: VoiSettings
+    voi: VoiCut
     seed: int
 
     def mix(
@@ -389,7 +391,7 @@ class Mixer:
                 counts, diameters = self.counts, self.diameters_mm
                 arguments = (own, counts, diameters, self.inject, self.placement, self.voi, self.seed)
                 return inject_nodules(scan, hounsfield, lungs, labels, *arguments)
-        return Edited(hounsfield, labels, _annotated(own), _table([], DONE_TYPES), _table([], REJECTED_TYPES))
+        return Edited(hounsfield, labels, _annotated(own), _table([], DONE_TYPES), rejected_table())
 
 
 def edit_scans(

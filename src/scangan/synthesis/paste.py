@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from scangan.ct.grids import ball, sample_box
+from scangan.ct.grids import Numbers, ball, sample_box
 from scangan.errors import DataError
 
 
 def paste(
     hounsfield: np.ndarray,
-    spacing_mm_zyx: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    spacing_mm_zyx: Numbers,
+    centre_voxel_zyx: Numbers,
     voi: np.ndarray,
     voi_spacing_mm: float,
     radius_mm: float,
@@ -27,8 +25,8 @@ def paste(
 
 def paste_into(
     hounsfield: np.ndarray,
-    spacing_mm_zyx: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    spacing_mm_zyx: Numbers,
+    centre_voxel_zyx: Numbers,
     voi: np.ndarray,
     voi_spacing_mm: float,
     radius_mm: float,

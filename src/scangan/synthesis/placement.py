@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from scangan.ct.grids import DENSE, MOST_DENSE, dense_share, fits
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
+from scangan.ct.grids import DENSE, MOST_DENSE, Numbers, dense_share, fits
+from scangan.data.scan_store import NODULE_TYPES
 from scangan.data.voi import CENTRE
 from scangan.errors import ConfigError, DataError
+from scangan.rejected import Rejection, rejected_table
 
 RULES = ("anywhere", "parenchyma", "wall", "vessel")
 PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "diameter_mm"]
@@ -53,15 +53,15 @@ class PlacementSettings:
 def place_nodules(
     lungs: np.ndarray,
     hounsfield: np.ndarray,
-    spacing_mm: Sequence[float],
+    spacing_mm: Numbers,
     existing: pd.DataFrame | None,
-    counts: Sequence[int] | int,
-    diameters_mm: Sequence[float] | float,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
     settings: PlacementSettings,
     rng: np.random.Generator,
     *,
     scan_id: str = "",
-    origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+    origin_mm: Numbers = (0.0, 0.0, 0.0),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Places for the nodules of one scan, uniformly among those that the rule allows.
 
@@ -78,14 +78,14 @@ def place_nodules(
     Raises DataError for a count below 0, and for a diameter that is not above 0.
     """
     spacing = np.asarray(spacing_mm, float)
-    counts, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
-    if not counts.size or (counts < 0).any():
-        raise DataError(f"placement: counts: found {counts.min() if counts.size else 'none'}, allowed: 0 or more")
+    numbers, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
+    if not numbers.size or (numbers < 0).any():
+        raise DataError(f"placement: counts: found {numbers.min() if numbers.size else 'none'}, allowed: 0 or more")
     if not diameters.size or not (diameters > 0).all():
         raise DataError(
             f"placement: diameters_mm: found {diameters.min() if diameters.size else 'none'}, allowed: above 0"
         )
-    asked = np.sort(rng.choice(diameters, int(rng.choice(counts))))[::-1]
+    asked = np.sort(rng.choice(diameters, int(rng.choice(numbers))))[::-1]
     seeds = rng.integers(2**32, size=len(asked))
 
     taken, number = [], 0
@@ -109,7 +109,7 @@ def place_nodules(
                     f"{diameter:.1f} mm to place",
                     "mend the lung mask, or remove the scan",
                 )
-            rejected.append((scan_id, reason, what, remedy, False))
+            rejected.append(Rejection(scan_id, reason, what, remedy, counted=False))
             continue
         centre, place = found
         taken.append((centre * spacing, diameter / 2))
@@ -118,15 +118,15 @@ def place_nodules(
         placed.append((scan_id, number, *position_mm, *centre, diameter, place, seed))
     return (
         pd.DataFrame(placed, columns=list(PLACED_TYPES)).astype(PLACED_TYPES),
-        pd.DataFrame(rejected, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES),
+        rejected_table(rejected),
     )
 
 
 def place_of(
     lungs: np.ndarray,
     hounsfield: np.ndarray,
-    spacing_mm: Sequence[float],
-    centre_voxel_zyx: Sequence[float],
+    spacing_mm: Numbers,
+    centre_voxel_zyx: Numbers,
     radius_mm: float,
     settings: PlacementSettings,
 ) -> str:

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from scangan.config import Placement, Voi
+from scangan.config import Placement, Voi, VoiCut
+from scangan.ct.grids import Numbers
 from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume
-from scangan.data.scan_store import NODULE_TYPES, REJECTED_TYPES
-from scangan.data.voi import VoiSettings, voi_settings
+from scangan.data.scan_store import NODULE_TYPES
 from scangan.data.volume_set import VolumeSet, VolumeWriter
 from scangan.errors import DataError
 from scangan.progress import Progress
+from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
 from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, Fill, inject_nodules
 from scangan.synthesis.placement import PlacementSettings
 
@@ -83,12 +84,12 @@ class VolumeSynthesizer:
         low, high = self.facts["window"]
         hounsfield = ((x.clamp(-1, 1) + 1) * ((high - low) / 2) + low).round().to(torch.int16)
         # Copies that nobody waits for: the next volume is begun meanwhile.
-        copies = [each.to("cpu", non_blocking=True) for each in (hounsfield[0, 0], x.isfinite().all())]
+        voxels, finite = (each.to("cpu", non_blocking=True) for each in (hounsfield[0, 0], x.isfinite().all()))
         done = None
         if self.device.type == "cuda":
             done = torch.cuda.Event()
             done.record()
-        return Drawing(f"{self.facts['gan']}: seed {seed}", *copies, done)
+        return Drawing(f"{self.facts['gan']}: seed {seed}", voxels, finite, done)
 
     def draw(self, seed: int, attempt: int = 1) -> np.ndarray:
         """The volume of a seed: int16 [S, S, S] in HU; the seed and the attempt determine it alone.
@@ -149,11 +150,11 @@ def synthesize_volumes(synthesizer: VolumeSynthesizer, first_seed: int, volumes:
 class Injection:
     """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id."""
 
-    counts: Sequence[int]
-    diameters_mm: Sequence[float] | float
+    counts: Numbers
+    diameters_mm: Numbers | float
     fill: Fill
     placement: PlacementSettings
-    voi: VoiSettings
+    voi: VoiCut
     seed: int
 
     def put_into(
@@ -168,7 +169,7 @@ class Injection:
         return inject_nodules(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
 
 
-def injection(counts: Sequence[int], diameters_mm: Sequence[float], fill: Fill, settings: dict[str, Any]) -> Injection:
+def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, settings: dict[str, Any]) -> Injection:
     """What a configuration asks for. settings: `mix_seed`, `placement`, `voi` of `nodules`."""
     placement = Placement.model_validate(settings["placement"])
     return Injection(
@@ -176,7 +177,7 @@ def injection(counts: Sequence[int], diameters_mm: Sequence[float], fill: Fill, 
         diameters_mm=np.asarray(diameters_mm, float),
         fill=fill,
         placement=PlacementSettings(**placement.model_dump()),
-        voi=voi_settings(Voi.model_validate(settings["voi"])),
+        voi=Voi.model_validate(settings["voi"]),
         seed=settings["mix_seed"],
     )
 
@@ -271,7 +272,7 @@ def _no_place(edited: Edited) -> str:
 
 
 def _refuse(name: str, reason: str, found: str, remedy: str) -> pd.DataFrame:
-    return pd.DataFrame([(name, reason, found, remedy, True)], columns=list(REJECTED_TYPES))
+    return rejected_table([Rejection(name, reason, found, remedy)])
 
 
 def _join(tables: Iterable[pd.DataFrame], types: dict[str, str]) -> pd.DataFrame:
@@ -280,8 +281,6 @@ def _join(tables: Iterable[pd.DataFrame], types: dict[str, str]) -> pd.DataFrame
 
 
 def _report(rejected: pd.DataFrame, asked: int) -> pd.DataFrame:
-    counted = rejected[rejected.counted]
-    log.info("left out: %d of %d volumes", len(counted), asked)
-    for row in counted.itertuples():
-        log.warning("rejected: %s: %s: found %s; %s", row.source, row.reason, row.found, row.remedy)
+    log.info("left out: %d of %d volumes", rejected.counted.sum(), asked)
+    log_rejected(rejected)
     return rejected

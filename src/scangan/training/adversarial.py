@@ -11,6 +11,7 @@ import logging
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,16 +26,16 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from scangan.config import Gan
+from scangan.config import ImageGan, Pggan, Rules, Training, VolumeGan
 from scangan.errors import TrainingError
-from scangan.models.catalogue import build, find_model
+from scangan.models.catalogue import build, find_model, network_options
 from scangan.progress import Progress
 from scangan.training.augment import random_horizontal_flip, random_resized_crop
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
 from scangan.training.diffaugment import AdaptiveProbability, DiffAugment
 from scangan.training.ema import ExponentialMovingAverage
 from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
-from scangan.training.progressive import Stage, blend_real, make_schedule
+from scangan.training.progressive import ConstantSchedule, Schedule, Stage, blend_real, make_schedule
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class TrainedGan:
     steps: int
 
 
-class AdversarialTraining:
+class AdversarialTraining(ABC):
     """Two networks, their optimisers, and one step of the game between them.
 
     images: [N, C, H, W] or [N, C, D, H, W] in `output_range`, the generator's. Networks are changed in place.
@@ -102,31 +103,25 @@ class AdversarialTraining:
         discriminator: nn.Module,
         images: Tensor,
         output_range: tuple[float, float],
-        settings: Gan,
+        settings: Training,
     ) -> None:
         self.fabric, self.settings, self.output_range = fabric, settings, output_range
         # Channels last is the faster layout for convolutions, but not for D's second derivatives.
         self.generator = channels_last(fabric.to_device(generator))
         self.discriminator = fabric.to_device(discriminator)
-        if settings.gradient_penalty.kind == "none":
+        if self.rules.gradient_penalty.kind == "none":
             channels_last(self.discriminator)
         self.average = ExponentialMovingAverage(self.generator, settings.ema_decay)
         self.optimizer_g = fabric.setup_optimizers(
-            _optimizer(self.generator, settings, settings.learning_rate_generator)
+            _optimizer(self.generator, settings, self.rules, settings.learning_rate_generator)
         )
         self.optimizer_d = fabric.setup_optimizers(
-            _optimizer(self.discriminator, settings, settings.learning_rate_discriminator)
+            _optimizer(self.discriminator, settings, self.rules, settings.learning_rate_discriminator)
         )
-        wanted = settings.diffaugment
-        self.augment = DiffAugment(wanted.kinds, output_range) if wanted.kinds else None
-        self.adaptive = None
-        if wanted.kinds and wanted.adaptive_target is not None:
-            self.adaptive = AdaptiveProbability(
-                wanted.probability, wanted.adaptive_target, wanted.adaptive_images, fabric.device
-            )
+        self.adaptive: AdaptiveProbability | None = None
         self.images = _resident(images, fabric.device)
         self.batches = ShuffledBatches(len(images), settings.seed, fabric.global_rank, fabric.world_size)
-        self.schedule = make_schedule(settings, len(images), images.shape[-1])
+        self.schedule = self._make_schedule(images)
         self.steps_in_all = self.schedule.steps_in_all
         self.fixed_noise = generator.draw_latent(SAMPLE_COLUMNS, torch.Generator().manual_seed(settings.seed))
         self.step_count = 0
@@ -136,6 +131,15 @@ class AdversarialTraining:
         self.history: list[dict[str, float]] = []
         self.samples: list[Tensor] = []
 
+    @property
+    @abstractmethod
+    def rules(self) -> Rules:
+        """The rules of the game."""
+
+    @abstractmethod
+    def _make_schedule(self, images: Tensor) -> ConstantSchedule | Schedule:
+        """How many steps are taken on these images, and what each shows."""
+
     def step(self) -> None:
         """`discriminator_steps` updates of D, one of G."""
         # Every step draws from its own seed, so with several GPUs each resumes its own stream of random numbers
@@ -144,7 +148,7 @@ class AdversarialTraining:
             (self.settings.seed * 1_000_003 + self.step_count) * self.fabric.world_size + self.fabric.global_rank
         )
         stage = self._grow()
-        for repeat in range(self.settings.discriminator_steps):
+        for repeat in range(self.rules.discriminator_steps):
             real = self._real_batch(self.images_shown + repeat * stage.batch_size, stage)
             fake = self._generate(len(real))
             losses = self.discriminator_losses(self._shown(real), self._shown(fake.detach()))
@@ -187,14 +191,14 @@ class AdversarialTraining:
             d_real, d_fake = self._judge(real), self._judge(fake)
         d_real, d_fake = d_real.float(), d_fake.float()
         loss_d = discriminator_loss(
-            self.settings.loss, d_real, d_fake, self.settings.label_inversion, self.settings.noisy_labels
+            self.rules.loss, d_real, d_fake, self.rules.label_inversion, self.rules.noisy_labels
         )
         penalty = torch.zeros((), device=real.device)
-        if (wanted := self.settings.gradient_penalty).kind != "none":
+        if (wanted := self.rules.gradient_penalty).kind != "none":
             # In full precision: second derivatives overflow half precision first.
             penalty = wanted.weight * gradient_penalty(wanted.kind, self._judge, real, fake.float())
-        if self.settings.drift:
-            penalty = penalty + self.settings.drift * d_real.square().mean()
+        if self.rules.drift:
+            penalty = penalty + self.rules.drift * d_real.square().mean()
         return {
             "loss_d": loss_d,
             "penalty": penalty,
@@ -207,7 +211,7 @@ class AdversarialTraining:
         """`loss_g`, minimised."""
         with self.fabric.autocast():
             d_fake = self._judge(fake)
-        return {"loss_g": generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)}
+        return {"loss_g": generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)}
 
     @torch.no_grad()
     def draw_samples(self) -> None:
@@ -291,24 +295,16 @@ class AdversarialTraining:
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         # A copy that is not awaited lets the next steps be prepared while the GPU is busy.
         indices = self.batches.batch(shown, stage.batch_size).to(self.images.device, non_blocking=True)
-        images = self.images[indices].to(self.fabric.device, non_blocking=True)
-        if self.settings.random_crop is not None:
-            images = random_resized_crop(images, self.settings.random_crop)
-        if self.settings.horizontal_flip:
-            images = random_horizontal_flip(images)
-        return images if stage.level is None else blend_real(images, stage.level, stage.alpha)
+        return self.images[indices].to(self.fabric.device, non_blocking=True)
 
     def _shown(self, images: Tensor) -> Tensor:
         """What D sees of them."""
-        if self.augment is None:
-            return images
-        probability = self.settings.diffaugment.probability if self.adaptive is None else self.adaptive.probability
-        return self.augment(images.float(), probability)
+        return images
 
     def _adapt(self, sign_real: Tensor) -> None:
         if self.adaptive is None:
             return
-        if self.settings.label_inversion:
+        if self.rules.label_inversion:
             sign_real = -sign_real
         # Over all processes, so that all of them augment alike.
         self.adaptive.observe(self.fabric.all_reduce(sign_real.detach(), reduce_op="mean"), self.settings.batch_size)
@@ -332,9 +328,59 @@ class AdversarialTraining:
         optimizer.step()
 
 
+class GanTraining(AdversarialTraining):
+    """A game whose rules and epochs are in the network's settings."""
+
+    settings: ImageGan | VolumeGan
+
+    @property
+    def rules(self) -> Rules:
+        return self.settings
+
+    def _make_schedule(self, images: Tensor) -> ConstantSchedule | Schedule:
+        return make_schedule(self.settings, len(images), images.shape[-1])
+
+
+class ImageTraining(GanTraining):
+    """The game between networks of images, [N, C, H, W], which are augmented and may grow."""
+
+    settings: ImageGan
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        images: Tensor,
+        output_range: tuple[float, float],
+        settings: ImageGan,
+    ) -> None:
+        super().__init__(fabric, generator, discriminator, images, output_range, settings)
+        wanted = settings.diffaugment
+        self.augment = DiffAugment(wanted.kinds, output_range) if wanted.kinds else None
+        if wanted.kinds and wanted.adaptive_target is not None:
+            self.adaptive = AdaptiveProbability(
+                wanted.probability, wanted.adaptive_target, wanted.adaptive_images, fabric.device
+            )
+
+    def _real_batch(self, shown: int, stage: Stage) -> Tensor:
+        images = super()._real_batch(shown, stage)
+        if self.settings.random_crop is not None:
+            images = random_resized_crop(images, self.settings.random_crop)
+        if self.settings.horizontal_flip:
+            images = random_horizontal_flip(images)
+        return images if stage.level is None else blend_real(images, stage.level, stage.alpha)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        if self.augment is None:
+            return images
+        probability = self.settings.diffaugment.probability if self.adaptive is None else self.adaptive.probability
+        return self.augment(images.float(), probability)
+
+
 def train_gan(
     images: np.ndarray,
-    settings: Gan,
+    settings: ImageGan,
     fabric: Fabric,
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
@@ -345,14 +391,15 @@ def train_gan(
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
     or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
     """
-    for batch_size in (settings.batch_size, *settings.progressive.batch_sizes.values()):
+    of_edges = settings.progressive.batch_sizes if isinstance(settings, Pggan) else {}
+    for batch_size in (settings.batch_size, *of_edges.values()):
         check_batch_size(batch_size, fabric)
     torch.manual_seed(settings.seed)
     _, channels, _, image_size = images.shape
-    generator, discriminator = build(settings.model, channels, image_size, **settings.options)
+    generator, discriminator = build(settings.model, channels, image_size, **network_options(settings))
     low, high = output_range = find_model(settings.model).OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
-    training = AdversarialTraining(fabric, generator, discriminator, scaled, output_range, settings)
+    training = ImageTraining(fabric, generator, discriminator, scaled, output_range, settings)
     return run(training, resume_folder, checkpoint_seconds, description)
 
 
@@ -459,16 +506,14 @@ def channels_last(network: nn.Module) -> nn.Module:
     return network
 
 
-def _optimizer(network: nn.Module, settings: Gan, rate: float) -> torch.optim.Optimizer:
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(
-            network.parameters(), lr=rate, alpha=settings.beta2, weight_decay=settings.weight_decay
-        )
+def _optimizer(network: nn.Module, settings: Training, rules: Rules, rate: float) -> torch.optim.Optimizer:
+    if rules.optimizer == "rmsprop":
+        return torch.optim.RMSprop(network.parameters(), lr=rate, alpha=settings.beta2, weight_decay=rules.weight_decay)
     return torch.optim.Adam(
         network.parameters(),
         lr=rate,
         betas=(settings.beta1, settings.beta2),
-        weight_decay=settings.weight_decay,
+        weight_decay=rules.weight_decay,
         fused=True,
     )
 

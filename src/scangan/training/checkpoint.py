@@ -64,7 +64,7 @@ class CheckpointStore:
         """The newest sound checkpoint, or None. Damaged ones are named in the log and removed; half-written too."""
         (self.folder / _PARTIAL).unlink(missing_ok=True)
         for path in self._newest_first():
-            if _digest(path) == _NAME.fullmatch(path.name)["digest"]:
+            if path.match(f"*.{_digest(path)}.ckpt"):
                 return torch.load(path, map_location=map_location, weights_only=True)
             log.warning("%s: damaged (truncated or altered); falling back to the checkpoint before", path)
             path.unlink()
@@ -76,13 +76,15 @@ class CheckpointStore:
             shutil.rmtree(self.folder)
 
     def _newest_first(self) -> list[Path]:
-        paths = [path for path in self.folder.glob("step-*.ckpt") if _NAME.fullmatch(path.name)]
-        return sorted(paths, key=lambda path: int(_NAME.fullmatch(path.name)["step"]), reverse=True)
+        found = ((path, _NAME.fullmatch(path.name)) for path in self.folder.glob("step-*.ckpt"))
+        steps = {path: int(named["step"]) for path, named in found if named}
+        return sorted(steps, key=steps.__getitem__, reverse=True)
 
 
 def random_state() -> dict[str, Any]:
     """The state of Python's, NumPy's global and torch's (CPU and every GPU) random numbers, fit for a checkpoint."""
-    name, key, *rest = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    name, key, *rest = state
     return {
         "python": random.getstate(),
         "numpy": (name, torch.from_numpy(key.astype(np.int64)), *rest),

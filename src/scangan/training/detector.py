@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from scangan.arms import ARMS, Arm
 from scangan.config import Classifier
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import ConfigError
@@ -55,7 +56,10 @@ class LabelledVolumes:
 
     def take(self, positions: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
         """The volumes at these positions: [n, 1, S, S, S] in [0, 1]. The `following` ones begin to be read."""
-        reading = [self._ahead.pop(position, None) or self._read(position) for position in positions.tolist()]
+        reading = [
+            self._ahead.pop(position) if position in self._ahead else self._read(position)
+            for position in positions.tolist()
+        ]
         self._ahead.clear()
         self._ahead.update((position, self._read(position)) for position in following.tolist())
         hounsfield = np.stack([volume.result() for volume in reading])
@@ -93,7 +97,7 @@ def mirror(volumes: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def train_detector(
-    arm: str,
+    arm: Arm,
     real_train: VolumeSet,
     validation: VolumeSet,
     synthetic: VolumeSet | None,
@@ -109,16 +113,17 @@ def train_detector(
     """Train `SqueezeNet3d` on one arm of volumes, with one seed, on the GPU where there is one; as `train_classifier`.
 
     The sets may be larger than memory: volumes are read a batch ahead, int16 in HU, and seen with the window in
-    [0, 1]. arm: real | synthetic | real+synthetic | synthetic-then-real; an arm of the sweep (`synthetic-x4`) is
-    `synthetic` with the volumes that its caller draws (`data.split.draw_share`).
+    [0, 1]. arm: one `of_volumes`; one of the sweep (`synthetic-x4`) has the volumes that its caller draws
+    (`data.split.draw_share`).
     flips: mirror the training volumes at random, in every arm (`mirror`). batch_norm: see
     `SqueezeNet3d`.
 
     Raises DataError if a patient is in both sets, a set lacks a class, volumes differ in size or cannot be read;
-    ConfigError for an arm with classical augmentation; TrainingError if the loss is not finite.
+    ConfigError for an arm that is not of volumes; TrainingError if the loss is not finite.
     """
-    if "+classical" in arm:
-        raise ConfigError(f"config: classifier.arms: found {arm}, allowed for volumes: an arm without +classical")
+    if not arm.of_volumes:
+        allowed = " | ".join(name for name, other in ARMS.items() if other.of_volumes)
+        raise ConfigError(f"config: classifier.arms: found {arm.name}, allowed for volumes: {allowed}")
     assert_no_shared_patients(real_train, validation)
     torch.manual_seed(seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -130,7 +135,7 @@ def train_detector(
     phases = phases_of(arm, labelled(real_train), generated, settings)
     if flips:
         phases = [replace(phase, augment=mirror, augmented=len(phase.data.targets)) for phase in phases]
-    name = f"detector {arm} seed {seed}"
+    name = f"detector {arm.name} seed {seed}"
     return train_phases(
         model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress
     )

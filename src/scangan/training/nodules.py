@@ -11,9 +11,10 @@ The eraser is shown healthy VOIs with an injected nodule, and has to make the he
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional as F
 
-from scangan.config import Gan, NoduleNetwork, Voi
+from scangan.config import GradientPenalty, NoduleNetwork, Rules, Voi
 from scangan.ct.window import to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError
@@ -37,63 +38,18 @@ from scangan.training.adversarial import (
 )
 from scangan.training.progressive import ConstantSchedule, Stage
 
-
-@dataclass(frozen=True)
-class NoduleGan:
-    """Settings of one of the two networks.
-
-    kind: `injector` | `eraser`; the eraser sees what lies inside the mask. base_width: of both networks.
-    voi_spacing_mm: of the VOIs. margin_mm: of the mask beyond the nodule's radius. steps: updates of G.
-    reconstruction_weight: of the mean absolute difference from the truth inside the mask, beside the adversarial loss.
-    inside_weight: of the nodule's sphere in it, where the margin weighs 1 (after the multi-mask loss of Jin et al.).
-    zoom: training VOIs are enlarged or shrunk by a random factor of at most this; 1: not at all.
-    The rest is as in `config.Gan`.
-    """
-
-    kind: Literal["injector", "eraser"] = "injector"
-    base_width: int = 64
-    voi_spacing_mm: float = 1.0
-    margin_mm: float = 4.0
-    steps: int = 20_000
-    batch_size: int = 16
-    learning_rate_generator: float = 2e-4
-    learning_rate_discriminator: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    reconstruction_weight: float = 100.0
-    inside_weight: float = 2.0
-    zoom: float = 1.0
-    ema_decay: float = 0.999
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    sample_rows: int = 8
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, fine, allowed in (
-            ("kind", self.kind in ("injector", "eraser"), "injector | eraser"),
-            ("voi_spacing_mm", self.voi_spacing_mm > 0, "above 0"),
-            # The margin's outer half is what healthy VOIs teach.
-            ("margin_mm", self.margin_mm >= 2 * self.voi_spacing_mm, f"at least 2 voxels, {2 * self.voi_spacing_mm:g}"),
-            ("steps", self.steps >= 1, "1 or more"),
-            ("reconstruction_weight", self.reconstruction_weight >= 0, "0 or more"),
-            ("inside_weight", self.inside_weight > 0, "above 0"),
-            ("zoom", self.zoom >= 1, "1 or more"),
-        ):
-            if not fine:
-                raise ConfigError(f"nodule_gan: {name}: found {getattr(self, name)}, allowed: {allowed}")
-
-    def options(self) -> dict[str, float]:
-        """Of both networks, beside the VOIs' edge, as `models.catalogue.build` and a generator's file take them."""
-        return {
-            "base_width": self.base_width,
-            "voi_spacing_mm": self.voi_spacing_mm,
-            "sees_inside": self.kind == "eraser",
-        }
-
-    def engine(self) -> Gan:
-        """What the shared engine reads of it; the rest as it is by default."""
-        names = Gan.model_fields.keys() & self.__dataclass_fields__.keys()
-        return Gan.model_construct(model="nodule_cgan", epochs=1, **{name: getattr(self, name) for name in names})
+KINDS = ("injector", "eraser")
+# Beside the weighted difference from the truth.
+RULES = Rules(
+    loss="bce",
+    gradient_penalty=GradientPenalty(kind="none"),
+    drift=0,
+    discriminator_steps=1,
+    optimizer="adam",
+    weight_decay=0,
+    label_inversion=False,
+    noisy_labels=0,
+)
 
 
 @dataclass(frozen=True)
@@ -126,7 +82,7 @@ class Pairs:
     def digests(self) -> list[str]:
         """Of the content, so that a training resumes on the same pairs only."""
         arrays = (self.shown, self.targets, self.radii_mm, self.healthy, self.healthy_radii_mm)
-        return [hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for array in arrays if array is not None]
+        return [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays if array is not None]
 
 
 class Batch(NamedTuple):
@@ -145,17 +101,19 @@ class NoduleTraining(AdversarialTraining):
     join each batch of the generator; D does not see them.
     """
 
+    settings: NoduleNetwork
+
     def __init__(
         self,
         fabric: Fabric,
         generator: torch.nn.Module,
         discriminator: torch.nn.Module,
         pairs: Pairs,
-        settings: NoduleGan,
+        settings: NoduleNetwork,
+        voi: Voi,
     ) -> None:
-        super().__init__(fabric, generator, discriminator, _tensor(pairs.targets), OUTPUT_RANGE, settings.engine())
-        self.game, self.steps_in_all, self.edge = settings, settings.steps, pairs.targets.shape[-1]
-        self.schedule = ConstantSchedule(settings.batch_size, 1, settings.steps)
+        super().__init__(fabric, generator, discriminator, _tensor(pairs.targets), OUTPUT_RANGE, settings)
+        self.voi, self.edge = voi, pairs.targets.shape[-1]
         self.shown, self.radii_mm = _tensor(pairs.shown), torch.tensor(pairs.radii_mm, dtype=torch.float32)
         self.healthy_batches = None
         if pairs.healthy is not None:
@@ -164,7 +122,15 @@ class NoduleTraining(AdversarialTraining):
             self.healthy_batches = ShuffledBatches(
                 len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
             )
-        self.away_mm = distance_mm(self.edge, settings.voi_spacing_mm, fabric.device)
+        self.away_mm = distance_mm(self.edge, voi.spacing_mm, fabric.device)
+
+    @property
+    def rules(self) -> Rules:
+        """The paper's."""
+        return RULES
+
+    def _make_schedule(self, images: Tensor) -> ConstantSchedule:
+        return ConstantSchedule(self.settings.batch_size, 1, self.settings.steps)
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         indices = self.batches.batch(shown, stage.batch_size)
@@ -182,14 +148,14 @@ class NoduleTraining(AdversarialTraining):
             values.to(self.fabric.device, non_blocking=True) for values in (voi, target, radius_mm)
         )
         both, radius_mm = random_zoom(
-            torch.cat([voi, target], 1), radius_mm, self.game.zoom, largest_radius(self.edge, self.game)
+            torch.cat([voi, target], 1), radius_mm, self.settings.zoom, largest_radius(self.edge, self.voi)
         )
         both = random_turn(both).contiguous(memory_format=torch.channels_last_3d)
         mask = self._mask(radius_mm)
         return Batch(both[:, :1], mask, radius_mm, torch.where(mask, both[:, 1:], both[:, :1]))
 
     def _generate(self, images: int) -> Tensor:
-        told = self.batch[:3]
+        told: Sequence[Tensor] = self.batch[:3]
         if self.healthy_batches is not None:
             told = [torch.cat(both) for both in zip(told, self.healthy_batch[:3], strict=True)]
         noise = self.generator.draw_latent(len(told[0]), torch.default_generator)
@@ -206,17 +172,17 @@ class NoduleTraining(AdversarialTraining):
         """`loss_g`, minimised, and `reconstruction`, the weighted mean absolute difference from the truth."""
         losses = super().generator_losses(fake)
         radius_mm = self.batch.radius_mm[:, None, None, None, None]
-        weight = torch.where(self.away_mm <= radius_mm, self.game.inside_weight, 1.0) * self.batch.mask
+        weight = torch.where(self.away_mm <= radius_mm, self.settings.inside_weight, 1.0) * self.batch.mask
         reconstruction = _difference(fake, self.batch.target, weight)
         if self.healthy_batches is not None:
             # A voxel on the surface is part nodule.
-            surface = self.healthy_batch.radius_mm[:, None, None, None, None] + self.game.voi_spacing_mm
+            surface = self.healthy_batch.radius_mm[:, None, None, None, None] + self.voi.spacing_mm
             margin = self.healthy_batch.mask & (self.away_mm > surface)
             reconstruction = torch.cat(
                 [reconstruction, _difference(self.healthy_filled, self.healthy_batch.target, margin)]
             )
         losses["reconstruction"] = reconstruction.mean()
-        losses["loss_g"] = losses["loss_g"] + self.game.reconstruction_weight * losses["reconstruction"]
+        losses["loss_g"] = losses["loss_g"] + self.settings.reconstruction_weight * losses["reconstruction"]
         return losses
 
     @torch.no_grad()
@@ -232,7 +198,7 @@ class NoduleTraining(AdversarialTraining):
         self.samples.append(((plane - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
 
     def _mask(self, radius_mm: Tensor) -> Tensor:
-        return sphere_mask(radius_mm + self.game.margin_mm, self.edge, self.game.voi_spacing_mm)
+        return sphere_mask(radius_mm + self.voi.margin_mm, self.edge, self.voi.spacing_mm)
 
 
 def _tensor(vois: np.ndarray) -> Tensor:
@@ -246,20 +212,36 @@ def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return ((filled - target).abs().float() * weight).sum(axes) / weight.sum(axes)
 
 
-def largest_radius(edge: int, settings: NoduleGan) -> float:
+def largest_radius(edge: int, voi: Voi) -> float:
     """In mm, of a nodule whose mask is whole within a VOI of so many voxels an edge."""
-    return edge * settings.voi_spacing_mm / 2 - settings.margin_mm
+    return edge * voi.spacing_mm / 2 - voi.margin_mm
+
+
+def nodule_network_options(kind: str, settings: NoduleNetwork, voi: Voi) -> dict[str, Any]:
+    """What both networks are built with beside the VOIs' edge, as `models.catalogue.build` takes it.
+
+    kind: `injector` | `eraser`; the eraser sees what lies inside the mask. Raises ConfigError for another.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"nodule_gan: kind: found {kind}, allowed: {' | '.join(KINDS)}")
+    return {
+        "base_width": settings.base_width,
+        "voi_spacing_mm": voi.spacing_mm,
+        "sees_inside": kind == "eraser",
+    }
 
 
 def train_nodule_gan(
+    kind: str,
     pairs: Pairs,
-    settings: NoduleGan,
+    settings: NoduleNetwork,
+    voi: Voi,
     fabric: Fabric,
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     description: str = "train_nodule_gan",
 ) -> TrainedGan:
-    """Train an injector or an eraser on pairs; the samples are uint8 [rows, SAMPLE_COLUMNS, 1, S, S].
+    """Train an `injector` or an `eraser` on pairs; the samples are uint8 [rows, SAMPLE_COLUMNS, 1, S, S].
 
     Resumes from `resume_folder` where a checkpoint lies there, on a CPU to the bit. Raises TrainingError as `train_gan`
     does, ConfigError for a VOI that the network cannot have, DataError for no pairs, or a nodule beyond its VOI.
@@ -268,15 +250,15 @@ def train_nodule_gan(
     if not len(pairs):
         raise DataError(f"{description}: pairs: found none, allowed: at least 1")
     edge = pairs.targets.shape[-1]
-    largest = largest_radius(edge, settings)
+    largest = largest_radius(edge, voi)
     for name in ("radii_mm", "healthy_radii_mm"):
         radii_mm = getattr(pairs, name)
         if radii_mm is not None and not (radii_mm.min() > 0 and radii_mm.max() <= largest):
             found = f"{radii_mm.min():g} to {radii_mm.max():g}"
             raise DataError(f"{description}: {name}: found {found}, allowed: above 0, up to {largest:g}")
     torch.manual_seed(settings.seed)
-    generator, discriminator = build("nodule_cgan", 1, edge, **settings.options())
-    training = NoduleTraining(fabric, generator, discriminator, pairs, settings)
+    generator, discriminator = build("nodule_cgan", 1, edge, **nodule_network_options(kind, settings, voi))
+    training = NoduleTraining(fabric, generator, discriminator, pairs, settings, voi)
     return run(training, resume_folder, checkpoint_seconds, description)
 
 
@@ -304,11 +286,6 @@ def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float)
     matrix[:, range(3), range(3)] = 1 / factor[:, None]
     grid = F.affine_grid(matrix, list(vois.shape), align_corners=False)
     return F.grid_sample(vois, grid, padding_mode="reflection", align_corners=False), radius_mm * factor
-
-
-def nodule_gan(kind: str, wanted: NoduleNetwork, voi: Voi) -> NoduleGan:
-    """The settings of a network as a configuration asks for it."""
-    return NoduleGan(kind=kind, voi_spacing_mm=voi.spacing_mm, margin_mm=voi.margin_mm, **wanted.model_dump())
 
 
 def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:

@@ -11,13 +11,13 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scangan.config import Gan
+from scangan.config import ImageGan, Pggan, VolumeGan
 from scangan.errors import ConfigError
 from scangan.models.pggan import IMAGE_SIZES, SMALLEST_EDGE, enlarge, halve
 
@@ -50,15 +50,16 @@ class ConstantSchedule:
         return step * self.batch_size * self.batches_per_step
 
 
-def make_schedule(settings: Gan, images: int, image_size: int) -> ConstantSchedule | Schedule:
+def make_schedule(settings: ImageGan | VolumeGan, images: int, image_size: int) -> ConstantSchedule | Schedule:
     """The schedule of a training on so many images: `settings.epochs` passes over them.
 
     A network that grows shares them among its resolutions as `settings.progressive` says: by default alike, half of
     each while its layers fade in, as in the paper.
     Raises ConfigError as `Schedule` does.
     """
+    assert settings.epochs is not None, "settings: found weights_of, allowed: epochs"
     shown = settings.epochs * images
-    if settings.model != "pggan":
+    if not isinstance(settings, Pggan):
         per_step = settings.batch_size * settings.discriminator_steps
         return ConstantSchedule(settings.batch_size, settings.discriminator_steps, max(1, round(shown / per_step)))
     growth = settings.progressive
@@ -111,7 +112,7 @@ class Schedule:
         ):
             for edge in edges:
                 try:
-                    number = _for_edge(getattr(self, name), edge)
+                    number: Any = _for_edge(getattr(self, name), edge)
                 except KeyError:
                     number = "nothing"
                 if not (isinstance(number, int) and number >= least):

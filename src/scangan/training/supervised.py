@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
+from scangan.arms import Arm
 from scangan.config import Classifier
 from scangan.errors import DataError, TrainingError
 from scangan.models.backbones import build_classifier
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scangan.data.store import ImageSet
+    from scangan.data.volume_set import VolumeSet
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,9 @@ class TrainedClassifier:
 class LabelledData(Protocol):
     """What is trained on: images or volumes, and their targets [N] (1.0: positive) on the device of the training."""
 
-    targets: torch.Tensor
+    @property
+    def targets(self) -> torch.Tensor:
+        """[N], 1.0: positive."""
 
     def and_also(self, other: Self) -> Self:
         """These, then the others."""
@@ -104,7 +108,7 @@ class Phase:
 
 
 def train_classifier(
-    arm: str,
+    arm: Arm,
     real_train: ImageSet,
     validation: ImageSet,
     synthetic: ImageSet | None,
@@ -118,10 +122,10 @@ def train_classifier(
 
     Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
     images every `settings.validate_every` steps (loss with both classes weighted alike); training stops after
-    `settings.patience` validations without a better loss, and the best weights are kept. `synthetic-then-real` does
-    so twice: on the synthetic images, then from the best of these weights on the real ones. Classical augmentation is
-    of real images only. An arm of the sweep (`real+synthetic-x2`) is `real+synthetic` with the synthetic images that
-    its caller draws (`data.split.draw_share`).
+    `settings.patience` validations without a better loss, and the best weights are kept. An arm of several phases does
+    so in each, from the best weights of the one before: `synthetic-then-real` on the synthetic images, then on the real
+    ones. Classical augmentation is of real images only. An arm of the sweep (`real+synthetic-x2`) has the synthetic
+    images that its caller draws (`data.split.draw_share`).
 
     With a `resume_folder` the whole state is kept there every `checkpoint_seconds`, and a training that was interrupted
     goes on from it; on a CPU the weights are then identical to the bit. The caller removes the folder
@@ -145,7 +149,7 @@ def train_classifier(
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
     generated = labelled(synthetic) if synthetic is not None else None
     phases = phases_of(arm, labelled(real_train), generated, settings)
-    name = f"classifier {arm} seed {seed}"
+    name = f"classifier {arm.name} seed {seed}"
     return train_phases(
         model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress
     )
@@ -267,37 +271,30 @@ def class_weights(targets: torch.Tensor, where: str) -> torch.Tensor:
 
 
 def phases_of(
-    arm: str,
+    arm: Arm,
     real: LabelledData,
     generated: LabelledData | None,
     settings: Classifier,
 ) -> list[Phase]:
-    """The arm's training, in order; the steps of its phases add up to `settings.steps`."""
-    steps, rate = settings.steps, settings.learning_rate
+    """The arm's training, in order; the steps of its phases add up to `settings.steps`.
+
+    Raises DataError for an arm with synthetic images without any.
+    """
+    sets = {"real": real}
+    if generated is not None:
+        sets["synthetic"] = generated
+    elif arm.reads_synthetic:
+        raise DataError(f"arm {arm.name}: found no synthetic images, allowed: some of both classes")
     classical = ClassicalAugmentation(settings.classical)
-    match arm:
-        case "real":
-            return [Phase("real", real, steps, rate)]
-        case "real+classical":
-            return [Phase("real", real, steps, rate, classical, len(real.targets))]
-    if generated is None:
-        raise DataError(f"arm {arm}: found no synthetic images, allowed: some of both classes")
-    arm = arm.partition("-x")[0]
-    match arm:
-        case "synthetic":
-            return [Phase("synthetic", generated, steps, rate)]
-        case "real+synthetic":
-            return [Phase(arm, real.and_also(generated), steps, rate)]
-        case "real+classical+synthetic":
-            return [Phase(arm, real.and_also(generated), steps, rate, classical, len(real.targets))]
-        case "synthetic-then-real":
-            pretraining = round(settings.pretrain_share * steps)
-            phases = [
-                Phase("synthetic", generated, pretraining, rate),
-                Phase("real", real, steps - pretraining, settings.fine_tune_rate),
-            ]
-            return [phase for phase in phases if phase.steps]
-    raise ValueError(f"arm: unknown: {arm}")
+    phases, left = [], settings.steps
+    for phase in arm.phases:
+        steps = left if phase.share is None else round(getattr(settings, phase.share) * settings.steps)
+        left -= steps
+        if steps:
+            data = reduce(lambda first, then: first.and_also(then), [sets[name] for name in phase.reads])
+            augment, augmented = (classical, len(real.targets)) if phase.classical else (None, 0)
+            phases.append(Phase(phase.name, data, steps, getattr(settings, phase.rate), augment, augmented))
+    return phases
 
 
 class _PhaseTraining:
@@ -425,7 +422,7 @@ def logits_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor
     return torch.cat([model(batch) for batch in batches])
 
 
-def assert_no_shared_patients(real_train: ImageSet, validation: ImageSet) -> None:
+def assert_no_shared_patients(real_train: ImageSet | VolumeSet, validation: ImageSet | VolumeSet) -> None:
     # In the data set's own split patients may be in several parts: `select_split` marks it, and the log counts them.
     if all("official" in set(part.manifest.get("split_method", ())) for part in (real_train, validation)):
         return

@@ -14,14 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scangan.config import Gan
+from scangan.config import CtSgan, Gan3d, VolumeGan
 from scangan.ct.window import to_network
 from scangan.errors import DataError
-from scangan.models.catalogue import build
+from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import OUTPUT_RANGE, Discriminator, Generator, slice_positions, to_slices
 from scangan.training.adversarial import (
     SAMPLE_COLUMNS,
-    AdversarialTraining,
+    GanTraining,
     TrainedGan,
     check_batch_size,
     run,
@@ -30,8 +30,10 @@ from scangan.training.losses import discriminator_loss, generator_loss, gradient
 from scangan.training.progressive import Stage
 
 
-class VolumeTraining(AdversarialTraining):
+class VolumeTraining(GanTraining):
     """The game between a generator and a discriminator of whole volumes, [N, 1, S, S, S]."""
+
+    settings: VolumeGan
 
     @torch.no_grad()
     def draw_samples(self) -> None:
@@ -61,7 +63,7 @@ class SlabTraining(VolumeTraining):
         discriminator: Discriminator,
         volumes: Tensor,
         window: tuple[float, float],
-        settings: Gan,
+        settings: CtSgan,
     ) -> None:
         super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
         self.hounsfield_window, self.slabs = window, settings.slabs
@@ -112,15 +114,15 @@ class SlabTraining(VolumeTraining):
             with self.fabric.autocast():
                 d_real, d_fake = judge(shown), judge(drawn)
             d_real, d_fake = d_real.float(), d_fake.float()
-            settings = self.settings
-            loss = discriminator_loss(settings.loss, d_real, d_fake, settings.label_inversion, settings.noisy_labels)
+            rules = self.rules
+            loss = discriminator_loss(rules.loss, d_real, d_fake, rules.label_inversion, rules.noisy_labels)
             penalty = torch.zeros((), device=real.device)
-            if settings.gradient_penalty.kind != "none":
+            if rules.gradient_penalty.kind != "none":
                 # Of D's image input alone: cuDNN's RNNs, such as R_v, have no second derivative.
-                kind, weight = settings.gradient_penalty.kind, settings.gradient_penalty.weight
+                kind, weight = rules.gradient_penalty.kind, rules.gradient_penalty.weight
                 penalty = weight * gradient_penalty(kind, judge, shown, drawn.float())
-            if settings.drift:
-                penalty = penalty + settings.drift * d_real.square().mean()
+            if rules.drift:
+                penalty = penalty + rules.drift * d_real.square().mean()
             found = {
                 "loss_d": loss,
                 "penalty": penalty,
@@ -137,14 +139,14 @@ class SlabTraining(VolumeTraining):
         for see, judge in self._judges().values():
             with self.fabric.autocast():
                 d_fake = judge(see(fake))
-            loss = loss + generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)
+            loss = loss + generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)
         return {"loss_g": loss}
 
 
 def train_volume_gan(
     volumes: np.ndarray,
     window: tuple[float, float],
-    settings: Gan,
+    settings: VolumeGan,
     fabric: Fabric,
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
@@ -160,10 +162,11 @@ def train_volume_gan(
     if len(volumes) < 2:
         raise DataError(f"{description}: volumes: found {len(volumes)}, allowed: at least 2")
     torch.manual_seed(settings.seed)
-    size = settings.image_size or volumes.shape[-1]
-    generator, discriminator = build(settings.model, 1, size, **settings.options)
+    size = (settings.image_size if isinstance(settings, Gan3d) else None) or volumes.shape[-1]
+    generator, discriminator = build(settings.model, 1, size, **network_options(settings))
     known = torch.from_numpy(volumes)
-    if settings.model == "ct_sgan":
+    training: SlabTraining | VolumeTraining
+    if isinstance(settings, CtSgan):
         training = SlabTraining(fabric, generator, discriminator, known, window, settings)
     else:
         scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])

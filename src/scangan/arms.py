@@ -1,0 +1,136 @@
+"""The arms of the experiment: what the same classifier is trained on, one entry each.
+
+A new arm is one entry in `ARMS`, and its name in a study's `classifier.arms`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from scangan.errors import ConfigError
+
+_SHARE = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"  # as `{:g}` writes it
+
+
+@dataclass(frozen=True)
+class ArmPhase:
+    """A stretch of an arm's training, with one training set and one learning rate.
+
+    name: stands in history.csv and in the log.
+    reads: the sets that it trains on, together: the real images, the synthetic ones, or both, the real ones first.
+    classical: whether the real images are augmented classically.
+    rate: the setting of the classifier that is its learning rate.
+    share: the setting that says which share of the arm's steps it has; None: all that are left.
+    """
+
+    name: str
+    reads: tuple[Literal["real", "synthetic"], ...]
+    classical: bool = False
+    rate: Literal["learning_rate", "fine_tune_rate"] = "learning_rate"
+    share: Literal["pretrain_share"] | None = None
+
+    def __post_init__(self) -> None:
+        # Augmented are so many of the first images.
+        if self.classical and self.reads[0] != "real":
+            raise ValueError(f"phase {self.name}: found {self.reads[0]} first, allowed with classical: real")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one classifier is trained on.
+
+    name: in tables, figures, paths and the configuration.
+    phases: its training, in order, each from the best weights of the one before.
+    colour: its own in every figure.
+    by_default: whether a study has it that does not name its arms.
+    of_volumes: whether the detectors of volumes can have it: theirs has no classical augmentation.
+    synthetic_share: of an arm of the sweep, how many synthetic images for each real one; None: all there are.
+    """
+
+    name: str
+    phases: tuple[ArmPhase, ...]
+    colour: str
+    by_default: bool = False
+    of_volumes: bool = False
+    synthetic_share: float | None = None
+
+    @property
+    def reads_real(self) -> bool:
+        return any("real" in phase.reads for phase in self.phases)
+
+    @property
+    def reads_synthetic(self) -> bool:
+        return any("synthetic" in phase.reads for phase in self.phases)
+
+    @property
+    def settings(self) -> frozenset[str]:
+        """The settings of a classifier that this arm reads and another one may not."""
+        found = {phase.rate for phase in self.phases} | {phase.share for phase in self.phases if phase.share}
+        return frozenset(found | ({"classical"} if any(phase.classical for phase in self.phases) else set()))
+
+    def with_share(self, share: float) -> Arm:
+        """The same with so many synthetic images for each real one: `real+synthetic-x0.5`, an arm of the sweep."""
+        return replace(self, name=f"{self.name}-x{share:g}", synthetic_share=share)
+
+
+# In the order of the tables. Okabe and Ito's palette, told apart by colour-blind readers too.
+ARMS: dict[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("real", (ArmPhase("real", ("real",)),), "#000000", by_default=True, of_volumes=True),
+        Arm("real+classical", (ArmPhase("real", ("real",), classical=True),), "#E69F00", by_default=True),
+        Arm("synthetic", (ArmPhase("synthetic", ("synthetic",)),), "#56B4E9", by_default=True, of_volumes=True),
+        Arm(
+            "real+synthetic",
+            (ArmPhase("real+synthetic", ("real", "synthetic")),),
+            "#009E73",
+            by_default=True,
+            of_volumes=True,
+        ),
+        Arm(
+            "synthetic-then-real",
+            (
+                ArmPhase("synthetic", ("synthetic",), share="pretrain_share"),
+                ArmPhase("real", ("real",), rate="fine_tune_rate"),
+            ),
+            "#D55E00",
+            by_default=True,
+            of_volumes=True,
+        ),
+        Arm(
+            "real+classical+synthetic",
+            (ArmPhase("real+classical+synthetic", ("real", "synthetic"), classical=True),),
+            "#CC79A7",
+        ),
+    )
+}
+# The arms that the sweep over numbers of synthetic images varies: beside all real images; of volumes, alone.
+SWEPT, SWEPT_OF_VOLUMES = "real+synthetic", "synthetic"
+
+
+def find_arm(name: str) -> Arm:
+    """The arm of this name, one of `ARMS` or, as `real+synthetic-x0.5`, of a sweep.
+
+    Raises ConfigError for a name that is none.
+    """
+    if name in ARMS:
+        return ARMS[name]
+    found = re.fullmatch(rf"(.+)-x({_SHARE})", name)
+    if found and found[1] in ARMS and ARMS[found[1]].reads_synthetic:
+        return ARMS[found[1]].with_share(float(found[2]))
+    raise ConfigError(f"arm: found '{name}', allowed: {' | '.join(ARMS)}, those with synthetic images also as <arm>-x2")
+
+
+def arm_pattern() -> str:
+    """The regular expression of all names that `find_arm` knows."""
+    swept = [re.escape(name) for name, arm in ARMS.items() if arm.reads_synthetic]
+    return "|".join([*map(re.escape, ARMS), rf"(?:{'|'.join(swept)})-x{_SHARE}"])
+
+
+def sweep(shares: Iterable[float], of_volumes: bool) -> list[Arm]:
+    """The arms of the sweep over numbers of synthetic images, as multiples of the number of real ones."""
+    swept = ARMS[SWEPT_OF_VOLUMES if of_volumes else SWEPT]
+    return [swept.with_share(share) for share in shares]

@@ -1,0 +1,307 @@
+"""What is done with the networks: synthesis, classifiers, readers, fidelity, and nodules in volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from scangan.arms import ARMS, find_arm
+from scangan.config.base import READ_FROM_TEXT, ExistingFile, Fraction, Name, Positive, Rate, Section
+from scangan.config.networks import NoduleNetwork
+
+PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
+# A type checker cannot know them, pydantic does.
+if TYPE_CHECKING:
+    ArmName = str
+else:
+    ArmName = Literal[tuple(ARMS)]
+DEFAULT_ARMS = [name for name, arm in ARMS.items() if arm.by_default]
+VOLUME_ARMS = [name for name, arm in ARMS.items() if arm.of_volumes]
+CUBES = (56, 64, 80, 96, 112, 128, 160, 192, 224, 256)  # edges of volumes that `ct_sgan` can have
+
+
+class Screening(Section):
+    """Unrealistic synthetic images are discarded before any arm trains on them."""
+
+    neighbours: Positive = Field(
+        3, description="an image's distance is that to its n-th nearest training image of its class, in feature space"
+    )
+    quantile: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="images farther than this quantile of the real validation images are discarded,"
+    )
+    most_discarded: Fraction = Field(
+        0.25, description="but of a class at most this share, the farthest: of a weak network all might be"
+    )
+    overrule: ExistingFile | None = Field(
+        None, description="your own verdicts: a CSV of image_id, kept; they replace the rule's"
+    )
+
+
+class Synthesis(Section):
+    """How many images, or volumes, are drawn from which network."""
+
+    gan: Name | None = Field(
+        None,
+        description="the network (a key of `gan`) whose images or volumes classifiers and readers see; "
+        "null without either",
+    )
+    shard_size: Positive = Field(1024, description="images, or volumes, in one file, made by one job")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class, or volume i, is drawn from seed + i")
+
+
+class ImageSynthesis(Synthesis):
+    """How many images are drawn from which network."""
+
+    images_per_class: Positive = Field(description="synthetic images for each class")
+    batch_size: Positive = Field(64, description="images generated at once")
+    screening: Screening | None = Field(None, description="unrealistic images are discarded; null: none is")
+
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str | None:
+        """What is said of a key that only the synthesis of volumes has."""
+        return f"found {value}, allowed: null for images" if key in VolumeSynthesis.model_fields else None
+
+
+class VolumeSynthesis(Synthesis):
+    """How many volumes are drawn from which network."""
+
+    volumes: Annotated[int, Field(ge=2)] = Field(description="synthetic volumes in all; half of them get nodules")
+    compared_volumes: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="volumes of each network that is only compared (another than `gan`); null: as many"
+    )
+    attempts: Positive = Field(
+        5, description="draws of a volume, until its lungs are found and its nodules have places; then it is left out"
+    )
+
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str | None:
+        """What is said of a key that only the synthesis of images has."""
+        if key not in ImageSynthesis.model_fields:
+            return None
+        return f"found {'one' if isinstance(value, dict) else value}, allowed: null for volumes"
+
+
+class Classical(Section):
+    """Classical augmentation of real images, drawn anew at every step (arms with `+classical`)."""
+
+    horizontal_flip: bool = Field(True, description="mirror half of the images left to right")
+    vertical_flip: bool = Field(False, description="mirror half of the images top to bottom")
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="rotation up to this, degrees")
+    shift: Fraction = Field(0.08, description="shift up to this share of the edge")
+    shear: Fraction = Field(0.08, description="shear up to this slope")
+    zoom: Annotated[float, Field(ge=0, lt=1)] = Field(0.08, description="zoom up to this share, in or out")
+
+
+class Classifier(Section):
+    """The experiment: the same network trained on each arm, for several seeds, with the same number of steps."""
+
+    positive: Name = Field(description="the class that counts as positive (sensitivity)")
+    backbone: Literal["resnet50", "densenet169", "efficientnet-lite0", "squeezenet3d"] = Field(
+        "resnet50", description="the network; of volumes: `squeezenet3d`"
+    )
+    base_width: Positive | None = Field(
+        None, description="`squeezenet3d`: maps of its first layer, the others in proportion; null: the paper's 64"
+    )
+    pretrained: str = Field(
+        "none",
+        description="`imagenet` (torchvision's weights: downloaded, or a file), `efficientnet-lite0` (ImageNet weights "
+        "carried by a package; the network is then EfficientNet-Lite0), `none`, or the path of a weights file",
+    )
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet",
+        description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
+        "pixels (sixteen times the work); of `squeezenet3d`: no pooling after the first convolution",
+    )
+    arms: list[ArmName] = Field(DEFAULT_ARMS, min_length=1, description="training sets that are compared")
+    shares: list[Annotated[float, Field(gt=0)]] = Field(
+        [],
+        description="sweep: numbers of synthetic images beside all real ones, as multiples of the latter; of volumes, "
+        "of synthetic ones alone; none: no",
+    )
+    centre_crop: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="edge of the middle of every image that the classifier sees, pixels; null: the whole"
+    )
+    seeds: Positive = Field(3, description="independent trainings of each arm")
+    steps: Positive = Field(description="optimisation steps, the same for every arm")
+    pretrain_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of the steps spent on synthetic images in `synthetic-then-real`"
+    )
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images a step")
+    learning_rate: Rate = Field(1e-3, description="Adam's learning rate")
+    fine_tune_rate: Rate = Field(1e-4, description="learning rate of the second half of `synthetic-then-real`")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the last layer")
+    validate_every: Positive = Field(20, description="steps between two validations")
+    patience: Positive = Field(10, description="validations without a better loss after which training stops")
+    classical: Classical = Field(Classical(), description="classical augmentation")
+
+    @field_validator("pretrained")
+    @classmethod
+    def _known_or_file(cls, pretrained: str) -> str:
+        if pretrained not in PRETRAINED and not Path(pretrained).is_file():
+            raise ValueError(f"found '{pretrained}', allowed: {' | '.join(PRETRAINED)} | an existing file")
+        return pretrained
+
+    @property
+    def pretrained_name(self) -> str:
+        """What the tables call the weights: none | imagenet | efficientnet-lite0 | file:<name of the file>."""
+        if self.pretrained not in PRETRAINED:
+            return f"file:{Path(self.pretrained).name}"
+        carried = self.backbone == "efficientnet-lite0" and self.pretrained == "imagenet"
+        return "efficientnet-lite0" if carried else self.pretrained
+
+    def for_arm(self, name: str) -> dict[str, Any]:
+        """Just the settings that one arm's training reads, as plain values: a change of others retrains nothing."""
+        of_some = {setting for arm in ARMS.values() for setting in arm.settings}
+        unread = {"arms", "seeds", "shares"} | (of_some - find_arm(name).settings)
+        return self.model_dump(mode="json", exclude=unread)
+
+
+class Embedding(Section):
+    """t-SNE of real, classically augmented and synthetic images: a map of the distributions."""
+
+    each: Annotated[int, Field(ge=2)] = Field(300, description="images of each class of each of the three kinds")
+    perplexity: Annotated[float, Field(gt=1)] = Field(100.0, description="t-SNE's effective number of neighbours")
+    iterations: Annotated[int, Field(ge=250)] = Field(1000, description="t-SNE's steps")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice and of the augmentation")
+
+
+class ReadingRoom(Section):
+    """A page in which readers say of images whether they are real, and of which class (Visual Turing Test)."""
+
+    images: Positive = Field(50, description="real and as many synthetic images of each class")
+    readers: list[ExistingFile] = Field(
+        [], description="CSV files that readers exported; none: simulated readers stand in, and are named so"
+    )
+    simulated_readers: Positive = Field(1, description="how many, where there are no others")
+    simulated_skill: Fraction = Field(0.8, description="their probability of a right answer to each question")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice, the order and the simulated answers")
+
+
+class Judge(Section):
+    """What the classifiers of the arm `real` say of synthetic images of the positive class."""
+
+    sets: Positive = Field(10, description="sets of synthetic images, of each network")
+    images: Positive = Field(100, description="images in a set")
+
+
+class Fidelity(Section):
+    """How close synthetic images are to real ones, and whether they are copies."""
+
+    extractor: Literal["efficientnet-lite0", "inception-v3-compat"] = Field(
+        "efficientnet-lite0", description="features; scores of different extractors cannot be compared"
+    )
+    weights: ExistingFile | None = Field(None, description="`inception-v3-compat`: its weights file; null: downloaded")
+    resamples: Positive = Field(20, description="random sets of images behind each interval")
+    positions: Positive = Field(8, description="slices of a volume that are compared, in each of the three planes")
+    copy_quantile: Annotated[float, Field(gt=0, lt=0.5)] = Field(
+        0.01,
+        description="a synthetic image nearer to a training image than this quantile of held-out real images "
+        "counts as a suspected copy",
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random sets")
+
+
+class Evaluation(Section):
+    """Intervals and tests of the classifiers."""
+
+    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
+    permutations: Annotated[int, Field(ge=100)] = Field(
+        5000, description="permutations of the paired test against `real`"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of both")
+
+
+class Grid(Section):
+    """The cubes that networks learn of scans: about the middle of the lungs, of one size for all."""
+
+    size: int = Field(224, description=f"voxels along an edge: {', '.join(map(str, CUBES))}")
+    spacing_mm: Annotated[float, Field(ge=0.2, le=20)] = Field(1.5, description="voxel size, mm")
+    window: tuple[float, float] = Field((-1000.0, 400.0), description="Hounsfield units that networks see as -1 and 1")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Grid:
+        if self.size not in CUBES:
+            raise ValueError(f"size: found {self.size}, allowed: {' | '.join(map(str, CUBES))}")
+        if self.window[0] >= self.window[1]:
+            raise ValueError(f"window: found {self.window[0]:g}, {self.window[1]:g}, allowed: a lower and a higher one")
+        return self
+
+
+class VoiCut(Section):
+    """How volumes of interest are cut: the cubes in which nodules are made and taken away."""
+
+    size: Annotated[int, Field(ge=8)] = Field(64, description="voxels along an edge")
+    spacing_mm: Annotated[float, Field(ge=0.2, le=10)] = Field(1.0, description="voxel size, mm")
+    margin_mm: Annotated[float, Field(gt=0)] = Field(
+        4.0, description="from a nodule's surface to where nothing changes any more, mm; 2 voxels at least"
+    )
+    min_readers: Positive = Field(1, description="nodules that fewer readers marked are left out")
+    inside_share: Fraction = Field(
+        0.5, description="a healthy place has lung all around it to this share of its radius"
+    )
+
+
+class Voi(VoiCut):
+    """Volumes of interest: the cubes in which nodules are made and taken away."""
+
+    # Just the sizes that the networks can have.
+    size: Annotated[Literal[16, 24, 32, 48, 64], READ_FROM_TEXT] = Field(64, description="voxels along an edge")
+    healthy_per_scan: Positive = Field(12, description="healthy VOIs cut from each scan")
+    diameters_mm: tuple[float, float] = Field(
+        (4.0, 30.0), description="least and greatest diameter of nodules that are made; drawn from LIDC's in between"
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of places, diameters and noise")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Voi:
+        if self.margin_mm < 2 * self.spacing_mm:
+            raise ValueError(
+                f"margin_mm: found {self.margin_mm:g}, allowed: {2 * self.spacing_mm:g} or more (2 voxels)"
+            )
+        largest = self.size * self.spacing_mm - 2 * self.margin_mm
+        least, most = self.diameters_mm
+        if not 0 < least < most <= largest:
+            raise ValueError(
+                f"diameters_mm: found {least:g}, {most:g}, allowed: a smaller and a larger one, up to {largest:g} "
+                "(the edge less two margins)"
+            )
+        return self
+
+
+class Placement(Section):
+    """Where nodules are put in a scan."""
+
+    rule: Literal["anywhere", "parenchyma", "wall", "vessel"] = Field(
+        "anywhere", description="what a place must touch: nothing, the lung's wall, a vessel, or just not matter"
+    )
+    gap_mm: Annotated[float, Field(ge=0)] = Field(5.0, description="least distance between two nodules' surfaces")
+    inside_share: Annotated[float, Field(ge=0.5, le=1)] = Field(
+        0.5, description="share of its radius to which a nodule has lung all around its centre"
+    )
+
+
+class OwnEdits(Section):
+    """Nodules put into a user's own scans, or taken out of them."""
+
+    root: Name = Field(description="key of `data_roots` that holds the scans")
+    file: ExistingFile = Field(description="CSV of series, x_mm, y_mm, z_mm, diameter_mm, action (erase or inject)")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="a row's noise is drawn from this + its line")
+
+
+class Nodules(Section):
+    """Nodule injector and eraser, and the cohorts mixed by them so that no label tells the scanner."""
+
+    annotated: Name = Field(description="the cohort whose nodules are known (a key of `cohorts`)")
+    voi: Voi = Voi()
+    injector: NoduleNetwork = NoduleNetwork()
+    eraser: NoduleNetwork = NoduleNetwork()
+    placement: Placement = Placement()
+    mix_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice of patients, and of their nodules")
+    test_diameters_mm: list[Annotated[float, Field(gt=0)]] = Field(
+        [6, 8, 10, 12, 14, 16],
+        description="the detector is tested on nodules of each of these diameters, put into all test scans",
+    )
+    edits: OwnEdits | None = Field(None, description="edits of your own scans; null: none")

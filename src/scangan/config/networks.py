@@ -1,0 +1,264 @@
+"""The generative networks and their training, each network with the options that only it has.
+
+A network is its file in `scangan.models` and its class here, below `ImageGan` or `VolumeGan`: whatever else there is
+to say of the networks (their names, the kinds of block at `gan`) follows from these classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from scangan.config.base import READ_FROM_TEXT, Fraction, Name, Positive, Rate, Section, kinds_below, union_of
+
+EDGES = tuple(4 << level for level in range(9))  # of the images of a network that grows
+
+
+class GradientPenalty(Section):
+    """A penalty on the discriminator's gradient with respect to its image input."""
+
+    kind: Literal["none", "wgan-gp", "dragan", "r1"] = Field(
+        "none", description="WGAN-GP (Gulrajani 2017), DRAGAN (Kodali 2017), R1 (Mescheder 2018)"
+    )
+    weight: Annotated[float, Field(ge=0)] = Field(10.0, description="its weight (lambda; gamma for R1)")
+
+
+class DiffAugment(Section):
+    """Differentiable augmentation of all that D sees (Zhao 2020), against overfitting to few images."""
+
+    kinds: list[Literal["color", "translation", "cutout"]] = Field([], description="what is varied; none: off")
+    probability: Fraction = Field(
+        1.0, description="share of the images that each of them changes; with a target, where it begins"
+    )
+    adaptive_target: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="the probability follows D's overfitting: D's mean sign on real images is held here (ADA, Karras "
+        "2020: 0.6); null: it stays",
+    )
+    adaptive_images: Positive = Field(500_000, description="images in which the probability can go from 0 to 1")
+
+    @model_validator(mode="after")
+    def _target_has_kinds(self) -> DiffAugment:
+        if self.adaptive_target is not None and not self.kinds:
+            raise ValueError("kinds: found none beside an adaptive_target, allowed: color | translation | cutout")
+        return self
+
+
+class Progressive(Section):
+    """How a growing network (`pggan`) passes through its resolutions, each twice as large as the one before."""
+
+    batch_sizes: dict[int, Positive] = Field({}, description="edge: images a step at that edge; others: `batch_size`")
+    shares: dict[int, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="edge: its part in the images of all `epochs`, beside 1 for the others"
+    )
+    fade: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="share of an edge's images that is shown while its layers fade in; 4x4 does not fade"
+    )
+
+    @model_validator(mode="after")
+    def _edges_are_known(self) -> Progressive:
+        for name in ("batch_sizes", "shares"):
+            if unknown := set(getattr(self, name)) - set(EDGES):
+                raise ValueError(f"{name}: found edge {min(unknown)}, allowed: {' | '.join(map(str, EDGES))}")
+        return self
+
+
+class Slabs(Section):
+    """What `ct_sgan` is trained on, a slab of neighbouring slices of each volume at a time, and its noise."""
+
+    depth: Annotated[int, Field(ge=2)] = Field(16, description="slices of a slab, which D_slab judges (T)")
+    slices: Positive = Field(8, description="of these, how many D_slice judges, drawn anew at every step (N)")
+    constant_noise: Positive = Field(128, description="numbers of a volume's noise that all its slices share")
+    slice_noise: Positive = Field(32, description="numbers of each slice's own noise, which R_v is fed with")
+    slice_code: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        128, description="numbers that R_v makes of it for each slice"
+    )
+    told_position: bool = Field(
+        False, description="R_v is told each slice's position; the paper's is not, and has to count the slices"
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Slabs:
+        if self.slices > self.depth:
+            raise ValueError(f"slices: found {self.slices}, allowed: {self.depth} at most (depth)")
+        return self
+
+
+class Training(Section):
+    """What every training of a generator against a discriminator is told."""
+
+    learning_rate_generator: Rate = Field(2e-4, description="learning rate of G")
+    learning_rate_discriminator: Rate = Field(2e-4, description="learning rate of D")
+    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="Adam's first moment")
+    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.999, description="Adam's second moment; RMSProp's smoothing")
+    batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images, volumes or VOIs a step, over all GPUs")
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.999, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
+    )
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field("32-true", description="number format of training")
+    sample_rows: Positive = Field(8, description="rows of the grid of samples over time")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of weights, order and noise")
+
+
+class Rules(Section):
+    """The rules by which a generator and a discriminator are trained against each other."""
+
+    loss: Literal["bce", "wasserstein"] = Field("bce", description="adversarial loss")
+    gradient_penalty: GradientPenalty = Field(GradientPenalty(), description="penalty on the discriminator")
+    drift: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of the mean square of D's output for real images, which keeps it near 0 (PGGAN: 0.001)"
+    )
+    discriminator_steps: Positive = Field(1, description="discriminator updates for each generator update")
+    optimizer: Literal["adam", "rmsprop"] = Field("adam", description="optimiser of both networks")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty on both networks' weights")
+    label_inversion: bool = Field(False, description="train D with real = 0 and generated = 1")
+    noisy_labels: Annotated[float, Field(ge=0, lt=0.5)] = Field(0.0, description="share of D's labels that are flipped")
+
+
+class Gan(Rules, Training):
+    """One generative network and its training."""
+
+    KIND_KEY: ClassVar[str] = "model"
+    # Of the keys that only this network has: what is said to another that is given one.
+    REFUSED: ClassVar[dict[str, str]] = {}
+    model: str = Field(description="the network, named after its file in `scangan.models`")
+    base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str | None:
+        """What is said of a key that only other networks have."""
+        owner = next((network for network in kinds_below(Gan) if key in network.model_fields), None)
+        if owner is None:
+            return None
+        said = owner.REFUSED.get(key, "found one, allowed: none for {model}")
+        return said.format(found=value, model=cls.kind_names()[0])
+
+
+class ImageGan(Gan):
+    """A network of images; one such network is trained for each class."""
+
+    weights_of: Name | None = Field(
+        None,
+        description="no training: images are drawn with the weights of the network of this name, at another "
+        "`image_size`, which a fully convolutional generator allows",
+    )
+    epochs: Positive | None = Field(
+        None, description="passes over the training images of the class; required unless `weights_of`"
+    )
+    image_size: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="edge of its images, pixels; the cohort's are scaled to it; null: `data.image_size`"
+    )
+    training_images: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="training images that are used, drawn with `seed` (more hold the fewer); null: all"
+    )
+    random_crop: tuple[Fraction, Fraction] | None = Field(
+        None,
+        description="least and greatest share of its area that a random resized crop keeps of a real image; null: none",
+    )
+    horizontal_flip: bool = Field(False, description="mirror half of the real images left to right")
+    diffaugment: DiffAugment = Field(DiffAugment(), description="differentiable augmentation")
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageGan:
+        if (self.epochs is None) == (self.weights_of is None):
+            found = "null" if self.epochs is None else f"both {self.epochs} and weights_of"
+            raise ValueError(f"epochs: found {found}, allowed: a whole number, or weights_of in its place")
+        if self.random_crop is not None and not 0 < self.random_crop[0] <= self.random_crop[1]:
+            found = ", ".join(f"{share:g}" for share in self.random_crop)
+            raise ValueError(f"random_crop: found {found}, allowed: a share above 0, and one at least as large")
+        if self.diffaugment.adaptive_target is not None and self.loss == "wasserstein":
+            raise ValueError(
+                "diffaugment.adaptive_target: found one, allowed: null with loss wasserstein, which has no sign"
+            )
+        return self
+
+
+class Dcgan32(ImageGan):
+    """DCGAN for images of 32 pixels."""
+
+    model: Literal["dcgan32"]
+
+
+class Dcgan224(ImageGan):
+    """DCGAN for images of 64 to 256 pixels."""
+
+    model: Literal["dcgan224"]
+
+
+class Pggan(ImageGan):
+    """A network that grows."""
+
+    REFUSED: ClassVar[dict[str, str]] = {
+        "progressive": "found one, allowed: none for {model}, which does not grow",
+    }
+    model: Literal["pggan"]
+    progressive: Progressive = Field(Progressive(), description="growth of the network")
+
+    @model_validator(mode="after")
+    def _trains_each_once(self) -> Pggan:
+        if self.discriminator_steps != 1:
+            raise ValueError(f"discriminator_steps: found {self.discriminator_steps}, allowed: 1 for pggan")
+        return self
+
+
+class SimpleCtGan(ImageGan):
+    """A small fully convolutional network."""
+
+    REFUSED: ClassVar[dict[str, str]] = {"kernel_size": "found {found}, allowed: null for {model}"}
+    model: Literal["simple_ct_gan"]
+    kernel_size: Annotated[Literal[3, 5], READ_FROM_TEXT] | None = Field(
+        None, description="edge of all kernels; null: the paper's 3"
+    )
+
+
+class VolumeGan(Gan):
+    """A network of volumes."""
+
+    epochs: Positive = Field(description="passes over the training volumes")
+
+
+class CtSgan(VolumeGan):
+    """CT-SGAN, trained on slabs of volumes as they are."""
+
+    REFUSED: ClassVar[dict[str, str]] = {
+        "slabs": "found some, allowed: none for {model}, which is trained on the whole",
+    }
+    image_size: ClassVar[None] = None
+    model: Literal["ct_sgan"]
+    slabs: Slabs = Field(Slabs(), description="slabs and noise")
+
+
+class Gan3d(VolumeGan):
+    """A 3D DCGAN of whole volumes, the comparison."""
+
+    model: Literal["gan3d"]
+    image_size: Annotated[int, Field(ge=8)] | None = Field(
+        None, description="voxels along an edge of its volumes; the cohort's are scaled to it; null: `grid.size`"
+    )
+
+
+class NoduleNetwork(Training):
+    """The injector's or the eraser's network and training."""
+
+    base_width: Positive = Field(64, description="width of both of its networks")
+    steps: Positive = Field(20_000, description="updates of the generator")
+    reconstruction_weight: Annotated[float, Field(ge=0)] = Field(
+        100.0, description="of the difference from the truth in the mask, beside the adversarial loss"
+    )
+    inside_weight: Annotated[float, Field(gt=0)] = Field(
+        2.0, description="of the nodule in it, beside 1 for the margin"
+    )
+    zoom: Annotated[float, Field(ge=1)] = Field(1.0, description="training VOIs are zoomed by at most this; 1: not")
+
+
+if TYPE_CHECKING:
+    AnyImageGan = ImageGan
+    AnyVolumeGan = VolumeGan
+else:
+    AnyImageGan = union_of(ImageGan)
+    AnyVolumeGan = union_of(VolumeGan)
+
+# Names of all networks, and of those of volumes.
+MODELS = tuple(network.kind_names()[0] for network in kinds_below(Gan))
+VOLUME_MODELS = tuple(network.kind_names()[0] for network in kinds_below(VolumeGan))

@@ -1,0 +1,294 @@
+"""A study of images or of volumes, and the whole configuration: what their parts need of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from scangan.config.base import Name, Section
+from scangan.config.experiment import (
+    VOLUME_ARMS,
+    Classifier,
+    Embedding,
+    Evaluation,
+    Fidelity,
+    Grid,
+    ImageSynthesis,
+    Judge,
+    Nodules,
+    ReadingRoom,
+    VolumeSynthesis,
+)
+from scangan.config.networks import AnyImageGan, AnyVolumeGan, CtSgan
+from scangan.config.readers import (
+    KNOWN_ROOTS,
+    AnyImageSource,
+    AnyPhantom,
+    Cohort,
+    CovidCt,
+    Scans,
+    Split,
+)
+
+VOLUME_LABELS = ("nodules", "none")
+
+
+class Study(Section):
+    """One study: data, split, networks, synthesis, classifier, evaluation."""
+
+    KIND: ClassVar[str]  # of what: images | volumes
+    split: Split = Split()
+    classifier: Classifier | None = Field(None, description="the experiment; null: none")
+    fidelity: Fidelity = Fidelity()
+    evaluation: Evaluation = Evaluation()
+
+    @classmethod
+    def kind_names(cls) -> tuple[str, ...]:
+        """What it is a study of."""
+        return (cls.KIND,)
+
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str | None:
+        """What is said of a key that only a study of the other kind has."""
+        is_known = any(key in study.model_fields for study in (ImageStudy, VolumeStudy))
+        return f"found one, allowed: none for a study of {cls.KIND}" if is_known else None
+
+    @property
+    def sources(self) -> dict[str, ImageStudy | Cohort]:
+        """Where its data come from, by their keys in the study: '' for its own, or `cohorts.<name>`."""
+        raise NotImplementedError
+
+    def _check_arm_real(self, key: str) -> None:
+        if self.classifier is None or "real" not in self.classifier.arms:
+            raise ValueError(f"{key}: found one, allowed: null without a classifier's arm `real`")
+
+
+class ImageStudy(Study):
+    """A study of images."""
+
+    KIND: ClassVar[str] = "images"
+    # What only a study of volumes has.
+    cohorts: ClassVar[dict[str, Cohort]] = {}
+    nodules: ClassVar[None] = None
+    grid: ClassVar[None] = None
+
+    data: AnyImageSource = Field(description="its images")
+    phantom: AnyPhantom | None = Field(
+        None, description="stand-in when the data root is null; null: a root is required"
+    )
+    gan: dict[Name, AnyImageGan] = Field(description="the study's networks, by a name of your choice")
+    panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
+        {}, description="figures of real images beside those of some networks: name of the figure: networks"
+    )
+    synthesis: ImageSynthesis = Field(description="how many images are drawn")
+    judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
+    embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
+    reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_whole(cls, study: Any) -> Any:
+        """Without a kind named, a folder of images is read, and the head CT phantom rendered."""
+        if not isinstance(study, dict):
+            return study
+        if study.get("data") is None:
+            raise ValueError("data: found none, allowed: either data or cohorts")
+        for key in ("gan", "synthesis"):
+            if study.get(key) in (None, {}):
+                raise ValueError(f"{key}: found none, allowed: one, for a study of images")
+        defaults = {"data": {"reader": "image_folder"}, "phantom": {"renderer": "head_ct"}}
+        return study | {
+            key: default | study[key] for key, default in defaults.items() if isinstance(study.get(key), dict)
+        }
+
+    @property
+    def sources(self) -> dict[str, ImageStudy | Cohort]:
+        """Its own data."""
+        return {"": self}
+
+    @model_validator(mode="after")
+    def _fits(self) -> ImageStudy:
+        self._check_classifier()
+        self._check_networks()
+        if self.judge is not None:
+            self._check_arm_real("judge")
+            self._check_judge(self.judge)
+        if self.embedding is not None:
+            self._check_arm_real("embedding")
+        if self.synthesis.screening is not None and self.synthesis.gan is None:
+            raise ValueError("synthesis.screening: found one, allowed: null without `synthesis.gan`")
+        if self.split.method == "official" and not isinstance(self.data, CovidCt):
+            raise ValueError(f"split.method: found official, allowed: by_patient with {self.data.reader}")
+        return self
+
+    def _check_classifier(self) -> None:
+        if self.classifier is None:
+            return
+        if self.classifier.backbone == "squeezenet3d":
+            raise ValueError("classifier.backbone: found 'squeezenet3d', allowed: one of images")
+        if self.classifier.base_width is not None:
+            raise ValueError(f"classifier.base_width: found {self.classifier.base_width}, allowed: null for images")
+        if isinstance(self.data, Scans):
+            raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
+        _check("classifier.positive", self.classifier.positive, self.data.class_names)
+        if (crop := self.classifier.centre_crop or 0) > self.data.image_size:
+            raise ValueError(f"classifier.centre_crop: found {crop}, allowed: {self.data.image_size} at most")
+
+    def _check_networks(self) -> None:
+        if self.classifier is not None or self.reading_room is not None:
+            _check("synthesis.gan", self.synthesis.gan, self.gan)
+        elif self.synthesis.gan is not None:
+            raise ValueError(
+                f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier or a reading room"
+            )
+        for panel, gans in self.panels.items():
+            for gan in gans:
+                _check(f"panels.{panel}", gan, self.gan)
+        trained = [name for name, gan in self.gan.items() if gan.weights_of is None]
+        for name, network in self.gan.items():
+            if network.weights_of is not None:
+                _check(f"gan.{name}.weights_of", network.weights_of, trained)
+                _check(f"gan.{name}.model", network.model, [self.gan[network.weights_of].model])
+
+    def _check_judge(self, judge: Judge) -> None:
+        if "real" in self.gan:
+            raise ValueError(
+                "gan.real: found with a judge, whose table calls the test images so; allowed: another name"
+            )
+        if judge.sets * judge.images > self.synthesis.images_per_class:
+            raise ValueError(
+                f"judge: found {judge.sets} sets of {judge.images}, "
+                f"allowed: {self.synthesis.images_per_class} images at most (synthesis.images_per_class)"
+            )
+
+
+class VolumeStudy(Study):
+    """A study of volumes, from one or several cohorts; it may end with their nodules."""
+
+    KIND: ClassVar[str] = "volumes"
+    # What only a study of images has.
+    data: ClassVar[None] = None
+    phantom: ClassVar[None] = None
+    panels: ClassVar[dict[str, list[str]]] = {}
+    judge: ClassVar[None] = None
+    embedding: ClassVar[None] = None
+    reading_room: ClassVar[None] = None
+
+    cohorts: dict[Name, Cohort] = Field(description="its volumes, by a name of your choice for each source")
+    nodules: Nodules | None = Field(None, description="nodules injected and erased in `cohorts`; null: none")
+    grid: Grid | None = Field(None, description="cubes of the scans of `cohorts`, for networks of volumes; null: none")
+    gan: dict[Name, AnyVolumeGan] = Field({}, description="the study's networks, by a name of your choice")
+    synthesis: VolumeSynthesis | None = Field(None, description="how many volumes are drawn; null: none")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_one_kind_of_data(cls, study: Any) -> Any:
+        if isinstance(study, dict) and study.get("data") is not None:
+            raise ValueError("data: found both, allowed: either data or cohorts")
+        return study
+
+    @property
+    def sources(self) -> dict[str, ImageStudy | Cohort]:
+        """Its cohorts."""
+        return {f"cohorts.{name}": cohort for name, cohort in self.cohorts.items()}
+
+    @model_validator(mode="after")
+    def _fits(self) -> VolumeStudy:
+        parts = {"gan": self.gan, "synthesis": self.synthesis, "nodules": self.nodules, "grid": self.grid}
+        if any([self.gan, self.synthesis, self.grid, self.classifier]) and not all(parts.values()):
+            missing = next(name for name, part in parts.items() if not part)
+            raise ValueError(f"{missing}: found none, allowed: one, for a study of volumes")
+        if self.nodules is not None:
+            _check("nodules.annotated", self.nodules.annotated, self.cohorts)
+        if self.grid is None or self.nodules is None or self.synthesis is None:
+            return self
+        _check("synthesis.gan", self.synthesis.gan, self.gan)
+        for name, gan in self.gan.items():
+            if isinstance(gan, CtSgan) and gan.slabs.depth > self.grid.size - 2:
+                raise ValueError(
+                    f"gan.{name}.slabs.depth: found {gan.slabs.depth}, allowed: {self.grid.size - 2} at most"
+                )
+        largest = self.nodules.voi.size * self.nodules.voi.spacing_mm - 2 * self.nodules.voi.margin_mm
+        if (most := max(self.nodules.test_diameters_mm, default=0)) > largest:
+            raise ValueError(f"nodules.test_diameters_mm: found {most:g}, allowed: {largest:g} at most (nodules.voi)")
+        if self.classifier is not None:
+            _check("classifier.backbone", self.classifier.backbone, ["squeezenet3d"])
+            _check("classifier.positive", self.classifier.positive, VOLUME_LABELS)
+            _check("classifier.pretrained", self.classifier.pretrained, ["none"])
+            for arm in self.classifier.arms:
+                _check("classifier.arms", arm, VOLUME_ARMS)
+        return self
+
+
+def _check(key: str, found: str | None, allowed: Collection[str]) -> None:
+    if found not in allowed:
+        raise ValueError(f"{key}: found {'null' if found is None else repr(found)}, allowed: {' | '.join(allowed)}")
+
+
+def _kind_of(study: Any) -> str:
+    """A study of volumes has cohorts."""
+    cohorts = study.get("cohorts") if isinstance(study, dict) else getattr(study, "cohorts", None)
+    return VolumeStudy.KIND if cohorts else ImageStudy.KIND
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    results: str = Field("results", min_length=1, description="folder of all output")
+    data_roots: dict[Name, Annotated[str, Field(min_length=1)] | None] = Field(
+        {}, validate_default=True, description="folder of each data set; null: the embedded phantom"
+    )
+    studies: dict[
+        Name,
+        Annotated[
+            Annotated[ImageStudy, Tag(ImageStudy.KIND)] | Annotated[VolumeStudy, Tag(VolumeStudy.KIND)],
+            Discriminator(_kind_of),
+        ],
+    ] = Field(min_length=1, description="the studies, by name")
+
+    @field_validator("data_roots")
+    @classmethod
+    def _all_roots(cls, roots: dict[str, str | None]) -> dict[str, str | None]:
+        return dict.fromkeys(KNOWN_ROOTS) | roots
+
+    @model_validator(mode="after")
+    def _roots_fit(self) -> Config:
+        sources = {
+            ".".join(filter(None, (name, key))): source
+            for name, study in self.studies.items()
+            for key, source in study.sources.items()
+        }
+        edits = {
+            name: study.nodules.edits
+            for name, study in self.studies.items()
+            if study.nodules is not None and study.nodules.edits is not None
+        }
+        used = {source.data.root for source in sources.values()} | {edit.root for edit in edits.values()}
+        for root, folder in self.data_roots.items():
+            if root not in used.union(KNOWN_ROOTS):
+                allowed = " | ".join(sorted(used.union(KNOWN_ROOTS)))
+                raise ValueError(f"data_roots.{root}: unknown key, allowed: {allowed}")
+            if folder is not None and root in used and not Path(folder).is_dir():
+                raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
+        for name, edit in edits.items():
+            if self.data_roots.get(edit.root) is None:
+                raise ValueError(
+                    f"data_roots.{edit.root}: found null, allowed: a folder, whose scans studies.{name} edits"
+                )
+        for name, source in sources.items():
+            root = source.data.root
+            if root not in self.data_roots:
+                raise ValueError(f"studies.{name}.data.root: found '{root}', allowed: {' | '.join(self.data_roots)}")
+            if self.data_roots[root] is not None:
+                continue
+            if source.phantom is None:
+                raise ValueError(f"data_roots.{root}: found null, but studies.{name} has no phantom; allowed: a folder")
+            if source.phantom.renderer != source.data.phantom_renderer:
+                raise ValueError(
+                    f"studies.{name}.phantom.renderer: found '{source.phantom.renderer}', "
+                    f"allowed: {source.data.phantom_renderer}"
+                )
+        return self

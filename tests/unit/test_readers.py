@@ -1,0 +1,82 @@
+"""Readers and phantoms are found by name: a job runs, and digests, the code of its own alone."""
+
+import subprocess
+import sys
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from scangan import phantoms
+from scangan.code_digest import modules_of
+from scangan.config import (
+    BrainMrPhantom,
+    Brats,
+    ChestPhantom,
+    CovidCt,
+    CovidCtPhantom,
+    HeadCtPhantom,
+    ImageFolder,
+    LabelledImages,
+)
+from scangan.ingest.readers import READERS
+
+SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
+PHANTOMS = {
+    get_args(phantom.model_fields["renderer"].annotation)[0]: phantom
+    for phantom in (HeadCtPhantom, ChestPhantom, CovidCtPhantom, BrainMrPhantom)
+}
+# What a reader of files is made of.
+SHARED = {"scangan.ingest.images", "scangan.ingest.image_folder", "scangan.ingest.volume_files"}
+
+
+def test_every_reader_of_images_that_the_configuration_knows_has_an_entry():
+    kinds = (LabelledImages, ImageFolder, CovidCt, Brats)
+    known = [name for settings in kinds for name in get_args(settings.model_fields["reader"].annotation)]
+    assert sorted(READERS) == sorted(known)
+    for name, reader in READERS.items():
+        assert name in get_args(reader.settings.model_fields["reader"].annotation)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_reader_offers_what_the_entry_promises(name):
+    read = import_module(READERS[name].module).read_cohort
+    assert list(signature(read).parameters) == ["root", "settings", "data", "append"]
+
+
+@pytest.mark.parametrize("renderer", PHANTOMS)
+def test_a_phantom_takes_the_settings_of_its_renderer(renderer):
+    write = import_module(phantoms.module_of(renderer)).write_phantom
+    settings = [name for name in PHANTOMS[renderer].model_fields if name != "renderer"]
+    assert sorted(signature(write).parameters) == sorted(["folder", *settings])
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_job_digests_the_code_of_its_own_reader_alone(name):
+    others = {reader.module for reader in READERS.values()} - {READERS[name].module} - SHARED
+    script = SCRIPTS / "ingest_images.py"
+    assert READERS[name].module in modules_of(script, [READERS[name].module])
+    assert not others.intersection(modules_of(script, [READERS[name].module]))
+    assert not {reader.module for reader in READERS.values()}.intersection(modules_of(script))
+
+
+@pytest.mark.parametrize("renderer", PHANTOMS)
+def test_a_job_digests_the_code_of_its_own_phantom_alone(renderer):
+    script, own = SCRIPTS / "render_phantom.py", phantoms.module_of(renderer)
+    others = {phantoms.module_of(other) for other in PHANTOMS} - {own}
+    assert own in modules_of(script, [own])
+    assert not others.intersection(modules_of(script, [own]))
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_job_imports_the_code_of_its_own_reader_alone(name):
+    others = {reader.module for reader in READERS.values()} - {READERS[name].module} - SHARED
+    code = (
+        "import sys; from scangan.ingest.readers import READERS; "
+        "loaded = [name for name in ('numpy', 'pandas') if name in sys.modules]; assert not loaded, loaded; "
+        f"import importlib; importlib.import_module(READERS[{name!r}].module); print(*sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+    assert not others.intersection(run.stdout.split())

@@ -1,0 +1,14 @@
+import json
+
+from scangan.jobs import job
+
+with job(snakemake.log[0], snakemake.threads) as log:
+    from scangan.files import atomic
+    from scangan.ingest.listing import record_data, record_of
+
+    results = snakemake.params.results
+    record = record_of(snakemake.wildcards.root, results)
+    summary = record_data(snakemake.input.folder, results, record)
+    with atomic(snakemake.output.listing) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+    log.info("%d files, %.2f GB", summary["files"], summary["bytes"] / 1e9)
