@@ -1,5 +1,4 @@
 import json
-import os
 import sys
 
 from snakemake.utils import min_version
@@ -7,9 +6,11 @@ from snakemake.utils import min_version
 min_version("9.0")
 # This folder's code, and not what is installed: in this process and, as their environment, in the scripts of all jobs,
 # for Snakemake hands on its search path behind that of the installed packages.
-SOURCE = f"{workflow.basedir}/src"
-sys.path.insert(0, SOURCE)
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SOURCE, os.environ.get("PYTHONPATH")]))
+sys.path.insert(0, f"{workflow.basedir}/src")
+
+from scangan.jobs import import_from_here
+
+import_from_here(f"{workflow.basedir}/src")
 
 
 configfile: f"{workflow.basedir}/config/config.yaml"

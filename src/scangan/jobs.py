@@ -46,6 +46,12 @@ def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]
         sys.exit(1)
 
 
+def import_from_here(source: str) -> None:
+    """Let this process's children, the scripts of jobs, import what lies below `source` before what is installed."""
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([source, others] if others else [source])
+
+
 def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Whether this machine has a GPU (NVIDIA, AMD, or Windows's); asked of the system, for torch takes long to load.
 

@@ -1,16 +1,17 @@
 """How a job ends: one line for what the user can mend, a traceback for what we must."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from scangan.jobs import has_gpu
+from scangan.jobs import has_gpu, import_from_here
 
 SCRIPT = """
 import os, sys
 from scangan.errors import DataError
-from scangan.jobs import job
+from scangan.jobs import job, import_from_here
 
 with job(sys.argv[1], threads=1) as log:
     log.info("step 1; OMP_NUM_THREADS=%s", os.environ["OMP_NUM_THREADS"])
@@ -67,3 +68,12 @@ def test_a_gpu_is_found_by_its_device_and_hidden_by_the_environment(tmp_path, mo
     for hidden in ("", "-1"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
         assert not has_gpu(tmp_path)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "/here/src"), ("/there", f"/here/src{os.pathsep}/there")])
+def test_scripts_of_jobs_import_from_here_first(monkeypatch, before, after):
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONPATH", before)
+    import_from_here("/here/src")
+    assert os.environ["PYTHONPATH"] == after

@@ -29,7 +29,6 @@ rule list_data:
     conda:
         "../../envs/scangan.yaml"
     params:
-        results=RESULTS,
         state=data_state_of,
     script:
         "../scripts/list_data.py"

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 from scangan.jobs import job
 
@@ -6,7 +7,7 @@ with job(snakemake.log[0], snakemake.threads) as log:
     from scangan.files import atomic
     from scangan.ingest.listing import record_data, record_of
 
-    results = snakemake.params.results
+    results = Path(snakemake.output.listing).parents[1]  # results/data/<root>.json
     record = record_of(snakemake.wildcards.root, results)
     summary = record_data(snakemake.input.folder, results, record)
     with atomic(snakemake.output.listing) as path:

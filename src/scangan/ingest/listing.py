@@ -78,7 +78,7 @@ def record_of(root_name: str, results: str | Path) -> Path:
 
     root_name: the folder's key in `data_roots`.
     """
-    name = hashlib.sha256(f"{root_name}\0{results}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(f"{root_name}\0{os.path.normpath(results)}".encode()).hexdigest()[:16]
     return Path(".snakemake/scangan") / f"{name}.json"
 
 
