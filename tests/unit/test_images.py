@@ -222,6 +222,17 @@ def test_two_classes_may_have_files_of_one_name(tmp_path):
 # Fatal
 
 
+def test_what_is_hidden_or_left_by_a_system_is_no_image(cohort):
+    before, _ = read_cohort(cohort, settings(), "real")
+    for name in ("._0.png", ".ipynb_checkpoints/0.png", "__MACOSX/0.png"):
+        path = cohort / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"not an image")
+    after, ingested = read_cohort(cohort, settings(), "real")
+    assert len(ingested.rejected) == 0
+    assert after.manifest.equals(before.manifest)
+
+
 def test_csv_missing(cohort):
     (cohort / "labels.csv").unlink()
     with pytest.raises(DataError, match=r"labels\.csv: labels: found no such file, allowed: a CSV"):

@@ -17,6 +17,7 @@ from scangan.config import Images
 from scangan.data.store import fit_square, stretch_square
 from scangan.errors import DataError
 from scangan.ingest.cohort import OFFICIAL_COLUMNS, Append, Ingested
+from scangan.ingest.listing import NOT_DATA
 from scangan.rejected import Rejection, Unusable, check_rejected, rejected_table
 
 log = logging.getLogger(__name__)
@@ -129,8 +130,14 @@ def source_of(file: Path, root: Path) -> str:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, in order."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    """All image files below a folder, in order; what is hidden, or left by a system, is not looked at."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") or part in NOT_DATA for part in path.relative_to(folder).parts)
+    )
 
 
 def same_id(file: Path, same: Sequence[Path], root: Path) -> Rejection:
