@@ -52,7 +52,6 @@ class Plan:
     """
 
     def __init__(self, config: Config, scales: dict[str, dict[str, str]]) -> None:
-        self.config = config
         plain = config.model_dump(mode="json")
         self.studies: dict[str, ImagePlan | VolumePlan] = {}
         for name, study in config.studies.items():

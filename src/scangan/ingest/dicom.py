@@ -44,6 +44,7 @@ from pydicom.uid import (
 )
 
 from scangan.errors import DataError
+from scangan.ingest.listing import NOT_DATA
 from scangan.rejected import Rejection, Unusable
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class RawScan:
 
 
 def list_files(root: Path) -> list[Path]:
-    """Every file under `root`, sorted; links are followed, hidden files and folders (`.*`) left out.
+    """Every file under `root`, sorted; links are followed, hidden files and folders are not, nor `NOT_DATA`.
 
     Raises DataError if `root` is no folder.
     """
@@ -148,8 +149,8 @@ def list_files(root: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files += [Path(folder, name) for name in names if not name.startswith(".")]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_DATA)
+        files += [Path(folder, name) for name in names if not name.startswith(".") and name not in NOT_DATA]
     return sorted(file for file in files if file.is_file())  # no broken links, no pipes
 
 

@@ -24,7 +24,6 @@ from scangan.progress import Progress
 # What systems leave in folders, and is nobody's data; hidden files and folders are not looked at either.
 NOT_DATA = {"Thumbs.db", "desktop.ini", "__MACOSX"}
 AT_ONCE = 8  # files that are read at once: a network's disk answers late, and hashing leaves Python to others
-BLOCK = 2**20
 
 
 class ListedFile(NamedTuple):
@@ -194,11 +193,8 @@ def _hash_all(root: Path, files: list[ListedFile]) -> Iterator[str]:
 
 def _hash(path: Path) -> str:
     """SHA-256 of what a file holds; empty for one that cannot be read, which is for its reader to say."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb", buffering=0) as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-    return digest.hexdigest()

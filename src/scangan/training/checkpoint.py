@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from scangan.errors import TrainingError
+from scangan.files import sync
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class CheckpointStore:
                 os.fsync(file.fileno())
             path = self.folder / f"step-{step:08d}.{_digest(partial)}.ckpt"
             os.replace(partial, path)
-            _sync_folder(self.folder)
+            sync(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
             with suppress(OSError):
                 partial.unlink()
@@ -107,15 +108,6 @@ def restore_random_state(state: dict[str, Any]) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new name is on the disk only once its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _reason(error: BaseException) -> str:
