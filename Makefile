@@ -2,13 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test lint bench docs
+.PHONY: run test hostile faults lint bench statistics docs
 
 run: .venv/installed
 	$(BIN)/snakemake --cores 8 --resources gpu=1
 
 test: .venv/installed
 	$(BIN)/pytest -n 2
+
+# Files that are damaged, lie, or do harm: docs/robustness.md.
+hostile: .venv/installed
+	$(BIN)/python -m tests.hostile.run --write-docs
+
+# Faults in a small study, each of which has to end in the same tables: half an hour. One: `--only NAME`.
+faults: .venv/installed
+	$(BIN)/python -m tests.faults.run
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -19,6 +27,10 @@ lint: .venv/installed
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/run.py
+
+# Simulated studies of known truth: the table of docs/statistics.md.
+statistics: .venv/installed
+	$(BIN)/python benchmarks/comparison.py
 
 # Written from the code: the schema, the list of keys, the digests of the shipped scales.
 docs: .venv/installed

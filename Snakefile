@@ -28,13 +28,16 @@ include: "workflow/rules/volumes.smk"
 
 onstart:
     # Before the first job, and not when the disk is full in the middle of the night.
+    check_times(workflow.dag.needrun_jobs())
     need = volumes_to_write(workflow.dag.needrun_jobs())
     if need:
         print(f"synthetic volumes will take up to {need / 1e9:.1f} GB in {RESULTS}", file=sys.stderr)
-        try:
-            check_disk(RESULTS, need)
-        except DataError as error:
-            raise WorkflowError(str(error)) from None
+    try:
+        check_writable(RESULTS)
+        check_disk(RESULTS, need)
+    except DataError as error:
+        raise WorkflowError(str(error)) from None
+    mark_results(RESULTS)
     if workflow.local_exec:
         # Snakemake 9.27 looks for new jobs once a second more with every job that ended: after a hundred, half a core
         # is busy with that alone. Without its limit of jobs a second, which is meant for clusters, it does not.

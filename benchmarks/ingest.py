@@ -160,12 +160,13 @@ def prepare_ours(threads: int) -> Callable[[Path], np.ndarray]:
     import torch
 
     from scangan.ct.volume import resample
-    from scangan.ingest.dicom import find_series, list_files, read_series
+    from scangan.ingest.data_files import list_files
+    from scangan.ingest.dicom import find_series, read_series
 
     torch.set_num_threads(threads)
 
     def read(root: Path) -> np.ndarray:
-        [series], _ = find_series(list_files(root / PATIENT), root)
+        [series], _ = find_series(list_files(root / PATIENT).files, root)
         scan = read_series(series.files)
         return resample(scan.voxels, scan.affine, NEW_MM).hounsfield
 

@@ -22,6 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from benchmarks.duplicates import compare_duplicates  # noqa: E402
 from benchmarks.growing import compare_growing  # noqa: E402
 from benchmarks.ingest import compare_ingestion  # noqa: E402
 from benchmarks.nodules import compare_nodule_networks, time_scan  # noqa: E402
@@ -110,7 +111,7 @@ EMPTY = {
         "synthesis": {"images_per_class": 2, "shard_size": 2},
         "classifier": {"steps": 1},
         "fidelity": {"resamples": 1},
-        "evaluation": {"bootstrap": 100, "permutations": 100},
+        "evaluation": {"bootstrap": 100},
     }
 }
 
@@ -144,7 +145,7 @@ def measure_overhead() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["step", "growing", "ingest", "nodules", "volumes", "overhead"])
+    parser.add_argument("--only", choices=["step", "growing", "ingest", "duplicates", "nodules", "volumes", "overhead"])
     chosen = parser.parse_args().only
     if chosen in (None, "step"):
         compare_steps()
@@ -152,6 +153,8 @@ if __name__ == "__main__":
         compare_growing()
     if chosen in (None, "ingest"):
         compare_ingestion()
+    if chosen in (None, "duplicates"):
+        compare_duplicates()
     if chosen in (None, "nodules"):
         compare_nodule_networks()
         time_scan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
@@ -9,41 +10,71 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from scangan.errors import DataError, ScanganError
+from scangan.files import remove_temporary
+from scangan.locks import hold_job
+from scangan.seals import check_seals, seal, unseal
 
 MARGIN = 1.01  # what cannot be compressed is stored with headers of its own
 GB = 1e9
+# What the system says where the user can mend it, however a library wraps its words.
+SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENOMEM)
 
 
 @contextmanager
-def job(log: str | Path, threads: int | None = None) -> Iterator[logging.Logger]:
-    """Log to the terminal and to the file `log`; end with one line where the user can mend the cause.
+def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
+    """Around all that the script of a rule does; `snakemake` is what it is given, with `input`, `output` and `log`.
 
+    Logs to the terminal and to the job's file, and ends with one line where the user can mend the cause. Inputs are
+    compared with their seals first, and outputs sealed at the end, see `scangan.seals`.
     `threads` bounds the numerical libraries; call before importing them.
     """
     if threads is not None:
         bounded = str(min(threads, os.cpu_count() or 1))
         os.environ.update(OMP_NUM_THREADS=bounded, MKL_NUM_THREADS=bounded, OPENBLAS_NUM_THREADS=bounded)
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("scangan")
     logger.setLevel(logging.INFO)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    # With several GPUs the job's further processes carry a rank; only the first one writes the file.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        handlers.append(logging.FileHandler(log, mode="w"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
+    logging.raiseExceptions = False  # what cannot be written to a full disk is on the terminal all the same
+    _log_to(logger, logging.StreamHandler(sys.stderr))
+    # With several GPUs the job's further processes carry a rank; only the first one writes files.
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
+        if is_first:
+            Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
+            running = hold_job(snakemake.log[0])
+            _log_to(logger, logging.FileHandler(snakemake.log[0], mode="w"))
+            unseal(snakemake.output)
+            for path in snakemake.output:
+                remove_temporary(path)
+            check_seals(snakemake.input)
         yield logger
+        if is_first:
+            seal(snakemake.output)
+            running.close()
     except ScanganError as error:
         for line in str(error).splitlines():
             logger.error("error: %s", line)
         sys.exit(1)
-    except Exception:
-        logger.exception("error: unexpected; please report it with this log")
+    except KeyboardInterrupt:
+        logger.error("error: interrupted; run the same command to go on")
         sys.exit(1)
+    except Exception as error:
+        said = next((words for words in map(os.strerror, SYSTEM) if words in str(error)), None)
+        if isinstance(error, MemoryError):
+            said = os.strerror(errno.ENOMEM)
+        if said is None:
+            logger.exception("error: unexpected; please report it with this log")
+        else:
+            place = getattr(error, "filename", None) or Path(snakemake.output[0]).parent
+            logger.error("error: %s: %s; mend this, and run the same command again", place, said)
+        sys.exit(1)
+
+
+def _log_to(logger: logging.Logger, handler: logging.Handler) -> None:
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
 
 
 def import_from_here(source: str) -> None:
@@ -72,10 +103,21 @@ def disk_need(volumes: int, size: int, versions: int = 1) -> int:
 
 def check_disk(folder: str | Path, need: int) -> None:
     """Raise DataError if less than `need` bytes are free where a folder is, or would be made."""
-    existing = next(each for each in (Path(folder).absolute(), *Path(folder).absolute().parents) if each.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < need:
         raise DataError(
             f"{folder}: disk: found {free / GB:.1f} GB free, needed: {need / GB:.1f} GB; "
             "make room, or ask for fewer or smaller volumes"
         )
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raise DataError if nothing can be written where a folder is, or would be made."""
+    if not os.access(_existing(folder), os.W_OK):
+        raise DataError(f"{folder}: folder: found one that cannot be written to, allowed: one that can")
+
+
+def _existing(folder: str | Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    absolute = Path(folder).absolute()
+    return next(each for each in (absolute, *absolute.parents) if each.exists())

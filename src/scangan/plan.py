@@ -14,12 +14,14 @@ from scangan.arms import find_arm, sweep
 from scangan.config import (
     MODELS,
     PRETRAINED,
+    VOLUME_LABELS,
     Classifier,
     Cohort,
     Config,
     ImageStudy,
     OwnEdits,
     Scans,
+    Split,
     Volumes,
     VolumeStudy,
     VolumeSynthesis,
@@ -105,8 +107,8 @@ class Plan:
 class Source:
     """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules."""
 
-    def __init__(self, name: str, settings: ImageStudy | Cohort, config: Config) -> None:
-        self.name, self.settings = name, settings
+    def __init__(self, name: str, settings: ImageStudy | Cohort, config: Config, split: Split) -> None:
+        self.name, self.settings, self.split = name, settings, split
         self.results, self.folder = config.results, f"{config.results}/{name}"
         self.root = settings.data.root
         self.data_root = config.data_roots[self.root]
@@ -128,6 +130,11 @@ class Source:
     def listing(self) -> list[str]:
         """What a user's own data folder holds."""
         return [] if self.data_root is None else [listing_of(self.root, self.results)]
+
+    def duplicates(self) -> Settings:
+        """What is done with copies: nothing where the split is given, for it stays as it was published."""
+        chosen = self.settings.data.duplicates.model_dump(mode="json")
+        return plain(chosen | {"identical": "allow", "near": "allow"} if self.split.is_given else chosen)
 
     def batches(self) -> range:
         """The batches that its scans are shared among."""
@@ -182,6 +189,14 @@ class StudyPlan(ABC):
         """The volumes of all batches of all sources."""
         return [path for source in self.sources for path in source.volumes()]
 
+    @abstractmethod
+    def compared_copies(self) -> Settings:
+        """With which edge, pixels, and threshold of similarity copies of images were found; none for scans."""
+
+    @abstractmethod
+    def needs_of_split(self) -> Settings | None:
+        """What later steps need of the split, see `data.needs.check_needs`; None: nothing that it could lack."""
+
     def own_split(self) -> list[str]:
         """The user's own split, if there is one."""
         return optional(self.settings.split.file)
@@ -222,10 +237,10 @@ class StudyPlan(ABC):
         """Of the trainings of each arm."""
         return range(self._classifier.seeds)
 
-    def predictions(self, arms: Iterable[str] | None = None) -> list[str]:
-        """Arm by arm, seed by seed; of all arms, or of some."""
+    def predictions(self, arms: Iterable[str] | None = None, file: str = "predictions.parquet") -> list[str]:
+        """Arm by arm, seed by seed; of all arms, or of some. Or another file that lies beside each of them."""
         return [
-            f"{self.folder}/classifier/{arm}/seed{seed}/predictions.parquet"
+            f"{self.folder}/classifier/{arm}/seed{seed}/{file}"
             for arm in (arms or self._classifier.arms)
             for seed in self.seeds()
         ]
@@ -281,7 +296,9 @@ class StudyPlan(ABC):
     def targets(self) -> list[str]:
         """The files that it ends in."""
         tables = [f"{self.folder}/tables/{table}.{ending}" for table in self.tables() for ending in ("csv", "md")]
-        return tables + [f"{self.folder}/figures/{figure}.png" for figure in self.figures()]
+        figures = [f"{self.folder}/figures/{figure}.png" for figure in self.figures()]
+        verdict = [f"{self.folder}/verdict.{ending}" for ending in ("json", "md")] if self.settings.classifier else []
+        return tables + figures + verdict
 
 
 class ImagePlan(StudyPlan):
@@ -291,7 +308,7 @@ class ImagePlan(StudyPlan):
 
     @property
     def sources(self) -> list[Source]:
-        return [Source(self.name, self.settings, self.config)]
+        return [Source(self.name, self.settings, self.config, self.settings.split)]
 
     @property
     def is_of_scans(self) -> bool:
@@ -312,6 +329,10 @@ class ImagePlan(StudyPlan):
         """The scans that its images are slices of."""
         return self.of_every_source("scans/scans.csv") if self.is_of_scans else []
 
+    def compared_copies(self) -> Settings:
+        data = self.settings.data
+        return {"image_size": data.image_size, "threshold": data.duplicates.threshold}
+
     def labelled_split(self) -> str:
         """Part and label of each image that classifiers learn of."""
         return f"{self.folder}/split/split.csv"
@@ -320,11 +341,33 @@ class ImagePlan(StudyPlan):
         """The parts that the data set brings, of readers of images."""
         return [] if self.is_of_scans else [f"{self.folder}/cohort/official_split.csv"]
 
+    def cohort_notes(self) -> list[str]:
+        """What readers of images say below the cohort's table."""
+        return [] if self.is_of_scans else [f"{self.folder}/cohort/notes.txt"]
+
+    def needs_of_split(self) -> Settings:
+        settings, wanted = self.settings, self.settings.synthesis
+        least: list[tuple[str, list[str], int]] = [("fidelity", ["train"], 2)]
+        if wanted.screening is not None:
+            least.append(("synthesis.screening.neighbours", ["train"], wanted.screening.neighbours))
+            least.append(("synthesis.screening", ["validation"], wanted.screening.LEAST_VALIDATION))
+        if settings.reading_room is not None:
+            least.append(("reading_room.images", ["train", "validation", "test"], settings.reading_room.images))
+        return {
+            "of": "images",
+            "classes": self.labels(),
+            "least": least,
+            "shares": list(settings.classifier.shares) if settings.classifier is not None else [],
+            "synthetic": wanted.fewest_kept,
+            "remedy": "raise synthesis.images_per_class, or let screening discard fewer",
+            "map": settings.embedding and settings.embedding.model_dump(include={"each", "perplexity"}),
+        }
+
     # Generative networks
 
     def image_size(self, gan: str) -> int:
         """Edge of a network's images."""
-        return self.settings.gan[gan].image_size or self.settings.data.image_size
+        return self.settings.size_of(gan)
 
     def trained_gan(self, gan: str) -> str:
         """The network whose weights a network draws with: mostly its own."""
@@ -403,6 +446,10 @@ class ImagePlan(StudyPlan):
             "synthetic_manifests": self.shards(gan)["synthetic_manifests"],
             "real": f"{self.folder}/features/real/{self.image_size(gan)}.safetensors",
         }
+
+    def measured(self, gan: str) -> dict[str, str | list[str]]:
+        """A network's images and their features, with the features of real images at the same size."""
+        return {**self.features(gan), **self.shards(gan)}
 
     # Classifiers
 
@@ -483,7 +530,8 @@ class VolumePlan(StudyPlan):
     @property
     def sources(self) -> list[Source]:
         return [
-            Source(f"{self.name}/cohorts/{name}", cohort, self.config) for name, cohort in self.settings.cohorts.items()
+            Source(f"{self.name}/cohorts/{name}", cohort, self.config, self.settings.split)
+            for name, cohort in self.settings.cohorts.items()
         ]
 
     def cohorts(self) -> list[str]:
@@ -494,6 +542,9 @@ class VolumePlan(StudyPlan):
         """The scans of all cohorts."""
         return self.of_every_source("scans/scans.csv")
 
+    def compared_copies(self) -> Settings:
+        return {}
+
     def labelled_split(self) -> str:
         """Part and label of each scan that detectors learn of: after the mix."""
         return f"{self.folder}/nodules/mixed/labels.csv"
@@ -501,6 +552,27 @@ class VolumePlan(StudyPlan):
     def official_split(self) -> list[str]:
         """No data set of volumes brings one."""
         return []
+
+    def cohort_notes(self) -> list[str]:
+        """Nothing of volumes."""
+        return []
+
+    def needs_of_split(self) -> None:
+        """Its labels are the cohorts, and those that its detectors learn of those after the mix."""
+
+    def needs_of_mix(self) -> Settings:
+        """What its detectors need of the mix, see `data.needs.check_needs`."""
+        classifier, wanted = self.settings.classifier, self.settings.synthesis
+        parts = ("train", "validation", "test") if classifier is not None else ()
+        return {
+            "of": "scans",
+            "classes": list(VOLUME_LABELS),
+            "least": [("classifier", [part], 1) for part in parts],
+            "shares": list(classifier.shares) if classifier is not None else [],
+            "synthetic": wanted.volumes // 2 if wanted is not None else 0,
+            "remedy": "raise synthesis.volumes, half of which get nodules",
+            "map": None,
+        }
 
     # Nodules
 

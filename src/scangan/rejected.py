@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 REJECTED_TYPES = {"source": "str", "reason": "str", "found": "str", "remedy": "str", "counted": "bool"}
 REASONS_SHOWN = 3
+KEPT = "kept: "  # begins the reason of what is listed, and used all the same
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,20 @@ class Unusable(DataError):
 
 
 def rejected_table(rejections: Iterable[Rejection] = ()) -> pd.DataFrame:
-    """A row each, in their order, with the columns of `REJECTED_TYPES`."""
-    rows = [[getattr(rejection, name) for name in REJECTED_TYPES] for rejection in rejections]
+    """A row each, in their order, with the columns of `REJECTED_TYPES`; in one line, whatever a file's name holds."""
+    rows = [[printable(getattr(rejection, name)) for name in REJECTED_TYPES] for rejection in rejections]
     return pd.DataFrame(rows, columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+
+
+def printable(value: str | bool) -> str | bool:
+    """A text whose line breaks, control characters and undecodable bytes are written as escapes; others as they are."""
+    if isinstance(value, bool):
+        return value
+    if value.isspace():  # a name that nobody would see
+        return value.encode("unicode_escape").decode().replace(" ", r"\x20")
+    if value.isprintable():
+        return value
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in value)
 
 
 def read_rejected(path: str | Path) -> pd.DataFrame:
@@ -114,15 +126,22 @@ def check_rejected(
 def rejected_note(rejected: pd.DataFrame, usable: int, what: str, path: str | Path) -> str:
     """The lines below a table that say how many were left out of how many, why, and where they are listed.
 
+    What is listed there, but kept, is passed over.
     usable: how many there are besides; what: in the plural.
     """
     lines = []
+    rejected = rejected[~is_kept(rejected)]
     for is_counted, said in ((True, f"{what} rejected"), (False, "other files or series left out")):
         chosen = rejected[rejected["counted"] == is_counted]
         if len(chosen):
             share = f"{len(chosen)} of {usable + len(chosen)}" if is_counted else f"{len(chosen)}"
             lines.append(f"{share} {said} ({list_reasons(chosen)}): see {path}")
     return "\n".join(lines)
+
+
+def is_kept(rejected: pd.DataFrame) -> pd.Series:
+    """Which rows are of something that is used all the same: bool [N]."""
+    return rejected["reason"].str.startswith(KEPT)
 
 
 def left_out_note(rejected: pd.DataFrame, path: str | Path) -> str:

@@ -16,7 +16,7 @@ from scangan.data.store import ImageSet
 from scangan.errors import ConfigError
 from scangan.facts import Facts
 from scangan.metrics.classification import score_arms
-from scangan.metrics.classifier_metrics import metrics_of
+from scangan.metrics.comparison import compare_arms
 from scangan.report import style
 from scangan.report.classification_figures import roc_curves
 from scangan.report.classification_tables import classification_table
@@ -159,10 +159,13 @@ def drawn(monkeypatch):
 
 def test_a_new_arm_stands_in_tables_and_figures(new_arm, drawn, tmp_path):
     found = predictions(["synthetic", new_arm.name, "real+classical", "real"])
-    scores = score_arms(found, "sick", Evaluation(bootstrap=100, permutations=100))
-    table = classification_table(scores, FACTS)
+    scores = score_arms(found, "sick", Evaluation(bootstrap=100))
+    validation = {arm: [pd.concat([each, each.assign(split="validation")]) for each in found[arm]] for arm in found}
+    comparisons = compare_arms(validation, "sick", Evaluation())
+    table = classification_table(scores, comparisons, {}, FACTS)
     assert list(table["arm"].unique()) == ["real", "real+classical", new_arm.name, "synthetic"]
-    assert table["p_value"].isna().sum() == len(metrics_of("classification"))
+    against = table.dropna(subset="difference").groupby("arm")["against"].unique().map(list).to_dict()
+    assert against == {"synthetic": ["real"], new_arm.name: ["real+classical"]}  # it augments its real images
     roc_curves(found, tmp_path / "roc.png", FACTS)
     colours = {line.get_label().partition(",")[0]: line.get_color() for line in drawn[0].axes[0].lines}
     assert colours[new_arm.name] == new_arm.colour

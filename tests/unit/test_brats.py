@@ -20,9 +20,10 @@ from scangan.ingest.brats import (
     SKIPPED,
     SMALL,
     TAKEN,
-    find_patients,
+    find_visits,
     judge_slices,
 )
+from scangan.ingest.data_files import list_files
 from scangan.ingest.readers import READERS
 from scangan.rejected import REJECTED_TYPES
 from tests.unit.cohorts import read_cohort
@@ -167,7 +168,7 @@ def test_layouts(tmp_path, layout):
 def test_patients_in_order_wherever_they_lie(tmp_path):
     for place in ("b/P2", "a/deep/P3", "P1"):
         write_patient(tmp_path / place)
-    assert [folder.name for folder in find_patients(tmp_path)] == ["P1", "P3", "P2"]
+    assert [folder.name for folder in find_visits(list_files(tmp_path).files, tmp_path)] == ["P1", "P3", "P2"]
     image_set, _ = read_cohort(tmp_path, SMALL_SETTINGS, "phantom")
     assert image_set.manifest.patient_id.unique().tolist() == ["P1", "P3", "P2"]
     assert set(image_set.manifest.data) == {"phantom"}
@@ -299,15 +300,17 @@ def damage(kind, content):
 
 def twice(folder):
     write_patient(folder)
-    save(folder / f"{folder.name}_2_t1ce.nii.gz", head()[0])
+    for name in ("new", "old"):
+        save(folder / f"{name}_t1ce.nii.gz", head()[0])
+    (folder / f"{folder.name}_t1ce.nii.gz").unlink()
 
 
 def not_a_number(folder):
     write_patient(folder)
     (folder / f"{folder.name}_t1ce.nii.gz").unlink()
     t1c = head()[0].astype(np.float32)
-    t1c[3, 3, 3] = np.nan  # NIfTI readers make it 0, MetaImage readers do not
-    write_mha(folder / f"{folder.name}_t1ce.mha", t1c)
+    t1c[9, 9, 9] = np.nan
+    save(folder / f"{folder.name}_t1ce.nii.gz", t1c)
 
 
 def elsewhere(affine):
@@ -321,7 +324,7 @@ def elsewhere(affine):
 REFUSED = {
     "no segmentation": (without("seg"), "no file is the segmentation: found BAD_flair.*allowed: one .*_seg.nii.gz"),
     "no t1ce": (without("t1ce"), "no file is the T1 after contrast: found BAD_flair.nii.gz, BAD_seg.nii.gz; allowed"),
-    "two t1ce": (twice, "several files are the T1 after contrast: found BAD_2_t1ce.nii.gz, BAD_t1ce.nii.gz"),
+    "two t1ce": (twice, "several files are the T1 after contrast: found new_t1ce.nii.gz, old_t1ce.nii.gz"),
     "shape": (spoil(lambda t, s: (t, s[1:])), "shapes of seg.* differ: found 19 x 24 x 40 and 20 x 24 x 40"),
     "spacing": (elsewhere(BRATS_AFFINE @ np.diag([1, 1, 2, 1])), "spacings .* differ: found 1 x 1 x 2 and 1 x 1 x 1"),
     "tilt": (
@@ -344,7 +347,7 @@ REFUSED = {
         "planes too large: found 30x24, allowed: 28 or less",
     ),
     "blank": (spoil(lambda t, s: (t * 0, s)), "the T1 after contrast is empty"),
-    "not a number": (not_a_number, "intensities are not all numbers"),
+    "not a number": (not_a_number, "values are not all numbers: found 1 voxels of NaN or infinity inside the body"),
     "normalised": (
         spoil(lambda t, s: (((t - 400.0) / 80 * (t > 0)).astype(np.float32), s)),
         "intensities were normalised before: found .*% of the brain below 0, allowed: 5%",
@@ -389,6 +392,74 @@ def test_two_folders_of_one_name(tmp_path):
     rejected = ingested.rejected
     assert rejected.source.tolist() == ["a/P1", "b/P1"]
     assert set(image_set.manifest.patient_id) == {"P2", "P3"}
+
+
+def write_visit(folder, stem):
+    """A patient's folder with files of another name than its own."""
+    for kind, values in zip(("t1ce", "seg"), head(), strict=True):
+        save(folder / f"{stem}_{kind}.nii.gz", values)
+
+
+def test_visits_of_one_patient(tmp_path):
+    for patient, visit in (("A", 1), ("A", 2), ("B", 1)):
+        write_visit(tmp_path / "plain" / patient / f"ses-{visit}", "x")
+        stem = f"sub-{patient}_ses-{visit}"
+        write_visit(tmp_path / "bids" / f"sub-{patient}" / f"ses-{visit}" / "anat", stem)
+    for name, prefix in (("plain", ""), ("bids", "sub-")):
+        image_set, ingested = read_cohort(tmp_path / name, SMALL_SETTINGS, "real")
+        assert ingested.rejected.empty
+        rows = image_set.manifest
+        assert rows.groupby("patient_id").source.nunique().to_dict() == {f"{prefix}A": 2, f"{prefix}B": 1}
+        assert rows.image_id.is_unique
+    assert rows.image_id[0].startswith("sub-A_ses-1_anat-z")
+
+
+def test_patients_by_their_paths(tmp_path):
+    for place in ("a/P1", "b/P1", "b/P2"):
+        write_patient(tmp_path / place)
+    read = {}
+    for patient_from in ("folder", r"/(P\d)/", "b/P."):
+        settings = SMALL_SETTINGS.model_copy(update={"patient_from": patient_from, "max_rejected": 0.5})
+        image_set, ingested = read_cohort(tmp_path, settings, "real")
+        rows = image_set.manifest
+        assert rows.image_id.is_unique
+        read[patient_from] = rows.groupby("patient_id").source.nunique().to_dict(), ingested.rejected.source.tolist()
+    assert read == {
+        "folder": ({"a": 1, "b": 2}, []),
+        r"/(P\d)/": ({"P1": 2, "P2": 1}, []),
+        "b/P.": ({"b/P1": 1, "b/P2": 1}, ["a/P1"]),
+    }
+
+
+@pytest.mark.parametrize("other", ["P1_seg_old.nii.gz", "other_seg.nii.gz", "P1_2_seg.nii.gz"])
+def test_of_two_segmentations_the_one_named_like_the_patient_is_taken(tmp_path, caplog, other):
+    write_patient(tmp_path / "P1")
+    save(tmp_path / "P1" / other, head()[1] * 0)
+    with caplog.at_level(logging.WARNING):
+        image_set, ingested = read_cohort(tmp_path, SMALL_SETTINGS, "real")
+    assert ingested.rejected.empty
+    assert set(image_set.manifest.label) == {"tumour", "non_tumour"}
+    assert f"P1: P1_seg.nii.gz is the segmentation, not {other}" in caplog.text
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_a_number_outside_the_brain_is_0(tmp_path, value):
+    write_patient(tmp_path / "plain" / "P1")
+    t1c, labels = head()
+    holed = t1c.astype(np.float32)
+    holed[0, :5] = holed[3, 3, 3] = value
+    write_patient(tmp_path / "holed" / "P1", holed, labels)
+    plain, _ = read_cohort(tmp_path / "plain", SMALL_SETTINGS, "real")
+    found, _ = read_cohort(tmp_path / "holed", SMALL_SETTINGS, "real")
+    np.testing.assert_array_equal(found.images, plain.images)
+
+
+def test_links_are_followed(tmp_path):
+    write_patient(tmp_path / "elsewhere" / "P1")
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "P1").symlink_to(tmp_path / "elsewhere" / "P1")
+    image_set, _ = read_cohort(tmp_path / "root", SMALL_SETTINGS, "real")
+    assert set(image_set.manifest.patient_id) == {"P1"}
 
 
 def test_too_many_rejected(tmp_path, caplog):

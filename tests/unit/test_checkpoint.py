@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 import torch
 
 from scangan.errors import TrainingError
-from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
+from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state, resume_folder
 
 SOURCE = Path(__file__).parents[2] / "src"
 
@@ -27,6 +28,16 @@ def state(step):
 
 def steps_in(folder):
     return sorted(int(path.name[5:13]) for path in folder.glob("*.ckpt"))
+
+
+def test_nothing_is_left_of_a_training_that_is_done(tmp_path):
+    one, other = (CheckpointStore(resume_folder(tmp_path / "a.bin", {"epochs": epochs}, [])) for epochs in (1, 2))
+    one.save(1, state(1))
+    other.save(1, state(1))
+    one.remove()
+    assert [path.name for path in tmp_path.glob(".resume/*")] == [other.folder.name]
+    other.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_round_trip_keeps_the_newest_two(tmp_path):
@@ -74,6 +85,48 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tmp_path, caplog, damage)
     store.save(2, state(2))
     assert steps_in(tmp_path) == [1, 2]
     assert store.load_latest()["step"] == 2
+
+
+def with_fitting_digest(folder, step, content):
+    """A file of someone else's, which its name says is whole."""
+    path = folder / f"step-{step:08d}.{hashlib.sha256(content).hexdigest()[:16]}.ckpt"
+    path.write_bytes(content)
+
+
+class Harm:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_not_run_and_what_is_no_state_is_passed_over(tmp_path, caplog):
+    store = CheckpointStore(tmp_path / "run")
+    store.save(1, state(1))
+    with_fitting_digest(store.folder, 2, pickle.dumps(Harm(tmp_path / "touched"), 2))
+    with_fitting_digest(store.folder, 3, b"nothing")
+    torch.save([1, 2], tmp_path / "list")
+    with_fitting_digest(store.folder, 4, (tmp_path / "list").read_bytes())
+    with caplog.at_level(logging.WARNING, logger="scangan"):
+        assert store.load_latest()["step"] == 1
+    assert not (tmp_path / "touched").exists()
+    assert [message.split(": damaged ")[1] for message in caplog.messages] == [
+        "(no state of a training); falling back to the checkpoint before"
+    ] * 3
+
+
+def test_a_checkpoint_that_may_be_whole_is_kept(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    store.save(1, state(1))
+
+    def too_small(*_, **__):
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(torch, "load", too_small)
+    with pytest.raises(TrainingError, match="cannot be read: CUDA out of memory; mend it, or remove"):
+        store.load_latest()
+    assert steps_in(tmp_path) == [1]
 
 
 def test_all_damaged_starts_anew(tmp_path):

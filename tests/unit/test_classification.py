@@ -1,4 +1,4 @@
-"""Scores against scikit-learn, intervals and p values against what they promise."""
+"""Scores against scikit-learn, intervals against what they promise."""
 
 import itertools
 from io import StringIO
@@ -11,19 +11,19 @@ from sklearn import metrics as reference
 from scangan.config import Evaluation
 from scangan.errors import DataError
 from scangan.facts import Facts
-from scangan.metrics.classification import permutation_test, read_predictions, score_arms
+from scangan.metrics.classification import read_predictions, score_arms
 from scangan.metrics.classifier_metrics import (
     METRICS,
-    FunctionOfSums,
     Metric,
-    SumOfParts,
     calibration_bins,
+    calibration_error_by_chance,
     metrics_of,
     weighted_metrics,
 )
-from scangan.report.classification_tables import calibration_table, classification_table, write_scores
+from scangan.metrics.comparison import compare_arms
+from scangan.report.classification_tables import calibration_table, classification_table, write_classification
 
-SETTINGS = Evaluation(bootstrap=200, permutations=200)
+SETTINGS = Evaluation(bootstrap=200)
 
 
 def table(probability, label, patient=None, split="test"):
@@ -88,11 +88,11 @@ def test_scores_are_means_over_seeds_of_the_test_images_only():
     validation = table(wrong, label, split="validation").assign(image_id=lambda rows: "v" + rows["image_id"])
     seeds = [pd.concat([table(values, label), validation]) for values in (right, right, wrong)]
     scores = score_arms({"real": seeds}, "haemorrhage", SETTINGS)
-    assert list(scores.columns) == ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"]
+    assert list(scores.columns) == ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
     assert wide(scores).loc["real", "accuracy"] == pytest.approx(2 / 3)
     assert (scores["cases"] == 40).all()
     assert (scores["seeds"] == 3).all()
-    assert scores["p_value"].isna().all()
+    assert set(scores.loc[scores["if_calibrated"].notna(), "metric"]) == set(metrics_of("calibration"))
     interval = scores.set_index("metric").loc["accuracy"]
     assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((0, 1))  # the seeds differ, the cases do not
 
@@ -114,7 +114,7 @@ def test_intervals_cover_the_true_accuracy():
     for _ in range(150):
         correct = rng.random(80) < truth
         seeds = [table(np.where(correct == label, 0.9, 0.1), label)]
-        row = score_arms({"real": seeds}, "haemorrhage", Evaluation(bootstrap=300, permutations=100)).iloc[0]
+        row = score_arms({"real": seeds}, "haemorrhage", Evaluation(bootstrap=300)).iloc[0]
         covered += row["ci_low"] <= truth <= row["ci_high"]
     assert 0.88 <= covered / 150 <= 0.99
 
@@ -137,55 +137,6 @@ def test_no_resample_loses_a_class():
     patient = ["both" if number in (7, 8) else f"patient{number}" for number in range(40)]
     scores = score_arms({"real": [table(np.linspace(0, 1, 40), label, patient)]}, "haemorrhage", SETTINGS)
     assert scores[["value", "ci_low", "ci_high"]].notna().all(axis=None)
-
-
-def test_permutation_test_swaps_the_patients_predictions():
-    """Against the definition: swap, score both arms anew, compare."""
-    rng = np.random.default_rng(4)
-    label, patient = rng.random(24) < 0.5, np.repeat(np.arange(8), 3)  # patients with images of both classes
-    first, second = simulate(rng, label, 1.5, seeds=2).round(1), simulate(rng, label, 0.5, seeds=2).round(1)
-    signs = np.array(list(itertools.product([-1, 1], repeat=8)), dtype=np.int8)
-    everyone = np.ones((1, 24))
-
-    def difference(a, b):
-        scores = [weighted_metrics(arm, label, everyone) for arm in (a, b)]
-        return np.array([scores[0][metric].mean() - scores[1][metric].mean() for metric in METRICS])
-
-    observed = difference(first, second)
-    swapped = [np.where(row[patient] < 0, second, first) for row in signs]
-    kept = [np.where(row[patient] < 0, first, second) for row in signs]
-    permuted = np.array([difference(a, b) for a, b in zip(swapped, kept, strict=True)])
-    extreme = (np.abs(permuted) >= np.abs(observed) - 1e-9).sum(axis=0)
-    ours = permutation_test(first, second, label, patient, signs)
-    assert ours == pytest.approx(dict(zip(METRICS, (extreme + 1) / 257, strict=True)))
-
-
-def test_p_values_are_uniform_under_the_null_and_small_under_an_effect():
-    rng = np.random.default_rng(5)
-    label, patient = np.arange(60) % 2 == 1, np.arange(60)
-    signs = rng.choice(np.array([-1, 1], dtype=np.int8), size=(199, 60))
-    null, effect = [], []
-    for _ in range(300):
-        first, second = simulate(rng, label, 1.0), simulate(rng, label, 1.0)
-        null.append(list(permutation_test(first, second, label, patient, signs).values()))
-    for _ in range(5):
-        first, second = simulate(rng, label, 5.0), simulate(rng, label, 0.0)
-        effect += [permutation_test(first, second, label, patient, signs)[metric] for metric in ("f1", "auc")]
-    null = np.array(null)
-    assert ((null <= 0.05).mean(axis=0) <= 0.1).all()
-    auc = null[:, list(METRICS).index("auc")]
-    assert np.quantile(auc, [0.25, 0.5, 0.75]) == pytest.approx([0.25, 0.5, 0.75], abs=0.08)
-    assert max(effect) < 0.02
-
-
-def test_the_test_is_symmetric_and_equal_arms_have_p_one():
-    rng = np.random.default_rng(6)
-    label, patient = np.arange(30) % 2 == 1, np.arange(30)
-    first, second = simulate(rng, label, 2.0), simulate(rng, label, 1.0)
-    signs = rng.choice(np.array([-1, 1], dtype=np.int8), size=(300, 30))
-    forth, back = (permutation_test(*pair, label, patient, signs) for pair in ((first, second), (second, first)))
-    assert forth == pytest.approx(back)
-    assert set(permutation_test(first, first, label, patient, signs).values()) == {1.0}
 
 
 @pytest.mark.parametrize(
@@ -215,30 +166,28 @@ def test_predictions_are_read_arm_by_arm_and_seed_by_seed(tmp_path):
     }
 
 
-def test_one_class_or_unequal_seeds_are_errors():
+def test_one_class_is_an_error():
     rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
     with pytest.raises(DataError, match="label: found only normal"):
         score_arms({"real": [rows.assign(label="normal")]}, "haemorrhage", SETTINGS)
-    with pytest.raises(DataError, match="seeds: found 1 and 2"):
-        score_arms({"real": [rows, rows], "synthetic": [rows]}, "haemorrhage", SETTINGS)
 
 
 STORED = """
-arm,metric,value,ci_low,ci_high,p_value
-real,accuracy,0.475,0.24875000000000003,0.8012500000000004,
-real,sensitivity,0.2857142857142857,0.0,0.8571428571428571,
-real,specificity,0.5769230769230769,0.3826923076923078,0.8461538461538461,
-real,f1,0.26666666666666666,0.0,0.715659340659341,
-real,auc,0.34615384615384615,0.0,0.8461538461538461,
-real,brier,0.31190000000000007,0.15253,0.4399900000000001,
-real,expected_calibration_error,0.371,0.17075,0.6035000000000001,
-synthetic,accuracy,0.7250000000000001,0.45,1.0,0.07462686567164178
-synthetic,sensitivity,0.6428571428571428,0.2857142857142857,1.0,0.12437810945273632
-synthetic,specificity,0.7692307692307693,0.5365384615384615,1.0,0.2736318407960199
-synthetic,f1,0.6285714285714286,0.26625,1.0,0.014925373134328358
-synthetic,auc,0.6538461538461539,0.26373626373626374,1.0,0.009950248756218905
-synthetic,brier,0.21110000000000004,0.06698400000000002,0.35828000000000004,0.014925373134328358
-synthetic,expected_calibration_error,0.261,0.17500000000000002,0.41500000000000004,0.06467661691542288
+arm,metric,value,ci_low,ci_high
+real,accuracy,0.475,0.24875000000000003,0.8012500000000004
+real,sensitivity,0.2857142857142857,0.0,0.8571428571428571
+real,specificity,0.5769230769230769,0.3826923076923078,0.8461538461538461
+real,f1,0.26666666666666666,0.0,0.715659340659341
+real,auc,0.34615384615384615,0.0,0.8461538461538461
+real,brier,0.31190000000000007,0.15253,0.4399900000000001
+real,expected_calibration_error,0.371,0.17075,0.6035000000000001
+synthetic,accuracy,0.7250000000000001,0.45,1.0
+synthetic,sensitivity,0.6428571428571428,0.2857142857142857,1.0
+synthetic,specificity,0.7692307692307693,0.5365384615384615,1.0
+synthetic,f1,0.6285714285714286,0.26625,1.0
+synthetic,auc,0.6538461538461539,0.26373626373626374,1.0
+synthetic,brier,0.21110000000000004,0.06698400000000002,0.35828000000000004
+synthetic,expected_calibration_error,0.261,0.17500000000000002,0.41500000000000004
 """
 
 
@@ -256,10 +205,6 @@ def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
     npv = Metric(
         "negative_predictive_value",
         value=lambda drawn: drawn.weights @ (~drawn.called & drawn.off) / (drawn.weights @ ~drawn.called),
-        difference=FunctionOfSums(
-            lambda probability, is_positive: np.column_stack([probability < 0.5, (probability < 0.5) & ~is_positive]),
-            lambda sums, _: sums[:, 1] / sums[:, 0],
-        ),
         tables=("classification",),
         decimals=4,
     )
@@ -278,27 +223,16 @@ def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
     right = [reference.precision_score(~label, seed["probability"].to_numpy() < 0.5) for seed in arms["synthetic"]]
     assert row["value"] == pytest.approx(np.mean(right))
     assert row["ci_low"] < row["value"] < row["ci_high"]
-    assert 0 < row["p_value"] < 0.05
     facts = Facts("head_ct", "phantom", "demo", pretrained="none")
-    tidy = classification_table(scores, facts)
+    comparisons = compare_arms(arms, "haemorrhage", SETTINGS)
+    assert npv.name in set(comparisons["metric"])
+    tidy = classification_table(scores, comparisons, {}, facts)
     assert npv.name in set(tidy["metric"])
     assert npv.name not in set(calibration_table(scores, facts)["metric"])
-    write_scores(tidy, tmp_path / "t.csv", tmp_path / "t.md", index="arm")
+    write_classification(tidy, comparisons, tmp_path / "t.csv", tmp_path / "t.md")
     markdown = (tmp_path / "t.md").read_text()
     assert "negative predictive value" in markdown
-    assert f"{row['value']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}], p " in markdown
-
-
-def test_a_new_metric_is_permuted_as_defined(monkeypatch):
-    """Another sum over images: the share called positive."""
-    called = Metric(
-        "called_positive",
-        value=lambda drawn: drawn.weights @ drawn.called / drawn.total,
-        difference=SumOfParts(lambda pair: ((pair.first >= 0.5).mean(0) - (pair.second >= 0.5).mean(0)) / 24),
-        tables=("classification",),
-    )
-    monkeypatch.setitem(METRICS, called.name, called)
-    test_permutation_test_swaps_the_patients_predictions()
+    assert f"{row['value']:.4f} [{row['ci_low']:.4f}, {row['ci_high']:.4f}]" in markdown
 
 
 def test_every_metric_stands_in_a_table():
@@ -306,3 +240,26 @@ def test_every_metric_stands_in_a_table():
     assert metrics_of("shares") == metrics_of("classification")
     assert metrics_of("detection") == ["accuracy", "sensitivity", "specificity", "auc"]
     assert metrics_of("calibration") == ["brier", "expected_calibration_error"]
+
+
+def test_few_images_have_a_calibration_error_even_if_every_probability_is_right():
+    one = np.array([[0.3]])
+    assert calibration_error_by_chance(one) == pytest.approx([2 * 0.3 * 0.7])  # |1 - p| with p, |0 - p| with 1 - p
+    two = np.array([[0.95, 0.95]])  # one bin: 2, 1 or 0 positives, 1.9 expected
+    assert calibration_error_by_chance(two) == pytest.approx([(0.9025 * 0.1 + 0.095 * 0.9 + 0.0025 * 1.9) / 2])
+    apart = np.array([[0.95, 0.15]])  # two bins, so the gaps do not cancel
+    assert calibration_error_by_chance(apart) == pytest.approx([(2 * 0.95 * 0.05 + 2 * 0.15 * 0.85) / 2])
+
+
+def test_the_value_of_perfect_calibration_is_that_of_images_drawn_so():
+    rng = np.random.default_rng(8)
+    probability = rng.random((2, 22))
+    drawn = [rng.random(22) < seed for seed in probability.repeat(2000, axis=0)]
+    found = [
+        weighted_metrics(seed[None], label, np.ones((1, 22)), metrics_of("calibration"))
+        for seed, label in zip(probability.repeat(2000, axis=0), drawn, strict=True)
+    ]
+    for metric in metrics_of("calibration"):
+        means = np.array([each[metric][0, 0] for each in found]).reshape(2, 2000).mean(axis=1)
+        assert METRICS[metric].if_calibrated(probability) == pytest.approx(means, abs=0.005)
+    assert calibration_error_by_chance(probability).mean() == pytest.approx(0.21, abs=0.03)  # what 22 images give

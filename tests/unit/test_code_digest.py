@@ -141,7 +141,9 @@ def test_only_what_cannot_change_bytes_is_run_by_no_script():
     assert {name for name in never if not name.startswith("scangan.models.")} <= {
         "scangan.code_digest",
         "scangan.plan",
-        "scangan.data_listing",
+        "scangan.locks",
+        "scangan.seals",
+        "scangan.metrics.encoder",  # a referee to be trained on request; no job does so yet
     }
 
 
@@ -191,7 +193,7 @@ def test_comments_and_whitespace_change_nothing(package):
         ("data/store.py", '"""Add images, float', '"""In other words. Add images, float'),
         # What the log says, and an error that ends the job.
         ("training/supervised.py", "%s: resumed at step %d", "%s goes on at step %d"),
-        ("data/store.py", "images: found {len(pixels)}, allowed", "images: there are {len(pixels)}, allowed"),
+        ("data/store.py", "images: found {array.shape[0]}, allowed", "images: there are {array.shape[0]}, allowed"),
         ("models/catalogue.py", "config: image_size: found", "config: image_size: there is"),
     ],
 )

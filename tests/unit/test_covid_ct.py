@@ -246,7 +246,10 @@ def test_without_an_official_split(layout, caplog):
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
-        (lambda root: info(root).unlink(), r"COVID-CT-MetaInfo\.csv: file: found no such file, allowed: a CSV"),
+        (
+            lambda root: info(root).unlink(),
+            r"COVID-CT-MetaInfo\.csv: file: found No such file or directory, allowed: a CSV",
+        ),
         (lambda root: info(root).write_text(""), r"MetaInfo\.csv: file: found No columns"),
         (
             lambda root: info(root).write_text("name,Patient ID\na,b\n"),
@@ -258,7 +261,7 @@ def test_without_an_official_split(layout, caplog):
         ),
         (
             lambda root: list_of(root, "NonCOVID", "val").unlink(),
-            r"valCT_NonCOVID\.txt: file: found no such file, allowed: a list of image names",
+            r"valCT_NonCOVID\.txt: file: found No such file or directory, allowed: a list of image names",
         ),
         (lambda root: list_of(root, "COVID", "val").write_bytes(b"\xff\xfe\xff"), r"valCT_COVID\.txt: file: found"),
     ],

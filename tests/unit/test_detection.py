@@ -1,18 +1,14 @@
 """Detection by nodule size: balanced test sets of pairs, and the uncertainty of pairs."""
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classification import permutation_test
-from scangan.metrics.classifier_metrics import weighted_metrics
 from scangan.metrics.detection import score_sizes
 
-SETTINGS = Evaluation(bootstrap=400, permutations=2000)
+SETTINGS = Evaluation(bootstrap=400)
 DIAMETERS = (6.0, 16.0)
 COLUMNS = ["image_id", "patient_id", "label", "split", "diameter_mm", "probability"]
 
@@ -65,37 +61,6 @@ def test_patients_are_drawn_as_pairs():
     accuracy, sensitivity = of(scores, 6).loc["accuracy"], of(scores, 6).loc["sensitivity"]
     assert (accuracy.value, accuracy.ci_low, accuracy.ci_high) == (0.5, 0.5, 0.5)
     assert sensitivity.ci_high - sensitivity.ci_low > 0.2
-
-
-def test_patients_are_swapped_as_pairs():
-    """Six patients, right against wrong in both volumes of each: two of the 64 ways to swap are as extreme."""
-    right = predictions([0.1] * 6, {6.0: [0.9] * 6})
-    wrong = right.assign(probability=1 - right.probability)
-    scores = score_sizes({"real": [wrong], "synthetic": [right]}, [6], "nodules", SETTINGS)
-    p_value = of(scores, 6, "synthetic").p_value
-    for metric in ("accuracy", "sensitivity", "specificity", "auc", "f1"):
-        assert p_value[metric] == pytest.approx(2 / 64, abs=0.012)  # 3 standard errors; 12 free swaps: 0.0005
-    assert of(scores, 6).p_value.isna().all()
-
-
-def test_swapped_pairs_are_scored_as_defined():
-    """All ways to swap, each arm scored anew, against the sums that the permutation test takes."""
-    rng = np.random.default_rng(1)
-    label, patient = np.repeat([False, True], 7), np.tile(np.arange(7), 2)
-    first, second = (rng.random((2, 14)).round(1) for _ in range(2))
-    first[:, label] = (first[:, label] + 0.5).clip(0, 1)
-    signs = np.array(list(itertools.product([-1, 1], repeat=7)), dtype=np.int8)
-    observed, *swapped = (
-        {
-            metric: values.mean()
-            - weighted_metrics(np.where(each, first, second), label, np.ones((1, 14)))[metric].mean()
-            for metric, values in weighted_metrics(np.where(each, second, first), label, np.ones((1, 14))).items()
-        }
-        for each in (row[patient] < 0 for row in (np.ones(7), *signs))
-    )
-    for metric, p_value in permutation_test(first, second, label, patient, signs).items():
-        extreme = sum(abs(each[metric]) >= abs(observed[metric]) - 1e-9 for each in swapped)
-        assert p_value == pytest.approx((extreme + 1) / 129), metric
 
 
 def test_a_size_without_a_pair_is_named():

@@ -4,6 +4,7 @@ The networks' last layers are set by hand, so that what they make is known: an i
 with air.
 """
 
+import contextlib
 import logging
 import math
 import re
@@ -51,16 +52,23 @@ def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM):
     return {f"{kind}_weights": str(weights), f"{kind}_description": str(description)}
 
 
+class Files(SimpleNamespace):
+    """Named, and gone through in turn, as Snakemake hands them to a script."""
+
+    def __iter__(self):
+        return iter(vars(self).values())
+
+
 def run_script(folder, root, edits, out):
     """What Snakemake does with the script."""
     job = SimpleNamespace(
-        input=SimpleNamespace(
+        input=Files(
             **write_network(folder, "injector"),
             **write_network(folder, "eraser"),
             edits=str(edits),
             folder=str(root),
         ),
-        output=SimpleNamespace(folder=str(out)),
+        output=Files(folder=str(out)),
         params=SimpleNamespace(
             settings={"voi": {"size": SIZE, "spacing_mm": SPACING_MM, "margin_mm": MARGIN_MM}, "seed": SEED}
         ),
@@ -70,7 +78,8 @@ def run_script(folder, root, edits, out):
     logger = logging.getLogger("scangan")
     handlers, level = list(logger.handlers), logger.level
     try:
-        runpy.run_path(str(SCRIPT), {"snakemake": job})
+        with contextlib.chdir(folder):
+            runpy.run_path(str(SCRIPT), {"snakemake": job})
     finally:
         for handler in set(logger.handlers) - set(handlers):
             logger.removeHandler(handler)
@@ -113,7 +122,8 @@ def run(tmp_path_factory):
     sources["chest.nii.gz"] = [root / "chest.nii.gz"]
     x, y, z = LUNGS_MM["right"]
     asked += [("chest.nii.gz", (x, y - 30, z - 40), "inject"), ("chest.nii.gz", (x, y - 30, z + 40), "erase")]
-    sitk.WriteImage(sitk.GetImageFromArray(np.full((20, 20, 20), 40, np.int16)), root / "knee.nii.gz")
+    knee = np.random.default_rng(0).normal(40, 30, (20, 20, 20)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(knee), root / "knee.nii.gz")
 
     lines = [f"{name},{x},{y},{z},{2 * RADIUS_MM},{action}" for name, (x, y, z), action in asked]
     lidc, (x, y, z) = asked[0][:2]

@@ -16,7 +16,8 @@ from pydicom.uid import (
 )
 
 from scangan.errors import DataError
-from scangan.ingest.dicom import find_series, list_files, read_series
+from scangan.ingest.data_files import list_files
+from scangan.ingest.dicom import find_series, read_series
 from scangan.ingest.export import write_dicom_series, write_nifti
 from scangan.ingest.volume_files import read_volume_file
 from scangan.rejected import Unusable
@@ -142,7 +143,7 @@ def derive(tmp_path, files, voxels=None, name="out"):
     before = read_series(files)
     voxels = edited(before.voxels) if voxels is None else voxels
     uid = write_dicom_series(tmp_path / name, voxels, before.affine, source=files, seed=0, **TEXT)
-    after = read_series(list_files(tmp_path / name))
+    after = read_series(list_files(tmp_path / name).files)
     np.testing.assert_allclose(after.affine, before.affine, atol=1e-9)
     return uid, after.voxels
 
@@ -177,7 +178,7 @@ def test_the_header_of_a_derived_series(tmp_path):
             *("SyntheticData", "ContentQualification", "DerivationDescription", "SourceImageSequence"),
             *("ContributingEquipmentSequence", "PixelData"),
         } - ({"PixelData"} if before.PixelData == after.PixelData else set())
-    series, _ = find_series(list_files(tmp_path / "out"), tmp_path / "out")
+    series, _ = find_series(list_files(tmp_path / "out").files, tmp_path / "out")
     assert [each.patient_id for each in series] == ["patient-7"]
 
 

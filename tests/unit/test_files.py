@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from scangan.errors import DataError
-from scangan.files import atomic, atomic_folder
+from scangan.files import atomic, atomic_folder, reading, said
 from scangan.models import catalogue
 from scangan.report.samples import write_sample_grid
 
@@ -95,3 +95,44 @@ def test_a_failed_grid_of_samples_leaves_the_old_one(tmp_path, monkeypatch):
         write_sample_grid(np.zeros((1, 2, 1, 4, 4), np.uint8), path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def line_of(path, error):
+    """What `reading` makes of an exception."""
+    with pytest.raises(DataError) as raised, reading(path, "table", "a whole one"):
+        raise error
+    return str(raised.value)
+
+
+def test_whatever_goes_wrong_in_a_file_is_one_line_that_names_it(tmp_path):
+    path = tmp_path / "table"
+    path.touch()
+    ends = ", allowed: a whole one"
+    assert line_of(path, ValueError("no\n table")) == f"{path}: table: found no table{ends}"
+    assert line_of(path, KeyError("rows")) == f"{path}: table: found damaged content (KeyError 'rows'){ends}"
+    assert line_of(path, EOFError()) == f"{path}: table: found damaged content (EOFError){ends}"
+    assert line_of(path, MemoryError("of 9 GB")) == f"{path}: table: found more than fits into memory{ends}"
+    assert line_of(path, TypeError("Expected dict, got <class 'str'>")) == (
+        f"{path}: table: found Expected dict, got str{ends}"
+    )
+    assert line_of(path, DataError("ours")) == "ours"
+
+
+def test_what_is_said_is_printable_and_short():
+    assert said(ValueError("a\x1b[2J\u202eb")) == "a?[2J?b"
+    assert said(ValueError("x" * 1000)) == "x" * 200 + "..."
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda path: None, "no such file"),
+        (lambda path: path.mkdir(), "a folder"),
+        (os.mkfifo, "no regular file"),
+        (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
+        (lambda path: path.symlink_to(path), "no such file"),
+    ],
+)
+def test_what_is_no_file_is_not_opened(tmp_path, make, found):
+    make(tmp_path / "table")
+    assert line_of(tmp_path / "table", AssertionError("opened")).endswith(f"table: found {found}, allowed: a whole one")

@@ -6,24 +6,35 @@ import sys
 
 import pytest
 
-from scangan.jobs import has_gpu, import_from_here
+from scangan.errors import DataError
+from scangan.jobs import check_writable, has_gpu, import_from_here
 
 SCRIPT = """
 import os, sys
+from pathlib import Path
+from types import SimpleNamespace
 from scangan.errors import DataError
-from scangan.jobs import job, import_from_here
+from scangan.jobs import job
 
-with job(sys.argv[1], threads=1) as log:
+snakemake = SimpleNamespace(log=[sys.argv[1]], input=["input.csv"], output=["results/output.csv"])
+with job(snakemake, threads=1) as log:
     log.info("step 1; OMP_NUM_THREADS=%s", os.environ["OMP_NUM_THREADS"])
     {body}
 """
+
+
+WRITE = "Path('results').mkdir(exist_ok=True); Path('results/output.csv').write_text('1')"
 
 
 def run(tmp_path, body):
     log = tmp_path / "logs" / "job.log"
     environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT.format(body=body), log], capture_output=True, text=True, env=environment
+        [sys.executable, "-c", SCRIPT.format(body=body), log],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
     )
     assert done.stdout == ""
     assert done.stderr == log.read_text()
@@ -31,7 +42,7 @@ def run(tmp_path, body):
 
 
 def test_a_job_that_succeeds_logs_to_the_terminal_and_to_its_file(tmp_path):
-    assert run(tmp_path, "pass") == (0, ["step 1; OMP_NUM_THREADS=1"])
+    assert run(tmp_path, WRITE) == (0, ["step 1; OMP_NUM_THREADS=1"])
 
 
 def test_an_error_of_the_users_is_one_line(tmp_path):
@@ -55,8 +66,48 @@ def test_an_error_of_ours_has_a_traceback(tmp_path, body):
 
 
 def test_a_second_run_replaces_the_log(tmp_path):
-    run(tmp_path, "log.info('first')")
-    assert run(tmp_path, "log.info('second')")[1][1:] == ["second"]
+    run(tmp_path, f"{WRITE}; log.info('first')")
+    assert run(tmp_path, f"{WRITE}; log.info('second')")[1][1:] == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("body", "line"),
+    [
+        ("raise OSError(28, os.strerror(28), 'results/a.csv')", "results/a.csv: No space left on device"),
+        ("raise RuntimeError('wrapped: No space left on device')", "results: No space left on device"),
+        ("raise PermissionError(13, os.strerror(13), 'a.csv')", "a.csv: Permission denied"),
+        ("raise MemoryError", "results: Cannot allocate memory"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(tmp_path, body, line):
+    status, lines = run(tmp_path, body)
+    assert (status, lines[1:]) == (1, [f"error: {line}; mend this, and run the same command again"])
+
+
+def test_an_interruption_is_one_line(tmp_path):
+    assert run(tmp_path, "raise KeyboardInterrupt") == (
+        1,
+        ["step 1; OMP_NUM_THREADS=1", "error: interrupted; run the same command to go on"],
+    )
+
+
+def test_a_changed_input_stops_a_job_and_is_named(tmp_path):
+    (tmp_path / "input.csv").write_text("1")
+    seal = "from scangan.seals import seal; seal(['input.csv'])"
+    subprocess.run([sys.executable, "-c", seal], check=True, cwd=tmp_path, env={"PYTHONPATH": ":".join(sys.path)})
+    assert run(tmp_path, WRITE)[0] == 0
+    (tmp_path / "input.csv").write_text("2")
+    status, lines = run(tmp_path, WRITE)
+    assert status == 1
+    assert len(lines) == 1
+    assert lines[0].startswith("error: input.csv: content: found changed since it was written, allowed: ")
+
+
+def test_what_a_killed_job_left_of_its_output_goes_with_the_next(tmp_path):
+    (tmp_path / "results/.0123abcd.output.csv").mkdir(parents=True)
+    (tmp_path / "results/.89abcdef.other.csv").touch()  # another job's
+    assert run(tmp_path, WRITE)[0] == 0
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == [".89abcdef.other.csv", "output.csv"]
 
 
 def test_a_gpu_is_found_by_its_device_and_hidden_by_the_environment(tmp_path, monkeypatch):
@@ -77,3 +128,10 @@ def test_scripts_of_jobs_import_from_here_first(monkeypatch, before, after):
         monkeypatch.setenv("PYTHONPATH", before)
     import_from_here("/here/src")
     assert os.environ["PYTHONPATH"] == after
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    check_writable(tmp_path / "not" / "there yet")
+    monkeypatch.setattr(os, "access", lambda folder, how: not (folder == tmp_path and how == os.W_OK))
+    with pytest.raises(DataError, match="results: folder: found one that cannot be written to"):
+        check_writable(tmp_path / "results")

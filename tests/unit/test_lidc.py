@@ -1,5 +1,8 @@
 """Nodules from annotations: against pylidc itself on real ones, against closed forms on a database made for it."""
 
+import sqlite3
+from contextlib import closing
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -309,3 +312,35 @@ def test_one_series_twice(pylidc, tmp_path):
     path = write_database(pylidc, tmp_path / "annotations.sqlite", [("1.2.3", []), ("1.2.3", [])])
     with open_annotations(path) as session, pytest.raises(DataError, match="found 2 scans of this series, allowed: 1"):
         scan_nodules(session, "1.2.3", UPRIGHT, SLICES)
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        ("UPDATE contours SET coords = 'a,b'", "contours: found coordinates 'a,b', allowed: `column,row` a line"),
+        ("UPDATE contours SET coords = '1,2\n3'", "contours: found coordinates '1,2\\\\n3', allowed"),
+        ("UPDATE contours SET coords = NULL", "contours: found coordinates 'None', allowed"),
+        ("UPDATE contours SET coords = '-1,2'", "contours: found coordinates '-1,2', allowed"),
+        (
+            "UPDATE contours SET coords = '0,0\n30000,30000'",
+            "contours: found a nodule of 29698 mm, allowed: at",
+        ),
+        ("UPDATE annotations SET malignancy = 'bad'", "found .*, allowed: numbers in pylidc's tables"),
+        ("UPDATE contours SET image_z_position = NULL", "found .*, allowed: numbers in pylidc's tables"),
+    ],
+)
+def test_values_that_are_none_are_named(pylidc, tmp_path, statement, found):
+    path = write_database(pylidc, tmp_path / "annotations.sqlite", [("1.2.3", [box((5, 9), (6, 10), (3, 5))])])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    with open_annotations(path) as session, pytest.raises(DataError, match=f"^annotations: {found}"):
+        scan_nodules(session, "1.2.3", UPRIGHT, SLICES)
+
+
+def test_a_truncated_database(pylidc, tmp_path):
+    path = write_database(pylidc, tmp_path / "annotations.sqlite", [("1.2.3", [box((5, 9), (6, 10), (3, 5))])])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 9 // 10])
+    found = f"found {len(whole) * 9 // 10} of {len(whole)} bytes, allowed: a whole database"
+    with pytest.raises(DataError, match=rf"annotations\.sqlite: annotations: {found}"):
+        open_annotations(path)

@@ -6,8 +6,10 @@ import shutil
 import pytest
 
 from scangan.errors import DataError
-from scangan.ingest import listing
-from scangan.ingest.listing import data_state, list_data, record_data
+from scangan.ingest import data_record
+from scangan.ingest.data_files import list_files
+from scangan.ingest.data_record import data_state, record_data
+from scangan.ingest.listing import list_data, mark_results
 
 
 @pytest.fixture
@@ -24,13 +26,13 @@ class Folder:
     """A data folder with its record, as the workflow keeps them."""
 
     def __init__(self, root):
-        self.root, self.record, self.results = root, root.parent / "record.json", root.parent / "results"
+        self.root, self.record = root, root.parent / "record.json"
 
     def state(self):
-        return data_state(self.root, self.results, self.record)
+        return data_state(self.root, self.record)
 
     def read(self):
-        return record_data(self.root, self.results, self.record)
+        return record_data(self.root, self.record)
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_touching_every_file_is_no_change(folder, monkeypatch):
         later(path)
     assert folder.state() == folder.first
     # And the next plan reads nothing.
-    monkeypatch.setattr(listing, "_hash", lambda path: 1 / 0)
+    monkeypatch.setattr(data_record, "_hash", lambda path: 1 / 0)
     assert folder.state() == folder.first
 
 
@@ -134,11 +136,11 @@ def test_a_change_taken_back_is_none(folder):
 def test_only_what_changed_is_read(folder, monkeypatch):
     hashed = []
 
-    def watch(path, original=listing._hash):
+    def watch(path, original=data_record._hash):
         hashed.append(path.relative_to(folder.root).as_posix())
         return original(path)
 
-    monkeypatch.setattr(listing, "_hash", watch)
+    monkeypatch.setattr(data_record, "_hash", watch)
     folder.read()
     assert hashed == []
     later(folder.root / "a/2.png")
@@ -151,7 +153,7 @@ def test_only_what_changed_is_read(folder, monkeypatch):
 
 
 def test_an_unreadable_file_stays_as_it_is_and_touched_counts_as_changed(folder, monkeypatch):
-    monkeypatch.setattr(listing, "_hash", lambda path: "")
+    monkeypatch.setattr(data_record, "_hash", lambda path: "")
     folder.record.unlink()
     folder.read()
     state = folder.state()
@@ -177,10 +179,23 @@ def test_what_is_hidden_left_by_systems_or_our_own_is_not_listed(folder):
         path = folder.root / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("not data")
-    folder.results = folder.root / "results"
-    (folder.results / "head_ct").mkdir(parents=True)
-    (folder.results / "head_ct/table.csv").write_text("a result")
     assert folder.state() == folder.first
+
+
+@pytest.mark.parametrize("where", ["results", "a/results", "b/deeper/older runs"])
+def test_results_are_no_data_wherever_they_lie(folder, tmp_path, where):
+    results = folder.root / where
+    mark_results(results)
+    (results / "head_ct").mkdir()
+    (results / "head_ct/7.png").write_text("a result")
+    assert folder.state() == folder.first
+    # A link to results elsewhere, too.
+    mark_results(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/8.png").write_text("a result")
+    (folder.root / "link").symlink_to(tmp_path / "elsewhere")
+    assert folder.state() == folder.first
+    # But whoever names a folder of results as data gets it.
+    assert [file.path for file in list_data(results)] == ["head_ct/7.png"]
 
 
 def test_links_are_followed_loops_and_broken_ones_are_not(folder, tmp_path):
@@ -190,7 +205,7 @@ def test_links_are_followed_loops_and_broken_ones_are_not(folder, tmp_path):
     (folder.root / "linked").symlink_to(elsewhere)
     (folder.root / "a/loop").symlink_to(folder.root)
     (folder.root / "broken.png").symlink_to(tmp_path / "nowhere")
-    paths = [file.path for file in list_data(folder.root, folder.results)]
+    paths = [file.path for file in list_data(folder.root)]
     assert paths == ["a/1.png", "a/2.png", "b/deeper/3.png", "labels.csv", "linked/5.png"]
     state = folder.state()
     (elsewhere / "5.png").write_text("another five")
@@ -203,9 +218,34 @@ def test_names_of_any_bytes(folder):
     folder.read()
 
 
+def test_readers_get_what_can_be_opened_and_the_rest_by_name(folder, tmp_path):
+    for name in (b"caf\xe9.png", b"\x83\x65 2.nii", b"a/\xff\xfe.dcm"):
+        (folder.root / os.fsdecode(name)).write_text("a name of another encoding")
+    (folder.root / "broken.png").symlink_to(tmp_path / "nowhere")
+    (folder.root / "circle.png").symlink_to("circle.png")
+    os.mkfifo(folder.root / "pipe.png")
+    (folder.root / "device.png").symlink_to("/dev/zero")
+    odd = ["a 'quoted'; name.png", "new\nline.png", "caf\u00e9.png", "-rf.png", "\u202egnp.exe"]
+    for name in odd:
+        (folder.root / name).write_text("any name of UTF-8 is fine")
+    files, rejected = list_files(folder.root)
+    known = ["a/1.png", "a/2.png", "b/deeper/3.png", "labels.csv"]
+    assert sorted(str(file.relative_to(folder.root)) for file in files) == sorted([*known, *odd])
+    assert files == sorted(files)
+    assert {each.source: each.reason for each in rejected} == {
+        "broken.png": "broken link",
+        "circle.png": "broken link",
+        "device.png": "broken link",
+        "pipe.png": "not a file",
+        r"\x83e 2.nii": "name is not UTF-8",
+        r"a/\xff\xfe.dcm": "name is not UTF-8",
+        r"caf\xe9.png": "name is not UTF-8",
+    }
+
+
 def test_no_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="root: found no such folder"):
-        list_data(tmp_path / "nowhere", tmp_path)
+        list_data(tmp_path / "nowhere")
 
 
 def test_a_summary_says_how_much_there_is(folder):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from scangan.metrics.memorisation import nearest, suspected_copies
+from scangan.metrics.memorisation import fewest_held_out, nearest, suspected_copies
 
 
 def names(prefix, images):
@@ -61,3 +61,40 @@ def test_the_interval_is_wilsons():
     assert (found.ci_low, found.ci_high) == pytest.approx((centre - half, centre + half), abs=1e-6)
     assert found.threshold == pytest.approx(held_out[4, 0])  # the 5th of 99: 5 / 100
     assert found.median_held_out == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("duplicates", "noise"), [(1, 0), (1, 1e-5), (5, 1e-5)])
+def test_a_training_image_among_the_held_out_ones_hides_no_copies(caplog, duplicates, noise):
+    """One was enough: the threshold was 0, and none of the copies was suspected any more."""
+    rng = np.random.default_rng(3)
+    train, held_out = rng.normal(size=(100, 8)), rng.normal(size=(60, 8))
+    copies = train[:40] + rng.normal(scale=0.01, size=(40, 8))
+    clean = find(train, held_out, copies, quantile=0.02)
+    assert clean.share == 1
+    leaking = np.concatenate([held_out, train[:duplicates] + noise])
+    found = find(train, leaking, copies, quantile=0.02)
+    assert found.share == 1
+    assert (found.threshold, found.expected) == (clean.threshold, clean.expected)
+    assert f"{duplicates} of {60 + duplicates} held-out images are training images, left aside" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("held_out", "quantile", "is_enough"), [(19, 0.05, True), (18, 0.05, False), (98, 0.01, False)]
+)
+def test_too_few_held_out_images_are_told(caplog, held_out, quantile, is_enough):
+    rng = np.random.default_rng(4)
+    train, fresh, synthetic = (rng.normal(size=(count, 4)) for count in (30, held_out, 10))
+    found = find(train, fresh, synthetic, quantile)
+    line = f"found {held_out} held-out images, allowed: {fewest_held_out(quantile)} for quantile {quantile}"
+    assert (line not in caplog.text) == is_enough
+    assert (found.expected == quantile) == is_enough
+    assert found.expected == pytest.approx(max(quantile, 1 / (held_out + 1)))
+
+
+@pytest.mark.parametrize("held_out", [0, 1, 7])
+def test_without_a_fresh_image_there_is_no_share(held_out):
+    train = np.random.default_rng(5).normal(size=(20, 4))
+    found = find(train, train[:held_out], train[:3])
+    assert np.isnan([found.share, found.ci_low, found.ci_high, found.threshold]).all()
+    assert found.expected == 1
+    assert not found.images["suspected"].any()

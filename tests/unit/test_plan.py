@@ -62,7 +62,8 @@ def test_the_default_ends_in_these_figures():
 
 def test_targets_are_tables_twice_and_figures():
     head_ct = study("head_ct")
-    assert len(head_ct.targets()) == 2 * len(head_ct.tables()) + len(head_ct.figures())
+    assert len(head_ct.targets()) == 2 * len(head_ct.tables()) + len(head_ct.figures()) + 2
+    assert head_ct.targets()[-2:] == ["results/head_ct/verdict.json", "results/head_ct/verdict.md"]
     assert "results/head_ct/tables/classification.md" in head_ct.targets()
     assert "results/ct_sgan/figures/scroll.gif" in study("ct_sgan").targets()
 
@@ -119,6 +120,9 @@ def test_a_network_may_draw_with_the_weights_of_another():
     assert simple.generator("baseline_at_64", "chest")["weights"].endswith("gan/baseline/chest/generator.safetensors")
     assert (simple.image_size("baseline"), simple.image_size("baseline_at_64")) == (40, 64)
     assert simple.features("baseline_at_64")["real"] == "results/simple_ct_gan/features/real/64.safetensors"
+    measured = simple.measured("baseline_at_64")
+    assert measured["real"] == simple.features("baseline_at_64")["real"]
+    assert measured["synthetic_images"] == simple.shards("baseline_at_64")["synthetic_images"]
     assert simple.network_module("baseline_at_64") == "scangan.models.simple_ct_gan"
 
 
@@ -228,3 +232,53 @@ def test_modules_that_scripts_find_by_name():
     assert plan.modules_by_name("render_phantom", lidc) == ["scangan.phantoms.chest_dicom"]
     assert "scangan.models.dcgan32" in plan.modules_by_name("compare_with_papers", {})
     assert plan.modules_by_name("score", {"study": "head_ct"}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "fates"),
+    [
+        ("head_ct", {}, ("drop", "group")),
+        ("covid_ct", {}, ("allow", "allow")),
+        ("covid_ct", {"method": "by_patient"}, ("drop", "group")),
+        ("head_ct", {"file": str(ROOT / "README.md")}, ("allow", "allow")),
+        ("ct_sgan", {"file": str(ROOT / "README.md")}, ("allow", "allow")),
+    ],
+)
+def test_a_split_that_is_given_keeps_its_copies(name, split, fates):
+    chosen = study(name, split=split)
+    for source in chosen.sources:
+        assert source.duplicates() == {"identical": fates[0], "near": fates[1], "threshold": 0.95}
+    images = {"head_ct": 32, "covid_ct": 64}
+    assert chosen.compared_copies() == ({"image_size": images[name], "threshold": 0.95} if name in images else {})
+
+
+def test_what_a_study_of_images_needs_of_its_split():
+    assert study("head_ct").needs_of_split() == {
+        "of": "images",
+        "classes": ["normal", "haemorrhage"],
+        "least": [("fidelity", ["train"], 2)],
+        "shares": [],
+        "synthetic": 144,
+        "remedy": "raise synthesis.images_per_class, or let screening discard fewer",
+        "map": None,
+    }
+    needs = study("brain_mr", synthesis={"images_per_class": 401, "screening": {"neighbours": 5}}).needs_of_split()
+    assert needs["least"] == [
+        ("fidelity", ["train"], 2),
+        ("synthesis.screening.neighbours", ["train"], 5),
+        ("synthesis.screening", ["validation"], 4),
+        ("reading_room.images", ["train", "validation", "test"], 20),
+    ]
+    assert needs["shares"] == [0.25, 0.5, 1, 2, 4]
+    assert needs["synthetic"] == 401 - 100
+    assert needs["map"] == {"each": 60, "perplexity": 30}
+    assert study("simple_ct_gan").needs_of_split()["classes"] == ["chest"]
+
+
+def test_what_a_study_of_volumes_needs_of_its_mix():
+    ct_sgan = study("ct_sgan", synthesis={"volumes": 61})
+    assert ct_sgan.needs_of_split() is None
+    needs = ct_sgan.needs_of_mix()
+    assert needs["classes"] == ["nodules", "none"]
+    assert needs["least"] == [("classifier", [part], 1) for part in ("train", "validation", "test")]
+    assert (needs["shares"], needs["synthetic"]) == ([0.25, 1], 30)

@@ -7,11 +7,13 @@ import pytest
 
 from scangan.errors import DataError
 from scangan.rejected import (
+    KEPT,
     REJECTED_TYPES,
     Rejection,
     Unusable,
     check_rejected,
     describe_rejected,
+    is_kept,
     left_out_note,
     list_reasons,
     read_rejected,
@@ -96,3 +98,27 @@ def test_notes_below_tables():
     assert rejected_note(rejected[:0], 6, "images", "r.csv") == ""
     assert left_out_note(rejected, "r.csv") == "left out: 2 empty, 1 no file (see r.csv)"
     assert left_out_note(rejected[:0], "r.csv") == ""
+
+
+def test_what_is_kept_is_not_said_to_be_left_out():
+    kept = rejected_for(f"{KEPT}identical to another image", f"{KEPT}identical to another image", counted=False)
+    rejected = pd.concat([kept, rejected_for("empty")])
+    assert list(is_kept(rejected)) == [True, True, False]
+    assert rejected_note(rejected, 9, "images", "r.csv") == "1 of 10 images rejected (1 empty): see r.csv"
+    assert rejected_note(kept, 9, "images", "r.csv") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a\r\nb\t.png", r"a\r\nb\t.png"),
+        ("a\x1b[2J\u202eb", r"a\x1b[2J\u202eb"),
+        ("caf\udce9", r"caf\udce9"),
+        ("Lunge é \U0001fac1", "Lunge é \U0001fac1"),
+    ],
+)
+def test_names_of_any_bytes_are_one_line_and_survive_the_file(tmp_path, name, said):
+    table = rejected_table([Rejection(name, "unreadable image", f"'{name}'", "remove it")])
+    assert table.loc[0, ["source", "found"]].tolist() == [said, f"'{said}'"]
+    table.to_csv(tmp_path / "rejected.csv", index=False)
+    pd.testing.assert_frame_equal(read_rejected(tmp_path / "rejected.csv"), table)

@@ -15,6 +15,7 @@ from scangan.data.scan_store import (
     BatchFiles,
     cut_slices,
     gather_batches,
+    read_batch,
     read_scan_table,
     read_scans,
     write_parquet,
@@ -254,3 +255,15 @@ def test_slices_hold_the_window_and_the_orientation():
 def test_spacing_of_the_images():
     _, rows = cut_slices(np.zeros((50, 6, 8), np.int16), lungs_between(1, 9), row("s1"), settings(image_size=16))
     assert set(rows.spacing_mm) == {0.75}
+
+
+@pytest.mark.parametrize(("kept", "expected"), [(["s1", "s2", "s3"], ["s3", "s1"]), (["s1"], ["s1"]), (["s2"], [])])
+def test_a_batch_is_read_by_the_scans_that_its_cohort_kept(batches, scans, tmp_path, kept, expected):
+    cohort = scans[scans.scan_id.isin(kept)].assign(patient_id="of a copy")
+    cohort.to_csv(tmp_path / "scans.csv", index=False)
+    read, nodules = read_batch(batches[0].scans, batches[0].nodules, tmp_path / "scans.csv")
+    assert list(read.scan_id) == expected
+    assert list(nodules.scan_id) == [name for name in expected for _ in range(2)]
+    whole = pd.read_parquet(batches[0].scans).astype(SCAN_TYPES)
+    whole = whole[whole.scan_id.isin(expected)].assign(patient_id="of a copy")
+    pd.testing.assert_frame_equal(read, whole.reset_index(drop=True))

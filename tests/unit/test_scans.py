@@ -161,6 +161,113 @@ def test_volume_files_are_scans_and_patients(tmp_path):
     assert rejected.empty
 
 
+def write_volume(path, values=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = sitk.GetImageFromArray(smooth_hounsfield(0) if values is None else values)
+    image.SetSpacing((0.7, 0.7, 2.5))
+    sitk.WriteImage(image, path)
+
+
+def patients_of(root, **changes):
+    """How many scans each patient has, most first; and the rejections."""
+    index, rejected = index_scans(root, settings(**changes), "real")
+    return index.patient_id.value_counts().tolist(), rejected
+
+
+def test_visits_of_bids_are_one_patient(tmp_path):
+    for subject, session in (("01", 1), ("01", 2), ("02", 1)):
+        name = f"sub-{subject}/ses-{session}/ct/sub-{subject}_ses-{session}_ct.nii.gz"
+        write_volume(tmp_path / name)
+    assert patients_of(tmp_path)[0] == [2, 1]
+
+
+def test_patients_by_their_paths(tmp_path):
+    for name in ("A/ses-1.nii.gz", "A/ses-2.nii.gz", "B/ses-1.nii.gz", "B/x/patientA_1.mha", "patientA_2.mha"):
+        write_volume(tmp_path / name)
+    assert patients_of(tmp_path)[0] == [1] * 5
+    counts, rejected = patients_of(tmp_path, patient_from="folder")
+    assert counts == [2, 2]
+    assert rejected[["source", "reason", "remedy", "counted"]].to_numpy().tolist() == [
+        ["patientA_2.mha", "no patient in its path", "correct patient_from, or rename the file", True]
+    ]
+    counts, rejected = patients_of(tmp_path, patient_from=r"(patient[A-Z])_\d")
+    assert counts == [2]
+    assert rejected.source.tolist() == ["A/ses-1.nii.gz", "A/ses-2.nii.gz", "B/ses-1.nii.gz"]
+    index, _ = index_scans(tmp_path, settings(patient_from=r"(patient[A-Z])_\d"), "real")
+    assert "patient" not in index.to_csv(index=False).replace("patient_id", "")
+
+
+@pytest.mark.parametrize("shared", ["ANONYMOUS", ""])
+def test_a_patient_id_that_tells_nobody_apart(tmp_path, caplog, shared):
+    for number, folder in enumerate(("P1/a", "P1/b", "P2/a")):
+        write_scan(tmp_path / folder, number, lambda dataset, _: setattr(dataset, "PatientID", shared))
+    with caplog.at_level("WARNING"):
+        counts, _ = patients_of(tmp_path)
+    assert counts == ([3] if shared else [1, 1, 1])
+    said = "all 3 series have one PatientID" if shared else "3 of 3 series have no PatientID"
+    assert said in caplog.text
+    assert "set patient_from" in caplog.text
+    assert patients_of(tmp_path, patient_from="folder")[0] == [2, 1]
+    _, rejected = patients_of(tmp_path, patient_from="P2")
+    assert rejected.source.tolist() == ["P1/a", "P1/b"]
+
+
+def test_a_patient_id_that_tells_patients_apart_stays(cohort, caplog):
+    counts, rejected = patients_of(cohort, patient_from="folder")
+    assert (counts, len(rejected)) == ([1, 1, 1], 0)
+    assert "patient_from" not in caplog.text
+
+
+@pytest.mark.parametrize("name", [b"Caf\xe9.nii.gz", b"\xff\xfe.mha", b"J\xfcrgen.nii"])
+def test_a_name_that_is_not_utf8_is_rejected_and_stays_hidden(tmp_path, name):
+    write_volume(tmp_path / "good.nii.gz")
+    write_volume(tmp_path / f"bad{name.decode('latin-1')[name.index(b'.') :]}")
+    [bad] = tmp_path.glob("bad.*")
+    bad.rename(tmp_path / os.fsdecode(name))
+    _, scans, _, rejected = ingest(tmp_path, tmp_path / ".out")
+    assert len(scans) == 1
+    [(source, reason, found, remedy, _)] = rejected.to_numpy().tolist()
+    assert (reason, remedy) == ("name is not UTF-8", "rename the file")
+    assert found.startswith("[hidden-")
+    assert re.fullmatch(r"\[hidden-[0-9a-f]{6}\]\.(nii\.gz|mha|nii)", source)
+    assert name in (tmp_path / ".scangan/rejected.csv").read_bytes()
+
+
+def muscle_in_air():
+    hounsfield = np.random.default_rng(0).normal(-1000, 15, SHAPE)
+    hounsfield[:, 10:30, 10:30] += 1040
+    return np.rint(hounsfield).clip(-1024).astype(np.int16)
+
+
+def test_an_offset_is_named_and_mended(tmp_path):
+    hounsfield = muscle_in_air()
+    write_volume(tmp_path / "moved.nii.gz", (hounsfield + 1024).astype(np.uint16))
+    with pytest.raises(DataError, match=r"values are no Hounsfield units; first moved.nii.gz: Hounsfield units \+1024"):
+        ingest(tmp_path, tmp_path / ".out")
+    _, scans, _, _ = ingest(tmp_path, tmp_path / ".out", hounsfield_offset=-1024)
+    write_volume(tmp_path / "moved.nii.gz", hounsfield)
+    _, expected, _, _ = ingest(tmp_path, tmp_path / ".out")
+    assert scans.sha256.tolist() == expected.sha256.tolist()
+
+
+def test_a_series_whose_rescaling_is_wrong(tmp_path):
+    write_scan(tmp_path / "a", 1)
+    write_series(tmp_path / "b", muscle_in_air(), edit=lambda dataset, _: setattr(dataset, "RescaleIntercept", 0))
+    _, scans, _, rejected = ingest(tmp_path, tmp_path / ".out")
+    assert len(scans) == 1
+    assert rejected[["source", "reason", "remedy"]].to_numpy().tolist() == [
+        ["b", "values are no Hounsfield units", "correct RescaleIntercept in the headers"]
+    ]
+
+
+def test_a_scan_that_no_memory_holds(tmp_path):
+    write_scan(tmp_path / "a", 1)
+    write_scan(tmp_path / "b", 2, pixel_spacing=(300, 300))
+    _, _, _, rejected = ingest(tmp_path, tmp_path / ".out", spacing_mm=0.5)
+    assert rejected.reason.tolist() == ["scan too large"]
+    assert rejected.found[0].startswith("13200 x 12000 x")
+
+
 def test_nothing_found(tmp_path):
     (tmp_path / "notes.txt").write_text("no scans yet")
     with pytest.raises(

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pandas as pd
@@ -125,11 +125,145 @@ def test_counts_that_do_not_add_up():
         split_cohort(cohort(190), PAPER, 3)
 
 
-def test_a_part_without_a_class():
-    with pytest.raises(DataError, match="split: validation: found no image of class haemorrhage, allowed: at least 1"):
-        split_cohort(cohort(200, positive=2), PAPER, 0)
-    with pytest.raises(DataError, match=r"split: \w+: found no image of class"):
-        split_cohort(cohort(200, patients=2), PAPER, 0)
+ENOUGH = "allowed: at least 3 of each class, so that train, validation and test can each hold every class"
+
+
+@pytest.mark.parametrize(
+    ("owners", "labels", "found"),
+    [
+        ("p" * 6, "ababab", "1 patient (a 1, b 1)"),
+        ("ppqqqq", "ababab", "2 patients (a 2, b 2)"),
+        ("abcdefgh", "aaaaaabb", "8 patients (a 6, b 2)"),
+        ("aabbccde", "abababaa", None),
+        ("aabbcdef", "ababaaaa", "6 patients (a 6, b 2)"),
+        ("abcde", "aabbb", "5 patients (a 2, b 3)"),
+        ("abcd", "aaaa", None),
+        ("aabb", "aaaa", "2 patients (a 2)"),
+    ],
+)
+def test_too_few_patients_are_counted_by_class(owners, labels, found):
+    images = pd.DataFrame(
+        {"image_id": [f"{n:03d}" for n in range(len(owners))], "patient_id": list(owners), "label": list(labels)}
+    )
+    if found is None:
+        split = split_cohort(images, Split(), 0)
+        assert (pd.crosstab(split.split, split.label).loc[["train", "validation", "test"]] > 0).all(axis=None)
+        return
+    with pytest.raises(DataError, match=re.escape(f"split: patient_id: found {found}, {ENOUGH}")):
+        split_cohort(images, Split(), 0)
+
+
+SHARES = [(0.7, 0.15, 0.15), (0.5, 0.25, 0.25), (0.34, 0.33, 0.33), (0.9, 0.05, 0.05)]
+
+
+def of_shares(shares, seed=0):
+    return Split(**dict(zip(("train", "validation", "test"), shares, strict=True)), seed=seed)
+
+
+@pytest.mark.parametrize("shares", SHARES)
+@pytest.mark.parametrize("seed", range(3))
+def test_four_equal_patients_are_divided_two_one_one(shares, seed):
+    images = pd.DataFrame(
+        {
+            "image_id": [f"{n:03d}" for n in range(40)],
+            "patient_id": [f"p{n // 10}" for n in range(40)],
+            "label": ["a", "b"] * 20,
+        }
+    )
+    split = split_cohort(images, of_shares(shares, seed), 0)
+    assert sorted(split.groupby("split").patient_id.nunique()) == [1, 1, 2]
+    assert (pd.crosstab(split.split, split.label) > 0).all(axis=None)
+
+
+def small_cohort(generator):
+    """Up to six patients with one to three classes, few images each."""
+    classes = "abc"[: generator.integers(1, 4)]
+    patients = int(generator.integers(1, 7))
+    rows = [
+        (f"p{patient}", label)
+        for patient in range(patients)
+        for label in generator.choice(list(classes), int(generator.integers(1, 5)))
+    ]
+    table = pd.DataFrame(rows, columns=["patient_id", "label"])
+    return table.assign(image_id=[f"{n:03d}" for n in range(len(rows))])
+
+
+def can_be_divided(images):
+    """By trying all ways: whether three groups of patients can each hold every class."""
+    of_patient = images.groupby("patient_id").label.agg(set).tolist()
+    every = set(images.label)
+    return any(
+        all(
+            set().union(*(held for held, group in zip(of_patient, groups, strict=True) if group == part)) == every
+            for part in range(3)
+        )
+        for groups in product(range(3), repeat=len(of_patient))
+    )
+
+
+def plainly_greedy(images, settings):
+    """Patients by size, each where chi-square falls most, whatever that leaves the other parts: [N] of parts."""
+    images = images.sort_values("image_id", ignore_index=True)
+    table = pd.crosstab(images.patient_id, images.label)
+    shares = np.array([settings.train, settings.validation, settings.test])
+    expected = shares / shares.sum() * len(images)
+    counts = np.floor(expected + 1e-9).astype(int)
+    counts[np.argsort(counts - expected, kind="stable")[: len(images) - counts.sum()]] += 1
+    target = np.outer(counts, table.sum() / len(images)).clip(min=1e-9)
+    have, part_of = np.zeros_like(target), {}
+    order = np.random.default_rng(settings.seed).permutation(len(table))
+    for patient in order[np.argsort(-table.to_numpy().sum(1)[order], kind="stable")]:
+        more = table.to_numpy()[patient]
+        best = int(((have + more - target) ** 2 / target - (have - target) ** 2 / target).sum(1).argmin())
+        have[best] += more
+        part_of[table.index[patient]] = ("train", "validation", "test")[best]
+    return images.patient_id.map(part_of)
+
+
+def test_a_split_is_found_wherever_there_is_one():
+    generator = np.random.default_rng(0)
+    possible, as_before = 0, 0
+    for number in range(240):
+        images, settings = small_cohort(generator), of_shares(SHARES[number % len(SHARES)], seed=number)
+        if not can_be_divided(images):
+            with pytest.raises(DataError, match=r"split: patient_id: found \d patients? \("):
+                split_cohort(images, settings, 0)
+            continue
+        possible += 1
+        split = split_cohort(images, settings, 0)
+        assert (pd.crosstab(split.split, split.label).reindex(["train", "validation", "test"]) > 0).all(axis=None)
+        assert (split.groupby("patient_id").split.nunique() == 1).all()
+        greedy = split.assign(split=plainly_greedy(images, settings))
+        if images.patient_id.duplicated().any() and (
+            (pd.crosstab(greedy.split, greedy.label).reindex(["train", "validation", "test"]) > 0).all(axis=None)
+        ):
+            as_before += 1
+            assert split.split.tolist() == greedy.split.tolist()
+    assert possible > 60
+    assert 20 < as_before < possible - 20
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_rare_class_of_single_images_is_in_every_part(seed):
+    split = split_cohort(cohort(200, positive=3), PAPER.model_copy(update={"seed": seed}), 0)
+    assert counts_of(split) == [144, 34, 22]
+    assert (pd.crosstab(split.split, split.label).haemorrhage == 1).all()
+
+
+def test_shares_of_few_single_images_leave_each_class_one():
+    split = split_cohort(cohort(6), Split(), 0)
+    assert table_of(split) == {name: {"haemorrhage": 1, "normal": 1} for name in ("train", "validation", "test")}
+    split = split_cohort(cohort(20), Split(train=0.9, validation=0.05, test=0.05), 0)
+    assert counts_of(split) == [16, 2, 2]
+
+
+def test_counts_that_a_user_asked_for_are_not_changed():
+    message = "config: split.test: found 1, allowed: at least 2, an image of each class"
+    with pytest.raises(DataError, match=message):
+        split_cohort(cohort(40), Split(train=37, validation=2, test=1), 0)
+    # But a patient is not divided, and may have more.
+    by_patient = cohort(40).assign(patient_id=[f"p{n % 20}" for n in range(40)])
+    assert counts_of(split_cohort(by_patient, Split(train=37, validation=2, test=1), 0))[2] == 2
 
 
 # A user's own split
@@ -193,14 +327,161 @@ def test_own_split_with_a_patient_in_two_parts(own):
     train, test = (split.image_id[split.split == name].iloc[0] for name in ("train", "test"))
     images.loc[images.image_id.isin([train, test]), "patient_id"] = "p7"
     with pytest.raises(
-        DataError, match=r"split\.csv: patient_id: found patient 'p7' in test and train, allowed: one part"
+        DataError, match=r"split\.csv: patient_id: found patient 'p7' in test and train \(1 in all\), allowed: one part"
     ):
         read_split(write(), images)
 
 
+def test_own_split_with_several_patients_in_two_parts_counts_them(own):
+    _, write = own
+    by_twos = cohort(40).assign(patient_id=[f"p{n // 2:02d}" for n in range(40)])
+    path = write(lambda table: table.assign(split=["train", "validation", "test", "test"] * 10))
+    expected = "patient_id: found patient 'p00' in train and validation (10 in all), allowed: one part for each patient"
+    with pytest.raises(DataError, match=re.escape(expected)):
+        read_split(path, by_twos)
+
+
 def test_own_split_missing(tmp_path):
-    with pytest.raises(DataError, match=r"none\.csv: file: found .*No such file"):
+    expected = "none.csv: file: found No such file or directory, allowed: a CSV with columns image_id, split"
+    with pytest.raises(DataError, match=re.escape(expected)):
         read_split(tmp_path / "none.csv", cohort(40))
+
+
+def sourced(folder="head_ct", ending=".png"):
+    images = cohort(40)
+    return images.assign(source=f"{folder}/" + images.image_id + ending)
+
+
+@pytest.mark.parametrize(
+    ("as_written", "said"),
+    [
+        ("{}.png", "their ending: read as the id without .png ('000.png' as '000')"),
+        ("images/{}.png", "their ending: read as the id without .png ('images/000.png' as '000')"),
+        ("head_ct\\{}.PNG", "their ending: read as the id without .PNG ('head_ct\\000.PNG' as '000')"),
+        ("elsewhere/{}", "another folder ('elsewhere/000' as '000')"),
+    ],
+)
+def test_ids_with_ending_or_folder_are_read_and_told_once(own, caplog, as_written, said):
+    split, write = own
+    path = write(lambda table: table.assign(image_id=table.image_id.map(as_written.format)))
+    pd.testing.assert_frame_equal(read_split(path, sourced()), split)
+    assert caplog.messages == [f"40 ids of {path} are written with {said}"]
+
+
+def test_ids_in_folders_may_be_written_without_them(own, caplog):
+    split, write = own
+    in_folders = sourced().assign(image_id="a/" + cohort(40).image_id)
+    path = write(lambda table: table.assign(image_id=table.image_id + ".png"))
+    assert read_split(path, in_folders).split.tolist() == split.split.tolist()
+    assert len(caplog.messages) == 1
+
+
+def test_rows_of_rejected_images_may_have_an_ending_too(own, caplog):
+    _, write = own
+    path = write(lambda table: table.assign(image_id=table.image_id + ".png"))
+    assert len(read_split(path, sourced()[2:], ["head_ct/000.png", "head_ct/001.png"])) == 38
+    assert caplog.messages[0] == f"{path}: 2 images of the split were rejected before"
+    assert caplog.messages[1].startswith(f"38 ids of {path} ")
+
+
+@pytest.mark.parametrize(
+    ("images", "change", "message"),
+    [
+        (
+            sourced(),
+            replaced("image_id", 3, "999.png"),
+            "found unknown '999.png' (1 in all), allowed: the id without .png, such as '000'",
+        ),
+        (
+            sourced(),
+            lambda table: table.assign(image_id=table.image_id + ".jpg"),
+            "found unknown '000.jpg', '001.jpg', '002.jpg', ... (40 in all), allowed: the id without .jpg, such as",
+        ),
+        # 000 may be that of either folder.
+        (
+            pd.concat([sourced().assign(image_id=f"{folder}/" + cohort(40).image_id) for folder in "ab"]),
+            lambda table: table.assign(image_id=table.image_id + ".png"),
+            "found unknown '000.png', '001.png', '002.png', ... (40 in all), allowed: the id without .png, such as",
+        ),
+        (sourced(), replaced("image_id", 1, "000.png"), "found twice '000' (1 in all), allowed: each image once"),
+        (
+            sourced(),
+            replaced("image_id", 1, "001.v2"),
+            "found unknown '001.v2' (1 in all), allowed: the id without .v2",
+        ),
+        (sourced(), replaced("image_id", 1, ""), "found unknown '' (1 in all), allowed: ids of the cohort"),
+    ],
+)
+def test_ids_that_may_be_several_or_none_are_one_line(own, images, change, message):
+    _, write = own
+    with pytest.raises(DataError, match=re.escape(f"split.csv: image_id: {message}")) as error:
+        read_split(write(change), images)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_id_with_a_dot_is_itself(own, caplog):
+    split, write = own
+    names = ["scan", "scan.png", *cohort(40).image_id[2:]]
+    path = write(lambda table: table.assign(image_id=names))
+    found = read_split(path, sourced().assign(image_id=names)).set_index("image_id").split
+    assert found[names].tolist() == split.split.tolist()
+    assert caplog.messages == []
+
+
+# In whatever way it was saved
+
+
+def text_of(split, separator=",", quote=""):
+    rows = [("image_id", "split"), *zip(split.image_id, split.split, strict=True)]
+    return "".join(separator.join(f"{quote}{value}{quote}" for value in row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " , ", "; "])
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_own_split_is_read_however_it_was_saved(own, separator, quote, encoding, line):
+    split, write = own
+    path, text = write(), text_of(split, separator, quote)
+    path.write_bytes(text.replace("\n", line).encode(encoding))
+    pd.testing.assert_frame_equal(read_split(path, cohort(40)), split)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp1252"])
+def test_names_beyond_ascii_are_read_in_every_encoding(own, encoding):
+    split, write = own
+    names = "M\u00fcller-" + cohort(40).image_id
+    path = write()
+    path.write_bytes(text_of(split.assign(image_id=names)).encode(encoding))
+    assert read_split(path, cohort(40).assign(image_id=names)).image_id.tolist() == names.tolist()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "file: found nothing in it, allowed: a CSV with columns image_id, split"),
+        (b"\xef\xbb\xbf\n \n", "file: found nothing in it, allowed"),
+        (b"PK\x03\x04\x00\x00", "file: found no text, allowed: a CSV with columns image_id, split, in UTF-8"),
+        ("image_id,split\n".encode("utf-16-le"), "file: found no text, allowed"),
+        (b"\x81\x8d\x8f", "file: found no text, allowed"),
+        (b"image_id,split\n", "file: found no rows below the names of the columns, allowed: a CSV with"),
+        (
+            b"image_id,split,split\n000,test,train\n",
+            "columns: found image_id, split, split; allowed: image_id, split, ",
+        ),
+        (b"id;part\n000;test\n", "columns: found id;part; allowed: image_id, split"),
+        (b"a,b,c,d,e,f,g,h\n", "columns: found a, b, c, d, e, f, ...; allowed: image_id, split"),
+        (b"image_id,split\n000,test,7\n", "file: found 3 fields in line 2, allowed: 2, as there are columns"),
+        (b"image_id,split\n000\n", "image_id: found no row for '001'"),
+    ],
+)
+def test_files_that_are_no_split_are_one_line(own, content, message):
+    _, write = own
+    path = write()
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(f"split.csv: {message}")) as error:
+        read_split(path, cohort(40))
+    assert len(str(error.value).splitlines()) == 1
 
 
 # Using a split

@@ -1,12 +1,14 @@
 """What is written is read again; what is half written or damaged is never taken for whole."""
 
 import hashlib
+import json
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from scangan.data.store import ImageSet, ImageWriter, read_image_set, write_image_set
+from scangan.data.store import ImageSet, ImageWriter, read_image_set, read_manifest, write_image_set
 from scangan.errors import DataError
 
 
@@ -160,6 +162,55 @@ def test_damaged_bytes_are_found(paths):
         read_image_set(*paths)
 
 
+def repack(path, change, compression=zipfile.ZIP_STORED):
+    """The same zip with other members."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    change(members)
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def test_a_missing_chunk_is_a_black_image_or_lost(paths):
+    black = make_set(3)
+    black.images[:] = 0
+    write_image_set(*paths, black)
+    with zipfile.ZipFile(paths[0]) as archive:
+        assert archive.namelist() == ["zarr.json"]  # Zarr leaves chunks of zeros out
+    assert (read_image_set(*paths).images == 0).all()
+    write_image_set(*paths, make_set(3))
+    repack(paths[0], lambda members: members.pop("c/0/0/0/0"))
+    with pytest.raises(DataError, match=r"images\.zarr\.zip: 000: found sha256 \w{64}, allowed: \w{64}"):
+        read_image_set(*paths)
+
+
+def test_a_zip_that_compresses_may_hold_anything(paths):
+    write_image_set(*paths, make_set(3))
+    repack(paths[0], lambda members: None, zipfile.ZIP_DEFLATED)
+    with pytest.raises(DataError, match=r"images\.zarr\.zip: images: found .* compressed by the zip, allowed"):
+        read_image_set(*paths)
+
+
+@pytest.mark.parametrize(("field", "value"), [("data_type", "float32"), ("shape", [3, 1, 8, 7]), ("shape", [3, 64])])
+def test_arrays_of_another_form_are_named(paths, field, value):
+    def describe(members):
+        members["zarr.json"] = json.dumps(json.loads(members["zarr.json"]) | {field: value}).encode()
+
+    write_image_set(*paths, make_set(3))
+    repack(paths[0], describe)
+    with pytest.raises(DataError, match=r"images\.zarr\.zip: images: found "):
+        read_image_set(*paths)
+
+
+@pytest.mark.parametrize(("names", "found"), [(["a", "b", "a"], "'a' twice"), (["a", None, "b"], "none")])
+def test_each_row_has_an_id_of_its_own(paths, names, found):
+    write_image_set(*paths, make_set(3))
+    pd.read_parquet(paths[1]).assign(image_id=names).to_parquet(paths[1], index=False)
+    with pytest.raises(DataError, match=rf"manifest\.parquet: image_id: found {found}, allowed: one for each row"):
+        read_image_set(*paths)
+
+
 def test_select_and_concatenate():
     image_set = make_set(5)
     image_set.manifest["label"] = list("abbab")
@@ -172,3 +223,28 @@ def test_select_and_concatenate():
     assert len(both) == 4
     with pytest.raises(ValueError, match="do not fit"):
         ImageSet(image_set.images, image_set.manifest[:2])
+
+
+@pytest.mark.parametrize("kept", [[], [599], [0, 2, 3], list(range(0, 600, 2)), list(range(600))], ids=len)
+def test_kept_images_are_those_that_would_have_been_written_alone(paths, tmp_path, kept):
+    whole = make_set(600, (1, 32, 32))  # more than a chunk
+    with ImageWriter(*paths, shape=(1, 32, 32)) as writer:
+        for start in range(0, 600, 250):
+            part = whole.select(np.arange(start, min(start + 250, 600)))
+            writer.append(part.images, part.manifest)
+        assert writer.images.shape == (600, 1, 32, 32)
+        writer.keep(writer.manifest.iloc[kept].assign(patient_id="p"))
+    alone = whole.select(kept)
+    alone.manifest["patient_id"] = "p"
+    write_image_set(tmp_path / "b.zip", tmp_path / "b.parquet", alone)
+    assert paths[0].read_bytes() == (tmp_path / "b.zip").read_bytes()
+    pd.testing.assert_frame_equal(read_image_set(*paths, verify=True).manifest, read_manifest(tmp_path / "b.parquet"))
+
+
+def test_more_images_follow_those_that_were_kept(paths):
+    image_set = make_set(5)
+    with ImageWriter(*paths, shape=(1, 8, 8)) as writer:
+        writer.append(image_set.images, image_set.manifest)
+        writer.keep(writer.manifest[writer.manifest.image_id > "002"])
+        writer.append(image_set.images[:1], image_set.manifest[:1])
+    assert read_image_set(*paths, verify=True).manifest.image_id.tolist() == ["003", "004", "000"]

@@ -5,38 +5,64 @@ import pandas as pd
 import pytest
 
 from scangan.facts import Facts
-from scangan.report.classification_tables import calibration_table, classification_table
+from scangan.report.classification_tables import (
+    calibration_table,
+    classification_table,
+    differences_markdown,
+    write_classification,
+)
 from scangan.report.paper_comparison import COLUMNS, compare_with_papers, read_papers, write_comparison
 from scangan.report.tables import (
     cohort_table,
+    copies_note,
+    duplicates_note,
     fidelity_table,
     judge_table,
     networks_table,
     scans_note,
     to_markdown,
+    write_fidelity,
     write_table,
 )
+
+METRIC = "expected_calibration_error"
 
 
 def scores(arms=("synthetic", "real")):
     metrics = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier", "expected_calibration_error")
     rows = [
-        (arm, metric, 0.82, 0.75, 0.88, 3, 22, np.nan if arm == "real" else 0.031) for arm in arms for metric in metrics
+        (arm, metric, 0.82, 0.75, 0.88, 3, 22, 0.21 if metric.startswith("expected") else np.nan)
+        for arm in arms
+        for metric in metrics
     ]
-    return pd.DataFrame(rows, columns=["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"])
+    return pd.DataFrame(
+        rows, columns=["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
+    )
 
 
-def classification(data="phantom", scale="demo", pretrained="none", **arguments):
-    return classification_table(scores(**arguments), Facts("head_ct", data, scale, pretrained=pretrained))
+def comparisons(trainings=3):
+    table = pd.DataFrame({"metric": ["accuracy", "sensitivity", "specificity", "f1", "auc"]})
+    p_holm = np.where(table["metric"] == "auc", 0.031 if trainings > 1 else np.nan, np.nan)
+    return table.assign(
+        **{"arm": "synthetic", "against": "real", "counterpart": True, "best": True, "p_holm": p_holm},
+        **{"difference": -0.05, "difference_low": -0.12, "difference_high": 0.02, "detectable": 0.09},
+        **{"trainings": trainings, "against_trainings": 3},
+    )
+
+
+def classification(data="phantom", scale="demo", pretrained="none", unconverged=None, **arguments):
+    facts = Facts("head_ct", data, scale, pretrained=pretrained)
+    return classification_table(scores(**arguments), comparisons(), unconverged or {}, facts)
 
 
 def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
-    metrics = ["fid", "kid", "inception_score", "precision", "recall"]
-    table = pd.DataFrame(
-        {"metric": metrics, "value": 35.123, "ci_low": 30.0, "ci_high": 40.0, "images": 28, "reference": 20.0}
-    )
-    whole = table.assign(ci_low=np.nan, ci_high=np.nan)
-    copies = pd.DataFrame([("suspected_copies", 0.025, 0.004, 0.129, 40, 0.05)], columns=table.columns)
+    metrics = ["energy_distance", "kid", "fid", "inception_score", "precision", "recall"]
+    numbers = {"value": 35.123, "ci_low": 30.0, "ci_high": 40.0, "images": 28, "reference": 20.0}
+    table = pd.DataFrame({"metric": metrics, **numbers, "reference_low": 18.0, "reference_high": 22.0})
+    whole = table.assign(ci_low=np.nan, ci_high=np.nan, reference_low=np.nan)
+    found = [("suspected_copies", 0.025, 0.004, 0.129, 40, 0.05)]
+    found += [(f"planted_{kind}", share, 0.9, 1, 144, np.nan) for kind, share in (("exact", 1), ("blurred", 0.975))]
+    copies = pd.DataFrame(found, columns=table.columns[:6])
     variants = {"dcgan32/haemorrhage": table, "dcgan32/all": pd.concat([whole, copies])}
     scores = pd.concat([rows.assign(variant=variant) for variant, rows in variants.items()], ignore_index=True)
     return fidelity_table(scores, Facts("head_ct", data, scale, extractor))
@@ -55,19 +81,24 @@ def judge(data="phantom", scale="demo", pretrained="none", images=100):
 def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arms():
     table = classification()
     assert ", ".join(table.columns) == (
-        "study, arm, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale, pretrained"
+        "study, arm, metric, value, ci_low, ci_high, seeds, cases, difference, difference_low, difference_high, "
+        "against, detectable, p_holm, converged, data, scale, pretrained"
     )
     assert list(table["arm"].unique()) == ["real", "synthetic"]
     assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "f1", "auc"]
     calibration = calibration_table(scores(), Facts("head_ct", "phantom", "demo", pretrained="none"))
-    assert list(calibration.columns) == list(table.columns)
+    assert ", ".join(calibration.columns) == (
+        "study, arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated, data, scale, pretrained"
+    )
+    assert "0.820 [0.750, 0.880] (if calibrated 0.210)" in to_markdown(calibration, "arm", decimals={METRIC: 3})
     assert list(calibration["metric"].unique()) == ["brier", "expected_calibration_error"]
 
 
 def test_fidelity_has_the_columns_of_the_contract_and_a_row_for_copies():
     table = fidelity()
     assert ", ".join(table.columns) == (
-        "study, variant, metric, value, ci_low, ci_high, images, reference, extractor, data, scale"
+        "study, variant, metric, value, ci_low, ci_high, images, reference, extractor, data, scale, "
+        "reference_low, reference_high"
     )
     copies = table[table["metric"] == "suspected_copies"]
     assert list(copies["variant"]) == ["dcgan32/all"]
@@ -97,33 +128,66 @@ def test_cohort_counts_images_patients_and_rejections():
     assert len(cohort_table(split, rejected[:0], Facts("head_ct", "real", "demo"))) == 5
 
 
-def test_classification_markdown():
-    markdown = to_markdown(classification(), "arm", "1 of 200 images rejected: see rejected.csv\nA second line.")
+def rows_of(markdown):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines() if line.startswith("|")]
+
+
+def test_classification_markdown(tmp_path):
+    """The scores, below them the differences."""
+    note = "1 of 200 images rejected: see rejected.csv\nA second line."
+    table = classification(unconverged={"synthetic": 2, "real": 0})
+    write_classification(table, comparisons(), tmp_path / "t.csv", tmp_path / "t.md", note)
+    markdown = (tmp_path / "t.md").read_text()
     lines = markdown.splitlines()
     assert lines[0] == "**head_ct; phantom data, demo scale; 22 test images; seeds: 3; pretrained: none**"
-    assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [
-        "arm",
-        "accuracy",
-        "sensitivity",
-        "specificity",
-        "f1",
-        "auc",
-    ]
-    real, synthetic = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:6])
-    assert real == ["real"] + ["0.82 [0.75, 0.88]"] * 5
-    assert synthetic == ["synthetic"] + ["0.82 [0.75, 0.88], p = 0.031"] * 5
-    assert "paired permutation test" in markdown
+    metrics = ["accuracy", "sensitivity", "specificity", "f1", "auc"]
+    head, _, real, synthetic, pair_head, _, pair = rows_of(markdown)
+    assert head == ["arm", "converged", *metrics]
+    assert real == ["real", "yes"] + ["0.82 [0.75, 0.88]"] * 5
+    assert synthetic == ["synthetic", "no"] + ["0.82 [0.75, 0.88]"] * 5
+    assert pair_head == ["arm", "against", *metrics]
+    difference = "-0.05 [-0.12, +0.02], could show 0.09"
+    assert pair == ["synthetic", "real"] + [difference] * 4 + [f"{difference}, p = 0.031"]
+    assert "Obuchowski and Rockette" in markdown
+    assert "raise classifier.steps" in markdown
+    assert "single training" not in markdown
     assert markdown.endswith("\n\n1 of 200 images rejected: see rejected.csv\n\nA second line.\n")
+    read = pd.read_csv(tmp_path / "t.csv", keep_default_na=False, na_values=[""])
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    write_classification(classification(), comparisons(1), tmp_path / "t.csv", tmp_path / "t.md")
+    markdown = (tmp_path / "t.md").read_text()
+    assert "p = " not in markdown
+    assert "Of an arm with a single training the interval of a difference covers the test patients alone" in markdown
+    assert "raise classifier.steps" not in markdown
+
+
+def test_differences_are_printed_as_long_as_there_are_any():
+    assert differences_markdown(comparisons()[:0]) == []
+    assert "[-0.12, +0.02], could show none" in differences_markdown(comparisons().assign(detectable=1.1))[0]
+    unvaried = comparisons().assign(difference_low=np.nan, difference_high=np.nan, detectable=np.nan, p_holm=np.nan)
+    assert rows_of(differences_markdown(unvaried)[0])[2] == ["synthetic", "real"] + ["-0.05"] * 5
 
 
 def test_fidelity_markdown():
     markdown = to_markdown(fidelity(), "variant")
     assert "extractor: efficientnet-lite0" in markdown.splitlines()[0]
-    assert "35.1 [30.0, 40.0] (real 20.0)" in markdown
+    assert "35.1 [30.0, 40.0] (real 20.0 [18.0, 22.0])" in markdown
     assert "35.1 (real 20.0)" in markdown  # without an interval
     assert "cannot be compared with published ones" in markdown
     assert "| dcgan32/all" in markdown
     assert "nan" not in markdown
+
+
+def test_no_share_of_copies_stands_without_that_of_planted_ones(tmp_path):
+    write_fidelity(fidelity(), tmp_path / "fidelity.csv", tmp_path / "fidelity.md", 0.01)
+    text = (tmp_path / "fidelity.md").read_text()
+    assert "0.025 [0.004, 0.129] (real 0.050)" in text
+    assert "Copies of 144 training images planted in dcgan32/all, share suspected: exact 1.00, blurred 0.97." in text
+    assert "planted exact" not in text
+    measured_by = fidelity().set_index("metric")["extractor"]
+    assert set(measured_by["fid"]) == {"efficientnet-lite0"}
+    assert measured_by["planted_exact"] == "pixels"
+    assert {"planted_exact", "planted_blurred"} < set(pd.read_csv(tmp_path / "fidelity.csv")["metric"])
 
 
 def test_judge_markdown():
@@ -269,7 +333,10 @@ def test_networks_show_the_settings_in_which_they_differ():
     variants = [f"{gan}/{label}" for gan in settings for label in ("all", "chest")]
     rows = [(name, "fid", float(number), 1.0, 2.0, 10, 3.0) for number, name in enumerate(variants)]
     columns = ["variant", "metric", "value", "ci_low", "ci_high", "images", "reference"]
-    fidelity = fidelity_table(pd.DataFrame(rows, columns=columns), Facts("simple_ct_gan", "real", "paper", "x"))
+    fidelity = fidelity_table(
+        pd.DataFrame(rows, columns=columns).assign(reference_low=0, reference_high=2),
+        Facts("simple_ct_gan", "real", "paper", "x"),
+    )
     table = networks_table(fidelity, settings, described)
     assert list(table.columns[:6]) == ["study", "network", "weights_of", "kernel_size", "image_size", "steps"]
     assert table.columns[6] == "metric"
@@ -307,3 +374,78 @@ def test_scans_that_are_left_out_are_told_from_those_rejected():
         "2 other files or series left out (2 not DICOM): see rejected.csv",
         "lung mask failed in 1 of 3 scans; their slices are from the volume's middle",
     ]
+    # Slices that are copies are no scans.
+    slices = ("identical to another image", "near-identical to images of another class")
+    copies = pd.DataFrame({"source": "z", "reason": slices, "remedy": "x", "counted": True})
+    with_copies = pd.concat([rejected, copies], ignore_index=True)
+    assert scans_note(scans, with_copies, "rejected.csv") == scans_note(scans, rejected, "rejected.csv")
+
+
+def duplicates_of(rows):
+    columns = ["kind", "what", "group", "image_id", "patient_id", "label", "action"]
+    return pd.DataFrame([(kind, what, *rest) for kind, what, *rest in rows], columns=columns)
+
+
+IDENTICAL, NEAR = ("identical", "images"), ("near-identical", "images")
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "no identical or near-identical images among 9 (compared at 32x32, threshold 0.95)"),
+        (
+            [
+                *((*IDENTICAL, "a", name, f"p{name}", "x", "kept" if name == "a" else "dropped") for name in "abc"),
+                *((*IDENTICAL, "d", name, "p", "x", "kept" if name == "d" else "dropped") for name in "de"),
+                *((*NEAR, "f", name, f"p{name}", "x", "one patient") for name in "fg"),
+            ],
+            "2 groups of identical images (5): 3 dropped, 1 of them within a patient; "
+            "1 group of near-identical images (2): kept as one patient each: see d.csv",
+        ),
+        (
+            [
+                *((*IDENTICAL, "a", name, f"p{name}", f"x{name}", "dropped") for name in "ab"),
+                *((*IDENTICAL, "c", name, f"p{name}", "x", "kept" if name == "c" else "dropped") for name in "cd"),
+            ],
+            "1 group of identical images (2): in several classes, none kept; "
+            "1 group of identical images (2): 1 dropped: see d.csv",
+        ),
+        (
+            [(*IDENTICAL, "a", name, f"p{name}", "x", "allowed") for name in "ah"],
+            "1 group of identical images (2): all kept: see d.csv\n"
+            "in several parts: 1 group of identical images, first a (train) and h (test)",
+        ),
+    ],
+)
+def test_what_is_said_of_copies(rows, said):
+    split = pd.DataFrame({"image_id": list("abcdefgh"), "split": ["train"] * 7 + ["test"]})
+    assert duplicates_note(duplicates_of(rows), split, 9, "d.csv", image_size=32, threshold=0.95) == said
+
+
+def test_what_is_said_of_copies_of_scans():
+    split = pd.DataFrame({"image_id": list("ab"), "split": "train"})
+    assert duplicates_note(duplicates_of([]), split, 2, "d.csv") == "no identical scans among 2"
+    rows = [("identical", "scans", "a", name, name, "", action) for name, action in (("a", "kept"), ("b", "dropped"))]
+    assert duplicates_note(duplicates_of(rows), split, 2, "d.csv") == (
+        "1 group of identical scans (2): 1 dropped: see d.csv"
+    )
+
+
+def test_what_is_kept_is_not_among_the_rejected():
+    split = pd.DataFrame({"image_id": ["1"], "patient_id": ["p"], "label": ["chest"], "split": ["train"]})
+    reasons = ["identical to another image", "kept: near-identical to another image, one patient"]
+    rejected = pd.DataFrame({"reason": reasons, "counted": [True, False]})
+    table = cohort_table(split, rejected, Facts("s", "real", "demo"))
+    assert table[["split", "label", "images"]].to_numpy().tolist() == [
+        ["train", "chest", 1],
+        ["rejected", "identical to another image", 1],
+    ]
+
+
+@pytest.mark.parametrize(("references", "named"), [((0.01, 0.01), ""), ((0.05, 0.01), "a"), ((0.05, 0.02), "a, b")])
+def test_too_few_held_out_images_are_named_below_the_table(references, named):
+    scores = pd.DataFrame({"variant": list("ab"), "metric": "suspected_copies", "reference": references})
+    scores = pd.concat([scores, scores.assign(metric="fid", reference=9.0)])
+    note = copies_note(scores, 0.01)
+    assert note.startswith(f"Suspected copies of {named}: fewer than 99 held-out images") == bool(named)
+    assert bool(note) == bool(named)

@@ -261,7 +261,9 @@ def test_damaged_files_are_named(tmp_path):
         read_vois(voxels, table)
     write_vois(voxels, table, vois)
     write_vois(tmp_path / "one.zarr.zip", tmp_path / "one.parquet", vois.select([0]))
-    with pytest.raises(DataError, match=r"one\.zarr\.zip: voxels: found \[1, 16, 16, 16\], allowed: \[2, S, S, S\]"):
+    with pytest.raises(
+        DataError, match=r"one\.zarr\.zip: voxels: found int16 \[1, 16, 16, 16\], allowed: int16 \[2, S, S, S\]"
+    ):
         read_vois(tmp_path / "one.zarr.zip", table)
     voxels.write_bytes(voxels.read_bytes()[:500])
     with pytest.raises(DataError, match=r"v\.zarr\.zip: voxels: found .*, allowed: a whole Zarr array in a zip"):

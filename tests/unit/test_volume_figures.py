@@ -144,12 +144,12 @@ def test_a_network_without_lungs_or_body_is_drawn_as_far_as_it_goes(tmp_path, dr
 def scores(arms=SHOWN, diameters=(np.nan, 6.0, 8.0, 16.0), cases=40):
     metrics = ("accuracy", "sensitivity", "specificity", "f1", "auc", "brier")
     rows = [
-        (diameter, arm, metric, value := 0.5 + 0.01 * n + 0.02 * m, value - 0.1, value + 0.1, 3, cases, 0.2)
+        (diameter, arm, metric, value := 0.5 + 0.01 * n + 0.02 * m, value - 0.1, value + 0.1, 3, cases)
         for m, diameter in enumerate(diameters)
         for n, arm in enumerate(arms)
         for metric in metrics
     ]
-    return pd.DataFrame(rows, columns="diameter_mm arm metric value ci_low ci_high seeds cases p_value".split())
+    return pd.DataFrame(rows, columns="diameter_mm arm metric value ci_low ci_high seeds cases".split())
 
 
 def test_accuracy_over_diameter_with_intervals(tmp_path, drawn):
@@ -207,7 +207,7 @@ def test_the_gif_of_a_large_volume_is_small(tmp_path):
 def test_tables_have_their_columns(tmp_path):
     sizes = sizes_table(scores(), FACTS)
     assert ", ".join(sizes.columns) == (
-        "study, arm, diameter_mm, metric, value, ci_low, ci_high, seeds, cases, p_value, data, scale"
+        "study, arm, diameter_mm, metric, value, ci_low, ci_high, seeds, cases, data, scale"
     )
     assert sizes.metric.unique().tolist() == ["accuracy", "sensitivity", "specificity", "auc"]
     assert sizes.arm.drop_duplicates().tolist() == list(SHOWN)

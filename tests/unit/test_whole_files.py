@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 # What gives a temporary path, or something in memory.
-TEMPORARY = {"atomic", "atomic_folder", "TemporaryDirectory", "io.BytesIO"}
+TEMPORARY = {"atomic", "atomic_folder", "TemporaryDirectory", "scratch_folder", "io.BytesIO"}
 # Calls that write to a path, and where it stands: what a method is called on, or the first or second argument.
 ON_PATH = {"write_text", "write_bytes", "touch"}
 FIRST = {"to_csv", "to_parquet", "to_json", "to_html", "to_pickle", "save", "savez", "save_as", "savefig", "tofile"}
@@ -16,7 +16,8 @@ SECOND = {"save_file", "WriteImage", "torch.save", "copy", "copy2", "copyfile", 
 GIVEN = {"zip_folder", "write_series", "_write_info", "_write"}
 # Those with ways of their own: the name of a checkpoint holds the digest of its content; the key of pseudonyms must
 # not replace another job's, and rows are added to the table beside it.
-OWN_WAYS = {"CheckpointStore.save", "_open_private"}
+# A file that is locked stays in its place.
+OWN_WAYS = {"CheckpointStore.save", "_open_private", "hold_job", "hold_run"}
 
 
 def raw_writes(text: str) -> list[str]:

@@ -131,9 +131,9 @@ def test_touched_files_rerun_nothing_and_a_corrected_one_is_read_once(own_copy: 
 def test_no_job_of_a_cluster_lists_the_folder_again(own_copy: Workflow):
     """A job's own process plans just that job."""
     listing = own_copy.folder / "src/scangan/ingest/listing.py"
-    listing.write_text(
-        listing.read_text().replace("    files, folders = ", "    print('LISTED')\n    files, folders = ")
-    )
+    line = "    return walk(root)[0]"  # of the plan; a reader has its own
+    assert line in listing.read_text()
+    listing.write_text(listing.read_text().replace(line, f"    print('LISTED')\n{line}"))
     job = ("--target-jobs", "ingest_images:study=head_ct", "--allowed-rules", "ingest_images", "--force")
     run = own_copy.snakemake(*job, "--mode", "subprocess", *ROOTS, target="results/head_ct/cohort/manifest.parquet")
     assert run.returncode == 0, run.stdout

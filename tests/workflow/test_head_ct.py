@@ -18,10 +18,15 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from scangan.jobs import has_gpu
+from scangan.metrics.copies import KINDS
+from scangan.metrics.fidelity import METRICS
 from tests.workflow.conftest import TOYS, Workflow, copy_workflow
 
-TABLE = "study arm metric value ci_low ci_high seeds cases p_value data scale pretrained".split()
+DIFFERENCE = "difference difference_low difference_high against detectable p_holm".split()
+TABLE = [*"study arm metric value ci_low ci_high seeds cases".split(), *DIFFERENCE, "converged"]
+TABLE += "data scale pretrained".split()
 FIDELITY = "study variant metric value ci_low ci_high images reference extractor data scale".split()
+FIDELITY += ["reference_low", "reference_high"]
 WEIGHTS = "results/head_ct/gan/dcgan32/normal/generator.safetensors"
 
 
@@ -35,11 +40,25 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
     assert set(scores.scale) == {"custom"}
     assert set(scores.cases) == {8}
     assert scores.value.between(0, 1).all()
-    assert scores.p_value.isna().equals(scores.arm == "real")
+    assert scores.difference.notna().equals(scores.arm == "synthetic-then-real")
+    assert scores.p_holm.isna().all()  # of a single training
+    verdict = json.loads((toy.folder / "results/head_ct/verdict.json").read_text())
+    assert verdict["outcome"] == "cannot be told"
+    assert "single training" in verdict["sentence"]
+    assert "phantom data, custom scale" in (toy.folder / "results/head_ct/verdict.md").read_text()
     fidelity = pd.read_csv(tables / "fidelity.csv")
     assert list(fidelity.columns) == FIDELITY
     assert set(fidelity.variant) == {"dcgan32/haemorrhage", "dcgan32/normal", "dcgan32/all"}
-    assert set(fidelity.metric) == {"fid", "kid", "inception_score", "precision", "recall", "suspected_copies"}
+    planted = {f"planted_{kind}" for kind in KINDS}
+    assert set(fidelity.metric) == {
+        *METRICS,
+        *planted,
+        "suspected_copies",
+        "leaked_held_out",
+        "membership_auc",
+        "radiomics_distance",
+        "frd",
+    }
     papers = pd.read_csv(toy.folder / "results/paper_comparison.csv").query("study == 'head_ct'")
     assert (papers.comparable == "yes").equals(papers.metric == "trainable_parameters")
     assert papers.ours[papers.comparable == "yes"].equals(papers.paper[papers.comparable == "yes"])
@@ -144,7 +163,7 @@ studies:
     gan: {dcgan32: {model: dcgan32, base_width: 4, epochs: 1}}
     synthesis: {gan: dcgan32, images_per_class: 2}
     classifier: {positive: sick, steps: 2, arms: [real, synthetic], seeds: 1, batch_size: 8}
-    evaluation: {bootstrap: 100, permutations: 100}
+    evaluation: {bootstrap: 100}
 """
 
 
@@ -195,7 +214,7 @@ def test_a_bad_image_is_listed_and_counted_and_the_run_goes_on(fresh: Workflow, 
         (lambda data: (data / "labels.csv").unlink(), "labels.csv"),
         (
             lambda data: (data / "labels.csv").write_text("name,bleeding\n0,1\n"),
-            "id_column: found columns name, bleeding; allowed: one named 'id'",
+            "labels.csv: columns: found name, bleeding; allowed: id, hemorrhage",
         ),
         (lambda data: [file.write_bytes(b"") for file in (data / "head_ct").glob("01*.png")], "rejected"),
     ],

@@ -27,6 +27,7 @@ FINAL = {"compare_with_papers", "all"}
 
 LABELS = ("haemorrhage", "normal")
 RENDER = of("head_ct", "render_phantom")
+ASKED = ("compare_arms", "reach_verdict")
 INGEST = of("head_ct", "ingest_images")
 SPLIT = of("head_ct", "split_cohort", "tabulate_cohort")
 GANS = of("head_ct", *(f"train_gan(dcgan32, {label})" for label in LABELS))
@@ -34,7 +35,7 @@ SHARDS = of("head_ct", *(f"synthesize(dcgan32, {label}, {shard})" for label in L
 FEATURES, REAL_FEATURES = of("head_ct", "extract_features(dcgan32)"), of("head_ct", "extract_real_features(32)")
 FIDELITY = of("head_ct", "measure_fidelity(dcgan32)", "tabulate_fidelity") | FINAL
 GAN_FIGURES = of("head_ct", "plot_gan(dcgan32)")
-SCORES = of("head_ct", "score", "tabulate_classification") | FINAL
+SCORES = of("head_ct", "score", "tabulate_classification", *ASKED) | FINAL
 REAL, CLASSICAL, PRETRAINED = (
     of("head_ct", f"train_classifier({arm}, 0)") for arm in ("real", "real+classical", "synthetic-then-real")
 )
@@ -99,7 +100,7 @@ SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
 
 COVID_LABELS = ("covid", "non_covid")
 PAIR = ("dcgan224", "diffaugment")
-COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification") | FINAL
+COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
 COVID_REAL = of("covid_ct", *(f"train_classifier(real, {seed})" for seed in (0, 1)))
 COVID_SYNTHETIC = of("covid_ct", *(f"train_classifier(real+synthetic, {seed})" for seed in (0, 1)))
 COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in PAIR for seed in (0, 1)), "tabulate_judge")
@@ -135,7 +136,7 @@ BRAIN_LABELS = ("tumour", "non_tumour")
 SWEPT, BOTH = "real+synthetic-x0.5", "real+classical+synthetic"
 BRAIN_SHARDS = of("brain_mr", *(f"synthesize(pggan, {label}, 0)" for label in BRAIN_LABELS))
 SECOND_BRAIN_SHARDS = {job.replace(", 0)", ", 1)") for job in BRAIN_SHARDS}
-BRAIN_SCORES = of("brain_mr", "score", "tabulate_classification", "plot_classification") | FINAL
+BRAIN_SCORES = of("brain_mr", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
 SWEEP_SCORES = of("brain_mr", "score_shares", "tabulate_shares") | {"all"}
 BRAIN_ARMS = {arm: of("brain_mr", f"train_classifier({arm}, 0)") for arm in ("real", BOTH, SWEPT)}
 MAP = of("brain_mr", "embed_images", "plot_embedding") | {"all"}
@@ -162,7 +163,9 @@ VOLUME_GANS = ("ct_sgan", "ct_sgan_js", "gan3d")
 FRAMED = of("ct_sgan", *(f"frame_scans(0, {cohort})" for cohort in CT_COHORTS))
 SIZED = of("ct_sgan", "inject_sized")
 VOLUME_TABLES = of("ct_sgan", "tabulate_volumes") | FINAL
-DETECTION = of("ct_sgan", "score", "tabulate_classification", "plot_classification", "tabulate_detection") | FINAL
+DETECTION = (
+    of("ct_sgan", "score", "tabulate_classification", "plot_classification", "tabulate_detection", *ASKED) | FINAL
+)
 SHARES = of("ct_sgan", "score_shares", "tabulate_shares") | {"all"}
 ON_REAL = of("ct_sgan", "train_detector(real, 0)")
 ON_SYNTHETIC = of(
@@ -222,8 +225,8 @@ EXPECTED = {
     "head_ct": {
         "phantom": HEAD_CT,
         "data": FROM_INGEST,
-        "data.image_size": {job.replace("real_features(32)", "real_features(64)") for job in FROM_INGEST},
         "split": FROM_SPLIT,
+        "split.file": FROM_INGEST,  # a split that is given keeps its copies
         "gan.dcgan32": FROM_GAN,
         "synthesis": SHARDS | FROM_SYNTHETIC,
         "synthesis.images_per_class": THIRD_SHARD | FROM_SYNTHETIC,
@@ -240,19 +243,24 @@ EXPECTED = {
         "fidelity": FIDELITY,
         "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
         "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
-        "evaluation": SCORES,
+        "evaluation": SCORES - of("head_ct", *ASKED),
+        "evaluation.primary": SCORES - of("head_ct", "score"),
+        "evaluation.margin": of("head_ct", "reach_verdict") | {"all"},
     },
     "simple_ct_gan": {
         "phantom": SIMPLE_CT_GAN,
         "data.root": set(),  # both are phantoms
         "data.scans": FROM_INDEX,
         "data.modality": FROM_INDEX,
+        "data.patient_from": FROM_INDEX,
         "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),
         "data.annotations": FROM_BATCHES - of("simple_ct_gan", "describe_nodules"),
         "data.spacing_mm": FROM_BATCHES,
         "data.antialias": FROM_BATCHES,
         "data.min_slices": FROM_BATCHES,
+        "data.hounsfield_offset": FROM_BATCHES,
         "data.max_rejected": FROM_GATHER,
+        "data.duplicates": FROM_GATHER,
         "data.slices_per_scan": FROM_SLICES,
         "data.window": FROM_SLICES,
         "data.channels": FROM_SLICES,
@@ -263,7 +271,7 @@ EXPECTED = {
         "gan.kernel_5": FROM_KERNEL_5,
         "gan.baseline_at_64.image_size": drawn(0, "baseline_at_64")
         | from_drawing("baseline_at_64")
-        | of("simple_ct_gan", "extract_real_features(25)"),
+        | of("simple_ct_gan", "extract_real_features(28)"),
         "panels.optimizer": of("simple_ct_gan", "plot_panel(optimizer)") | {"all"},
         "synthesis": drawn(0, *ALL_GANS) | from_drawing(*ALL_GANS),
         "synthesis.images_per_class": drawn(1, *ALL_GANS) | from_drawing(*ALL_GANS),
@@ -274,6 +282,7 @@ EXPECTED = {
         "phantom": COVID_CT,
         "data": FROM_COVID_INGEST,
         "split": FROM_COVID_SPLIT,
+        "split.method": FROM_COVID_INGEST,
         "gan.dcgan224": from_covid_gan("dcgan224"),
         "gan.diffaugment": from_covid_gan("diffaugment"),
         "classifier": COVID_REAL | COVID_SYNTHETIC | COVID_SCORES | COVID_JUDGED,
@@ -344,11 +353,16 @@ ANOTHER = {
     "data.patient_column": "patient",
     "data.classes": {"head_ct": {"normal": 1, "haemorrhage": 0}, "brain_mr": None},
     "data.channels": {"head_ct": 3, "simple_ct_gan": 1, "brain_mr": 3},
-    "data.image_size": 64,
+    # Of head CT it is that of its network, which has one size.
+    "data.image_size": {"head_ct": None, "simple_ct_gan": 64, "covid_ct": 64, "brain_mr": 64},
     "data.reader": None,  # tested below, for another has other keys
     "data.modality": "MR",
     "data.annotations": "none",
     "data.scans": 7,
+    "data.patient_from": "folder",
+    "data.bits": 12,
+    "data.duplicates.identical": "allow",
+    "data.duplicates.near": "allow",
     "data.window": [-1000, 300],
     "data.label": "thorax",
     "split.train": {"head_ct": 23, "simple_ct_gan": None},
@@ -361,6 +375,7 @@ ANOTHER = {
     "gan.dcgan32.model": None,
     "gan.dcgan32.weights_of": None,
     "gan.dcgan32.image_size": None,
+    "gan.baseline_at_64.image_size": 28,
     "gan.dcgan32.training_images": 5,
     "gan.dcgan32.loss": "wasserstein",
     "gan.dcgan32.gradient_penalty.kind": "r1",
@@ -383,7 +398,9 @@ ANOTHER = {
     "synthesis.gan": None,  # tested below
     "synthesis.screening.overrule": TOY,
     "classifier.shares": [0.5, 0.75],
-    "classifier.centre_crop": 30,
+    "classifier.centre_crop": {"head_ct": 32, "brain_mr": 30},
+    "evaluation.primary": "accuracy",
+    "evaluation.margin": 0.05,
     "reading_room": None,
     "reading_room.readers": [TOY],
     "embedding": None,

@@ -1,17 +1,24 @@
 # The configuration, validated once, the plan of its studies, and how rules ask it.
 import os
+import time
 
 from snakemake.exceptions import WorkflowError
+from snakemake.persistence.file import FilePersistence
 
 from scangan.arms import arm_pattern
 from scangan.code_digest import script_digest
-from scangan.config import Scans, Volumes, load, sort_keys, validate
+from scangan.config import Scans, Volumes, check_config_file, load, sort_keys, validate
 from scangan.errors import ConfigError, DataError
-from scangan.ingest.listing import data_state, record_of
-from scangan.jobs import check_disk, disk_need, has_gpu
+from scangan.ingest.data_record import data_state, record_of
+from scangan.ingest.listing import mark_results
+from scangan.jobs import check_disk, check_writable, disk_need, has_gpu
+from scangan.locks import hold_run
 from scangan.plan import Plan
+from scangan.seals import TOLERANCE, bring_back, changed_results
 
 try:
+    for each in workflow.configfiles:
+        check_config_file(each)
     # Sorted, because Snakemake compares parameters by their text.
     validated = load(sort_keys(validate(config)))
 except ConfigError as error:
@@ -21,11 +28,20 @@ config = sort_keys(validated.model_dump(mode="json"))
 RESULTS = validated.results
 PLAN = Plan(validated, json.loads(Path(workflow.source_path("../../config/scales.json")).read_text()))
 
+if workflow.is_main_process:
+    RUN = hold_run()  # until this process ends
+    bring_back(RESULTS)
+    for file in changed_results(RESULTS):
+        print(f"{file}: changed since it was written; it is made anew", file=sys.stderr)
+        # Snakemake's own mark of a file that is not whole; `rerun-incomplete` in profiles/default does the rest.
+        FilePersistence()._mark_incomplete(file, None)
+
 # What every reader leaves behind.
 COHORT = {
     "images": f"{RESULTS}/{{study}}/cohort/images.zarr.zip",
     "manifest": f"{RESULTS}/{{study}}/cohort/manifest.parquet",
     "rejected": f"{RESULTS}/{{study}}/cohort/rejected.csv",
+    "duplicates": f"{RESULTS}/{{study}}/cohort/duplicates.csv",
 }
 
 # Networks that train on the CPUs of this machine: two at a time, for two jobs of half the threads are done sooner than
@@ -89,7 +105,7 @@ def data_folder(wildcards):
 def data_state_of(wildcards):
     """A digest that changes with the files of a data folder; asked for only where they are listed."""
     folder = config["data_roots"][wildcards.root]
-    return data_state(folder, RESULTS, record_of(wildcards.root, RESULTS))
+    return data_state(folder, record_of(wildcards.root, RESULTS))
 
 
 def data_kind(wildcards):
@@ -104,6 +120,11 @@ def settings_of(section, *keys):
         return {key: found[key] for key in sorted(keys)}
 
     return settings
+
+
+def needs_of(step):
+    """What later steps need of a split or mix; asked with `input`, no change of it makes the split or mix again."""
+    return lambda wildcards, input: getattr(PLAN.studies[wildcards.study], f"needs_of_{step}")()
 
 
 def code_of(script):
@@ -126,6 +147,20 @@ def volumes_to_write(jobs):
             shard = study.shard_settings(job.wildcards.gan, job.wildcards.shard)
             need += disk_need(shard["volumes"], study.settings.grid.size)
     return need
+
+
+def check_times(jobs):
+    """What is made of a file from the future would seem older than it: Snakemake then gives up after the job has run."""
+    future = {
+        file
+        for job in jobs
+        for file in job.input
+        if os.path.exists(file) and os.path.getmtime(file) > time.time() + TOLERANCE
+    }
+    for file in sorted(future):
+        raise WorkflowError(
+            f"{file}: modified: found a time in the future, allowed: none after now; touch it, or set the clock"
+        )
 
 
 def report_table(name):

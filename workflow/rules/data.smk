@@ -42,6 +42,7 @@ rule ingest_images:
         **COHORT,
         official=f"{RESULTS}/{{study}}/cohort/official_split.csv",
         dropped=f"{RESULTS}/{{study}}/cohort/dropped_slices.csv",
+        notes=f"{RESULTS}/{{study}}/cohort/notes.txt",
     log:
         f"{RESULTS}/{{study}}/logs/ingest_images.log",
     benchmark:
@@ -52,6 +53,7 @@ rule ingest_images:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/data", within=config),
+        duplicates=of_source("duplicates"),
         data=data_kind,
     script:
         "../scripts/ingest_images.py"
@@ -71,7 +73,7 @@ rule index_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "batches", "modality", "scans"),
+        settings=settings_of("data", "batches", "modality", "patient_from", "scans"),
         data=data_kind,
     script:
         "../scripts/index_scans.py"
@@ -95,7 +97,9 @@ rule ingest_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "annotations", "antialias", "min_slices", "modality", "spacing_mm"),
+        settings=settings_of(
+            "data", "annotations", "antialias", "hounsfield_offset", "min_slices", "modality", "spacing_mm"
+        ),
     script:
         "../scripts/ingest_scans.py"
 
@@ -107,7 +111,8 @@ rule gather_scans:
     output:
         scans=f"{RESULTS}/{{study}}/scans/scans.csv",
         nodules=f"{RESULTS}/{{study}}/scans/nodules.csv",
-        rejected=COHORT["rejected"],
+        rejected=f"{RESULTS}/{{study}}/scans/rejected.csv",
+        duplicates=f"{RESULTS}/{{study}}/scans/duplicates.csv",
     log:
         f"{RESULTS}/{{study}}/logs/gather_scans.log",
     benchmark:
@@ -118,6 +123,7 @@ rule gather_scans:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("data", "max_rejected"),
+        duplicates=of_source("duplicates"),
     script:
         "../scripts/gather_scans.py"
 
@@ -126,9 +132,10 @@ rule cut_slices:
     input:
         volumes=of_source("volumes"),
         scans=rules.gather_scans.output.scans,
+        rejected=rules.gather_scans.output.rejected,
+        duplicates=rules.gather_scans.output.duplicates,
     output:
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        **COHORT,
     log:
         f"{RESULTS}/{{study}}/logs/cut_slices.log",
     benchmark:
@@ -139,6 +146,7 @@ rule cut_slices:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("data", "channels", "image_size", "label", "slices_per_scan", "window"),
+        duplicates=of_source("duplicates"),
     script:
         "../scripts/cut_slices.py"
 
@@ -146,10 +154,12 @@ rule cut_slices:
 rule list_volumes:
     input:
         scans=of_study("of_every_source", file="scans/scans.csv"),
-        rejected=of_study("of_every_source", file="cohort/rejected.csv"),
+        rejected=of_study("of_every_source", file="scans/rejected.csv"),
+        duplicates=of_study("of_every_source", file="scans/duplicates.csv"),
     output:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
+        duplicates=COHORT["duplicates"],
     log:
         f"{RESULTS}/{{study}}/logs/list_volumes.log",
     benchmark:
@@ -182,6 +192,7 @@ rule split_cohort:
     input:
         manifest=COHORT["manifest"],
         rejected=COHORT["rejected"],
+        duplicates=COHORT["duplicates"],
         official=of_study("official_split"),
         own=of_study("own_split"),
     output:
@@ -194,5 +205,6 @@ rule split_cohort:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/split", within=config),
+        needs=needs_of("split"),
     script:
         "../scripts/split_cohort.py"

@@ -3,8 +3,10 @@
 
 rule measure_fidelity:
     input:
-        unpack(of_study("features", "gan")),
+        unpack(of_study("measured", "gan")),
+        images=COHORT["images"],
         manifest=COHORT["manifest"],
+        duplicates=COHORT["duplicates"],
         split=rules.split_cohort.output.split,
     output:
         fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
@@ -34,11 +36,30 @@ rule score:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=of_study("arms_and_seeds"),
     script:
         "../scripts/score.py"
+
+
+rule compare_arms:
+    input:
+        predictions=of_study("predictions"),
+    output:
+        comparisons=f"{RESULTS}/{{study}}/classifier/comparisons.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/compare_arms.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/compare_arms.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("evaluation", "primary"),
+        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        arms=of_study("arms_and_seeds"),
+    script:
+        "../scripts/compare_arms.py"
 
 
 rule judge_images:
@@ -74,7 +95,7 @@ rule score_shares:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
         arms=of_study("shares_and_seeds"),
     script:

@@ -77,7 +77,7 @@ rule measure_nodules:
         gpu=1,
     params:
         settings=settings_of("nodules", "annotated", "voi"),
-        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        evaluation=settings_of("evaluation", "bootstrap", "seed"),
         fidelity=lookup(dpath="studies/{study}/fidelity", within=config),
         study=facts(),
     script:
@@ -98,6 +98,7 @@ rule choose_mix:
         "../../envs/scangan.yaml"
     params:
         settings=settings_of("nodules", "mix_seed"),
+        needs=needs_of("mix"),
     script:
         "../scripts/choose_mix.py"
 
@@ -109,6 +110,7 @@ rule edit_scans:
         volumes=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}.zarr.zip",
         scans=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_scans.parquet",
         nodules=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_nodules.parquet",
+        cohort=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/scans.csv",
         mix=rules.choose_mix.output.mix,
         lidc_counts=rules.survey_lidc.output.counts,
         lidc_nodules=rules.survey_lidc.output.nodules,
@@ -155,7 +157,7 @@ rule tabulate_mix:
     conda:
         "../../envs/scangan.yaml"
     params:
-        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        evaluation=settings_of("evaluation", "bootstrap", "seed"),
         study=facts(),
     script:
         "../scripts/tabulate_mix.py"

@@ -6,7 +6,9 @@ rule tabulate_cohort:
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         rejected=COHORT["rejected"],
+        duplicates=COHORT["duplicates"],
         scans=of_study("scan_tables"),
+        notes=of_study("cohort_notes"),
     output:
         cohort=report_table("cohort"),
     log:
@@ -16,6 +18,7 @@ rule tabulate_cohort:
     conda:
         "../../envs/scangan.yaml"
     params:
+        compared=of_study("compared_copies"),
         study=facts(),
     script:
         "../scripts/tabulate_cohort.py"
@@ -24,6 +27,8 @@ rule tabulate_cohort:
 rule tabulate_classification:
     input:
         scores=rules.score.output.scores,
+        comparisons=rules.compare_arms.output.comparisons,
+        histories=of_study("predictions", file="history.csv"),
         split=rules.split_cohort.output.split,
         rejected=COHORT["rejected"],
     output:
@@ -36,9 +41,33 @@ rule tabulate_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
+        arms=of_study("arms_and_seeds"),
+        patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
         study=facts("pretrained"),
     script:
         "../scripts/tabulate_classification.py"
+
+
+rule reach_verdict:
+    input:
+        comparisons=rules.compare_arms.output.comparisons,
+        histories=of_study("predictions", file="history.csv"),
+    output:
+        json=f"{RESULTS}/{{study}}/verdict.json",
+        markdown=report(f"{RESULTS}/{{study}}/verdict.md", caption="../report/verdict.rst", category="{study}"),
+    log:
+        f"{RESULTS}/{{study}}/logs/reach_verdict.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/reach_verdict.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        arms=of_study("arms_and_seeds"),
+        patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
+        settings=settings_of("evaluation", "margin", "primary"),
+        study=facts(),
+    script:
+        "../scripts/reach_verdict.py"
 
 
 rule tabulate_fidelity:
@@ -55,6 +84,7 @@ rule tabulate_fidelity:
     conda:
         "../../envs/scangan.yaml"
     params:
+        settings=settings_of("fidelity", "copy_quantile"),
         study=facts("extractor"),
     script:
         "../scripts/tabulate_fidelity.py"
@@ -111,7 +141,7 @@ rule tabulate_judge:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/judge", within=config),
-        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        evaluation=settings_of("evaluation", "bootstrap", "seed"),
         seeds=lookup(dpath="studies/{study}/classifier/seeds", within=config),
         study=facts("positive", "pretrained"),
     script:

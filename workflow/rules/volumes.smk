@@ -16,6 +16,7 @@ rule frame_scans:
         mixed=rules.edit_scans.output.volumes,
         scans=rules.edit_scans.input.scans,
         nodules=rules.edit_scans.input.nodules,
+        cohort=rules.edit_scans.input.cohort,
         mixed_nodules=rules.edit_scans.output.nodules,
     output:
         **{
@@ -184,7 +185,7 @@ rule tabulate_volumes:
         "../../envs/scangan.yaml"
     params:
         settings=lookup(dpath="studies/{study}/fidelity", within=config),
-        evaluation=lookup(dpath="studies/{study}/evaluation", within=config),
+        evaluation=settings_of("evaluation", "bootstrap", "seed"),
         gans=of_study("gans"),
         study=facts("extractor"),
     script:
@@ -261,7 +262,7 @@ rule tabulate_detection:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/evaluation", within=config),
+        settings=settings_of("evaluation", "bootstrap", "seed"),
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
         arms=of_study("arms_and_seeds"),
         study=facts("positive"),

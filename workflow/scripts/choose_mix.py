@@ -2,9 +2,10 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
+    from scangan.data.needs import check_needs
     from scangan.data.scan_store import read_scan_table
     from scangan.files import atomic
     from scangan.synthesis.mix import choose_mix, label_scans
@@ -16,5 +17,6 @@ with job(snakemake.log[0]):
     )
     split = pd.read_csv(snakemake.input.split, dtype=str)
     mix = choose_mix(label_scans(scans, split), snakemake.params.settings["mix_seed"])
+    check_needs(mix.assign(label=mix.label_after), snakemake.params.needs, "mix")
     with atomic(snakemake.output.mix) as path:
         mix.to_csv(path, index=False)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
     from scangan.report.paper_comparison import compare_with_papers, write_comparison

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]) as log:
+with job(snakemake) as log:
     import pandas as pd
 
     from scangan.config import Voi

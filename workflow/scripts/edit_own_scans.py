@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake, snakemake.threads) as log:
     from scangan.config import VoiCut
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.edit import EditSettings, edit_own_scans

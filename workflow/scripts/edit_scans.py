@@ -2,10 +2,11 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     import pandas as pd
 
     from scangan.config import Placement, Voi
+    from scangan.data.scan_store import read_batch
     from scangan.files import atomic
     from scangan.synthesis.mix import Mixer, edit_scans
     from scangan.synthesis.nodules import Filling
@@ -28,7 +29,7 @@ with job(snakemake.log[0], snakemake.threads):
         voi=voi,
         seed=seed,
     )
-    scans, nodules = pd.read_parquet(snakemake.input.scans), pd.read_parquet(snakemake.input.nodules)
+    scans, nodules = read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort")))
     tables = edit_scans(snakemake.input.volumes, scans, nodules, mixer, snakemake.output.volumes)
     for name, table in tables.items():
         with atomic(snakemake.output[name]) as path:

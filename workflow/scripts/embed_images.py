@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.config import Classical, Embedding
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts

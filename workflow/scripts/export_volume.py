@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.data.volume_set import read_volume_set
     from scangan.ingest.export import export_volume
 

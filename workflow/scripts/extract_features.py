@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads) as log:
+with job(snakemake, snakemake.threads) as log:
     from scangan.data.store import read_image_sets, scale_images
     from scangan.metrics.feature_sets import write_features
     from scangan.metrics.features import extract

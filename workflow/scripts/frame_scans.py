@@ -2,10 +2,11 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     import pandas as pd
 
     from scangan.config import Voi
+    from scangan.data.scan_store import read_batch
     from scangan.files import atomic
     from scangan.synthesis.framing import frame_scans
     from scangan.synthesis.nodules import Filling
@@ -15,7 +16,8 @@ with job(snakemake.log[0], snakemake.threads):
     rejected = frame_scans(
         snakemake.wildcards.cohort,
         *(snakemake.input[name] for name in ("volumes", "mixed")),
-        *(pd.read_parquet(snakemake.input[name]) for name in ("scans", "nodules", "mixed_nodules")),
+        *read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort"))),
+        pd.read_parquet(snakemake.input.mixed_nodules),
         *((snakemake.output[f"{name}_volumes"], snakemake.output[f"{name}_manifest"]) for name in ("free", "mixed")),
         **snakemake.params.grid,
         erase=eraser.fill,

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.config import Indexing
     from scangan.files import atomic
     from scangan.ingest.scan_index import index_scans

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.data.store import read_image_sets, scale_images
     from scangan.files import atomic
     from scangan.training.supervised import predict, read_classifier

@@ -1,8 +1,9 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
+    from scangan.data.duplicates import read_duplicates
     from scangan.data.scan_store import read_scan_table, scan_manifest
     from scangan.files import atomic
     from scangan.rejected import read_rejected
@@ -12,3 +13,5 @@ with job(snakemake.log[0]):
         pd.concat([scan_manifest(scans, cohort) for cohort, scans in tables]).to_parquet(path, index=False)
     with atomic(snakemake.output.rejected) as path:
         pd.concat(map(read_rejected, snakemake.input.rejected)).to_csv(path, index=False)
+    with atomic(snakemake.output.duplicates) as path:
+        pd.concat(map(read_duplicates, snakemake.input.duplicates)).to_csv(path, index=False)

@@ -1,21 +1,25 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     import pandas as pd
 
     from scangan.config import Fidelity
-    from scangan.data.split import split_parts
-    from scangan.data.store import read_manifest
+    from scangan.data.duplicates import copies_of, read_duplicates
+    from scangan.data.split import select_split
+    from scangan.data.store import read_image_set, read_image_sets, scale_images
     from scangan.files import atomic
-    from scangan.metrics.feature_sets import FeatureSet, read_feature_set
-    from scangan.metrics.generators import evaluate_generators
+    from scangan.metrics.feature_sets import read_feature_set
+    from scangan.metrics.generators import JudgedSet, evaluate_generators
 
     files, settings = snakemake.input, Fidelity.model_validate(snakemake.params.settings)
-    manifest = pd.concat(map(read_manifest, files.synthetic_manifests), ignore_index=True)
-    synthetic = read_feature_set(files.synthetic, manifest)
-    parts = split_parts(read_feature_set(files.real, read_manifest(files.manifest)), files.split)
-    held_out = FeatureSet.concatenate([parts["validation"], parts["test"]])
-    tables = evaluate_generators(parts["train"], held_out, synthetic, snakemake.wildcards.gan, settings)
+    drawn = read_image_sets(files.synthetic_images, files.synthetic_manifests)
+    synthetic = JudgedSet.of(drawn, read_feature_set(files.synthetic, drawn.manifest))
+    cohort = scale_images(read_image_set(files.images, files.manifest), drawn.images.shape[-1])
+    real = JudgedSet.of(cohort, read_feature_set(files.real, cohort.manifest))
+    split = pd.read_csv(files.split, dtype="str", keep_default_na=False)
+    train, held_out = select_split(real, split, "train"), select_split(real, split, "validation", "test")
+    copied = copies_of(train.manifest.image_id, read_duplicates(files.duplicates))
+    tables = evaluate_generators(train, held_out, synthetic, snakemake.wildcards.gan, settings, copied)
     for table, target in zip(tables, (snakemake.output.fidelity, snakemake.output.copies), strict=True):
         with atomic(target) as path:
             table.to_csv(path, index=False)

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.data.volume_set import read_volume_set
     from scangan.files import atomic
     from scangan.metrics.volumes import describe_volumes, extract_slices, write_slice_features

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]) as log:
+with job(snakemake) as log:
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts
     from scangan.data.store import ImageSet, scale_images

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.facts import Facts
     from scangan.metrics.classification import read_predictions
     from scangan.report.classification_figures import reliability, roc_curves

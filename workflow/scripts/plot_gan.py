@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
     from scangan.data.split import read_parts

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.data.split import read_parts
     from scangan.data.store import read_image_sets, scale_images
     from scangan.facts import Facts

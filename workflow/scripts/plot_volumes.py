@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.data.volume_set import read_volume_set, split_volumes
     from scangan.facts import Facts
     from scangan.report.volume_figures import middle_figure, planes_figure, regions_figure, scroll_gif

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.phantoms import module_of
 
     settings = dict(snakemake.params.settings)

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.config import Evaluation
     from scangan.files import atomic
     from scangan.metrics.classification import read_predictions, score_arms

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.files import atomic
     from scangan.metrics.reading import score_readers
     from scangan.report.reading_room import readers_table

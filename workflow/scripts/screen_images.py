@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     import pandas as pd
 
     from scangan.config import Screening

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.metrics.reading import simulate_reader
 
     settings, number = snakemake.params.settings, int(snakemake.wildcards.number)

@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     from scangan.files import atomic
     from scangan.ingest.lidc import lidc_distributions
 

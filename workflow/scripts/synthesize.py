@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.data.store import ImageWriter
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.images import synthesize

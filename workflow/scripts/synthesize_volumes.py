@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.data.volume_set import VolumeWriter
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes

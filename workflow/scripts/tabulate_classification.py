@@ -1,15 +1,27 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
     from scangan.facts import Facts
+    from scangan.metrics.convergence import count_unconverged, read_histories
     from scangan.rejected import read_rejected, rejected_note
-    from scangan.report.classification_tables import calibration_table, classification_table, write_scores
+    from scangan.report.classification_tables import (
+        CALIBRATION_NOTE,
+        calibration_table,
+        classification_table,
+        write_classification,
+        write_scores,
+    )
 
     facts = Facts(**snakemake.params.study)
-    scores = pd.read_csv(snakemake.input.scores)
+    scores, comparisons = pd.read_csv(snakemake.input.scores), pd.read_csv(snakemake.input.comparisons)
+    histories = read_histories(snakemake.input.histories, **snakemake.params.arms)
+    unconverged = count_unconverged(histories, snakemake.params.patience)
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), read_rejected(snakemake.input.rejected)
     note = rejected_note(rejected, len(split), "images", snakemake.input.rejected)
-    write_scores(classification_table(scores, facts), *snakemake.output[0:2], index="arm", note=note)
-    write_scores(calibration_table(scores, facts), *snakemake.output[2:4], index="arm", note=note)
+    table = classification_table(scores, comparisons, unconverged, facts)
+    write_classification(table, comparisons, *snakemake.output.classification, note)
+    write_scores(
+        calibration_table(scores, facts), *snakemake.output.calibration, index="arm", note=f"{CALIBRATION_NOTE}\n{note}"
+    )

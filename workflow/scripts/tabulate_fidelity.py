@@ -1,10 +1,11 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
     from scangan.facts import Facts
-    from scangan.report.tables import fidelity_table, write_table
+    from scangan.report.tables import fidelity_table, write_fidelity
 
     scores = pd.concat(map(pd.read_csv, snakemake.input.fidelity), ignore_index=True)
-    write_table(fidelity_table(scores, Facts(**snakemake.params.study)), *snakemake.output, index="variant")
+    table = fidelity_table(scores, Facts(**snakemake.params.study))
+    write_fidelity(table, *snakemake.output, snakemake.params.settings["copy_quantile"])

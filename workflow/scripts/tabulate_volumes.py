@@ -1,6 +1,6 @@
 from scangan.jobs import job
 
-with job(snakemake.log[0]):
+with job(snakemake):
     import pandas as pd
 
     from scangan.config import Evaluation, Fidelity
@@ -9,7 +9,7 @@ with job(snakemake.log[0]):
     from scangan.files import atomic
     from scangan.metrics.volumes import compare_slices, consistency_scores, find_copies, read_slice_features
     from scangan.rejected import left_out_note
-    from scangan.report.tables import write_table
+    from scangan.report.tables import copies_note, write_table
     from scangan.report.volume_figures import consistency_figure
     from scangan.report.volume_tables import CONSISTENCY_NOTE, FIDELITY_NOTE, consistency_table, volume_fidelity_table
 
@@ -45,5 +45,6 @@ with job(snakemake.log[0]):
     with atomic(snakemake.output.copies) as path:
         pd.concat(nearest, ignore_index=True).to_csv(path, index=False)
     table = consistency_table(pd.concat(scores, ignore_index=True), facts)
-    write_table(table, *snakemake.output.consistency, index="variant", note=f"{CONSISTENCY_NOTE}\n{note}")
+    note = f"{CONSISTENCY_NOTE}\n{copies_note(table, settings.copy_quantile)}\n{note}"
+    write_table(table, *snakemake.output.consistency, index="variant", note=note)
     consistency_figure({"real": real} | described, snakemake.output.figure, facts)

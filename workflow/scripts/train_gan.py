@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.config import ImageGan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images

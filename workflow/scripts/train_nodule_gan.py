@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.config import NoduleNetwork, Voi
     from scangan.data.voi import read_parts_of_vois
     from scangan.files import atomic

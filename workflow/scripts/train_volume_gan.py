@@ -2,7 +2,7 @@ from pathlib import Path
 
 from scangan.jobs import job
 
-with job(snakemake.log[0], snakemake.threads):
+with job(snakemake, snakemake.threads):
     from scangan.config import VolumeGan
     from scangan.data.volume_set import read_volume_set, split_volumes
     from scangan.files import atomic

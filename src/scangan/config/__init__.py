@@ -4,9 +4,10 @@ Unknown keys are errors. After validation every default is written out, so rules
 """
 
 from scangan.config.base import Section
+from scangan.config.config_file import check_config_file
 from scangan.config.experiment import (
-    CUBES,
     PRETRAINED,
+    SMALLEST_IMAGES,
     VOLUME_ARMS,
     Classical,
     Classifier,
@@ -28,6 +29,7 @@ from scangan.config.experiment import (
 )
 from scangan.config.explain import branches_of, load, sections_of, validate
 from scangan.config.networks import (
+    CUBES,
     EDGES,
     MODELS,
     VOLUME_MODELS,
@@ -56,6 +58,7 @@ from scangan.config.readers import (
     Cohort,
     CovidCt,
     CovidCtPhantom,
+    Duplicates,
     Gathering,
     HeadCtPhantom,
     ImageFolder,
@@ -80,6 +83,7 @@ __all__ = [
     "KNOWN_ROOTS",
     "MODELS",
     "PRETRAINED",
+    "SMALLEST_IMAGES",
     "VOLUME_ARMS",
     "VOLUME_LABELS",
     "VOLUME_MODELS",
@@ -96,6 +100,7 @@ __all__ = [
     "Dcgan32",
     "Dcgan224",
     "DiffAugment",
+    "Duplicates",
     "Embedding",
     "Evaluation",
     "Fidelity",
@@ -142,6 +147,7 @@ __all__ = [
     "VolumeSynthesis",
     "Volumes",
     "branches_of",
+    "check_config_file",
     "load",
     "scale_of",
     "sections_of",

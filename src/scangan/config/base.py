@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import os
 from functools import reduce
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+LARGEST = 2**53  # beyond it a whole number is not exact in every program that reads it
+
+
+def plain_path(path: str) -> str:
+    """A path as one writes it, with `~` for the home folder and spaces around it, as every program reads it."""
+    return str(Path(path.strip()).expanduser()) if path.strip() else ""
 
 
 def _existing_file(value: str) -> str:
-    if not Path(value).is_file():
+    path = plain_path(value)
+    if not os.path.isfile(path):
         raise ValueError(f"found '{value}', which is no file; allowed: a file, or null")
-    return value
+    return path
 
 
 def _whole_number(value: Any) -> Any:
@@ -29,14 +46,27 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 READ_FROM_TEXT = BeforeValidator(_whole_number)  # of a Literal of numbers
 
 
+def _kinds_of(annotation: Any) -> set[Any]:
+    """All types that an annotation names."""
+    return {annotation}.union(*map(_kinds_of, get_args(annotation)))
+
+
 class Section(BaseModel):
     """A block of the configuration; keys it does not know are errors.
 
     Where a key holds blocks of several kinds, `KIND_KEY` is the key whose value tells them apart, if one does.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     KIND_KEY: ClassVar[str | None] = None
+
+    @field_validator("*")
+    @classmethod
+    def _is_exact(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > LARGEST:
+            digits = len(str(abs(value)))
+            raise ValueError(f"found a whole number of {digits} digits, allowed: up to {LARGEST}")
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -45,6 +75,17 @@ class Section(BaseModel):
         if not isinstance(values, dict):
             return values
         return {key: value for key, value in values.items() if value is not None or key in cls.model_fields}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        """YAML reads an unquoted `yes` as true, which pydantic would take for 1."""
+        for key, value in values.items() if isinstance(values, dict) else ():
+            kinds = _kinds_of(cls.model_fields[key].annotation) if key in cls.model_fields else set()
+            if isinstance(value, bool) and kinds & {int, float} and bool not in kinds:
+                allowed = "a number" if float in kinds else "a whole number"
+                raise ValueError(f"{key}: found {value} (bool), allowed: {allowed}")
+        return values
 
     @classmethod
     def kind_names(cls) -> tuple[str, ...]:

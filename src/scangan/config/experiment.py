@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from scangan.arms import ARMS, find_arm
-from scangan.config.base import READ_FROM_TEXT, ExistingFile, Fraction, Name, Positive, Rate, Section
-from scangan.config.networks import NoduleNetwork
+from scangan.config.base import READ_FROM_TEXT, ExistingFile, Fraction, Name, Positive, Rate, Section, plain_path
+from scangan.config.networks import CUBES, NoduleNetwork
 
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
 # A type checker cannot know them, pydantic does.
@@ -19,12 +20,21 @@ else:
     ArmName = Literal[tuple(ARMS)]
 DEFAULT_ARMS = [name for name, arm in ARMS.items() if arm.by_default]
 VOLUME_ARMS = [name for name, arm in ARMS.items() if arm.of_volumes]
-CUBES = (56, 64, 80, 96, 112, 128, 160, 192, 224, 256)  # edges of volumes that `ct_sgan` can have
+# Least edge of what each network of images sees: it halves it so many times.
+SMALLEST_IMAGES = {
+    ("resnet50", "imagenet"): 32,
+    ("resnet50", "small"): 8,
+    ("densenet169", "imagenet"): 32,
+    ("densenet169", "small"): 8,
+    ("efficientnet-lite0", "imagenet"): 32,
+    ("efficientnet-lite0", "small"): 16,
+}
 
 
 class Screening(Section):
     """Unrealistic synthetic images are discarded before any arm trains on them."""
 
+    LEAST_VALIDATION: ClassVar[int] = 4  # images of each class that the rule is calibrated on
     neighbours: Positive = Field(
         3, description="an image's distance is that to its n-th nearest training image of its class, in feature space"
     )
@@ -54,9 +64,16 @@ class Synthesis(Section):
 class ImageSynthesis(Synthesis):
     """How many images are drawn from which network."""
 
-    images_per_class: Positive = Field(description="synthetic images for each class")
+    images_per_class: Annotated[int, Field(ge=2)] = Field(description="synthetic images for each class")
     batch_size: Positive = Field(64, description="images generated at once")
     screening: Screening | None = Field(None, description="unrealistic images are discarded; null: none is")
+
+    @property
+    def fewest_kept(self) -> int:
+        """Images of each class that the rule of screening leaves at least; of what a person says nothing is known."""
+        discards = self.screening is not None and self.screening.overrule is None
+        most = int(self.screening.most_discarded * self.images_per_class) if self.screening and discards else 0
+        return self.images_per_class - most
 
     @classmethod
     def refusal(cls, key: str, value: Any) -> str | None:
@@ -140,9 +157,17 @@ class Classifier(Section):
     @field_validator("pretrained")
     @classmethod
     def _known_or_file(cls, pretrained: str) -> str:
-        if pretrained not in PRETRAINED and not Path(pretrained).is_file():
+        if pretrained in PRETRAINED:
+            return pretrained
+        path = plain_path(pretrained)
+        if not os.path.isfile(path):
             raise ValueError(f"found '{pretrained}', allowed: {' | '.join(PRETRAINED)} | an existing file")
-        return pretrained
+        return path
+
+    @property
+    def network_of_images(self) -> str:
+        """The backbone, but with the weights of the package of EfficientNet-Lite0 that one."""
+        return "efficientnet-lite0" if self.pretrained == "efficientnet-lite0" else self.backbone
 
     @property
     def pretrained_name(self) -> str:
@@ -205,13 +230,16 @@ class Fidelity(Section):
 
 
 class Evaluation(Section):
-    """Intervals and tests of the classifiers."""
+    """Intervals of the classifiers' scores, and the comparison of arms with and without synthetic images."""
 
-    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
-    permutations: Annotated[int, Field(ge=100)] = Field(
-        5000, description="permutations of the paired test against `real`"
+    primary: Literal["accuracy", "sensitivity", "specificity", "f1", "auc"] = Field(
+        "auc", description="the metric that the verdict is about, and the only one that is tested"
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of both")
+    margin: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.02, description="the largest difference of the primary metric that does not matter to you"
+    )
+    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap")
 
 
 class Grid(Section):

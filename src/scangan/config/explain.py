@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
@@ -11,6 +12,10 @@ from scangan.config.base import Section
 from scangan.config.networks import MODELS, Gan
 from scangan.config.study import Config
 from scangan.errors import ConfigError
+
+MOST_VALUES, DEEPEST, LONGEST = 100_000, 20, 1000  # far beyond any configuration: values, blocks in blocks, characters
+SHOWN = 100  # characters of a wrong value
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 # What an error line says is allowed, by pydantic's type of error.
 ALLOWED = {
@@ -24,7 +29,9 @@ ALLOWED = {
     "greater_than_equal": "at least {ge:g}",
     "int_from_float": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
     "int_type": "a whole number",
+    "invalid_key": "a key of text",
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
     "list_type": "a list",
@@ -44,6 +51,7 @@ def load(raw: dict[str, Any]) -> Config:
 
     Raises ConfigError with one line a problem: the key, what was found, what is allowed.
     """
+    _check_plain(raw)
     try:
         return Config.model_validate(_with_nulls(raw))
     except ValidationError as error:
@@ -57,6 +65,62 @@ def load(raw: dict[str, Any]) -> Config:
 def validate(raw: dict[str, Any]) -> dict[str, Any]:
     """What `load` returns, as plain dicts, lists, strings and numbers."""
     return load(raw).model_dump(mode="json")
+
+
+def _check_plain(raw: Any) -> None:
+    """Raise ConfigError for what no configuration is, whatever its keys; YAML can say more than blocks of plain values.
+
+    Anchors that repeat blocks that repeat others, or hold themselves, are few lines and endless values.
+    """
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config: found {_shown(raw)}, allowed: a block of keys")
+    lines: list[str] = []
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), raw)]
+    values = 0
+    while waiting:
+        path, value = waiting.pop()
+        values += 1
+        if values > MOST_VALUES or len(path) > DEEPEST:
+            found = f"more than {MOST_VALUES} values" if values > MOST_VALUES else f"blocks {len(path)} deep"
+            where = ".".join(path[:3])
+            raise ConfigError(f"config: {where}: found {found}, allowed: fewer; do anchors (&, *) repeat each other?")
+        match value:
+            case dict():
+                for key, each in value.items():
+                    if isinstance(key, bool) or not isinstance(key, str | int):
+                        where = "".join(f"{part}." for part in path) + _printable(str(key))
+                        lines.append(f"config: {where}: found {_shown(key)} as a key, allowed: text; quote it")
+                    else:
+                        waiting.append(((*path, _printable(str(key))), each))
+            case list() | tuple():
+                waiting += [((*path, str(place)), each) for place, each in enumerate(value)]
+            case str():
+                if len(value) > LONGEST:
+                    found, allowed = f"text of {len(value)} characters", f"up to {LONGEST}"
+                    lines.append(f"config: {'.'.join(path)}: found {found}, allowed: {allowed}")
+                elif CONTROL.search(value.strip()):
+                    lines.append(f"config: {'.'.join(path)}: found {_shown(value)}, allowed: text in one line")
+            case bool() | int() | float() | None:
+                pass
+            case _:
+                allowed = "text, a number, true, false or null; quote it"
+                lines.append(f"config: {'.'.join(path)}: found {_shown(value)}, allowed: {allowed}")
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _shown(value: Any) -> str:
+    """A wrong value and its type, in one line of bounded length."""
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= SHOWN else text[:SHOWN] + '...'} ({type(value).__name__})"
+
+
+def _printable(key: str) -> str:
+    """A key in one line of bounded length."""
+    key = key if len(key) <= SHOWN else key[:SHOWN] + "..."
+    return key if key.isprintable() else ascii(key)
 
 
 def _with_nulls(value: Any) -> Any:
@@ -76,7 +140,7 @@ def _line(problem: str, *allowed: str) -> str:
 def _explain(detail: dict[str, Any]) -> str:
     """What one of pydantic's findings says: the key, what was found, what is allowed."""
     path, section = _follow(detail["loc"])
-    key = ".".join(path)
+    key = ".".join(map(_printable, path))
     match detail["type"]:
         case "extra_forbidden":
             name = path[-1]
@@ -98,10 +162,8 @@ def _explain(detail: dict[str, Any]) -> str:
             problem = str(detail["ctx"]["error"])
             return f"{key}{': ' if problem.startswith('found') else '.'}{problem}".removeprefix(".")
         case kind:
-            value = detail["input"]
-            found = "null" if value is None else f"{value!r} ({type(value).__name__})"
             allowed_values = ALLOWED[kind].format(**detail.get("ctx", {})) if kind in ALLOWED else detail["msg"]
-            return f"{key}: found {found}, allowed: {allowed_values}"
+            return f"{key}: found {_shown(detail['input'])}, allowed: {allowed_values}"
 
 
 def _wrong_kind(detail: dict[str, Any]) -> str:

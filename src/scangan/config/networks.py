@@ -6,6 +6,7 @@ to say of the networks (their names, the kinds of block at `gan`) follows from t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from scangan.config.base import READ_FROM_TEXT, Fraction, Name, Positive, Rate, Section, kinds_below, union_of
 
 EDGES = tuple(4 << level for level in range(9))  # of the images of a network that grows
+CUBES = (56, 64, 80, 96, 112, 128, 160, 192, 224, 256)  # edges of volumes that `ct_sgan` can have
 
 
 class GradientPenalty(Section):
@@ -122,8 +124,20 @@ class Gan(Rules, Training):
     KIND_KEY: ClassVar[str] = "model"
     # Of the keys that only this network has: what is said to another that is given one.
     REFUSED: ClassVar[dict[str, str]] = {}
+    # Edges of the images or volumes that it can have; those of its file in `scangan.models`, which takes long to load.
+    IMAGE_SIZES: ClassVar[Sequence[int]]
     model: str = Field(description="the network, named after its file in `scangan.models`")
     base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+
+    @classmethod
+    def size_problem(cls, size: int, origin: str) -> str | None:
+        """What was found and what is allowed, for an edge that this network cannot have; origin: the key it is from."""
+        if size in cls.IMAGE_SIZES:
+            return None
+        sizes = [str(each) for each in cls.IMAGE_SIZES]
+        if isinstance(cls.IMAGE_SIZES, range):
+            sizes[2:-1] = ["..."]
+        return f"found {size} ({origin}), allowed: {' | '.join(sizes)} for {cls.kind_names()[0]}"
 
     @classmethod
     def refusal(cls, key: str, value: Any) -> str | None:
@@ -137,6 +151,8 @@ class Gan(Rules, Training):
 
 class ImageGan(Gan):
     """A network of images; one such network is trained for each class."""
+
+    HAS_ONE_SIZE: ClassVar[bool] = True  # its weights draw images of the size alone that it was trained on
 
     weights_of: Name | None = Field(
         None,
@@ -177,18 +193,21 @@ class ImageGan(Gan):
 class Dcgan32(ImageGan):
     """DCGAN for images of 32 pixels."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = (32,)
     model: Literal["dcgan32"]
 
 
 class Dcgan224(ImageGan):
     """DCGAN for images of 64 to 256 pixels."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = range(32, 257, 32)
     model: Literal["dcgan224"]
 
 
 class Pggan(ImageGan):
     """A network that grows."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = EDGES
     REFUSED: ClassVar[dict[str, str]] = {
         "progressive": "found one, allowed: none for {model}, which does not grow",
     }
@@ -205,6 +224,8 @@ class Pggan(ImageGan):
 class SimpleCtGan(ImageGan):
     """A small fully convolutional network."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = range(8, 513, 4)
+    HAS_ONE_SIZE: ClassVar[bool] = False
     REFUSED: ClassVar[dict[str, str]] = {"kernel_size": "found {found}, allowed: null for {model}"}
     model: Literal["simple_ct_gan"]
     kernel_size: Annotated[Literal[3, 5], READ_FROM_TEXT] | None = Field(
@@ -221,6 +242,7 @@ class VolumeGan(Gan):
 class CtSgan(VolumeGan):
     """CT-SGAN, trained on slabs of volumes as they are."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = CUBES
     REFUSED: ClassVar[dict[str, str]] = {
         "slabs": "found some, allowed: none for {model}, which is trained on the whole",
     }
@@ -232,6 +254,7 @@ class CtSgan(VolumeGan):
 class Gan3d(VolumeGan):
     """A 3D DCGAN of whole volumes, the comparison."""
 
+    IMAGE_SIZES: ClassVar[Sequence[int]] = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
     model: Literal["gan3d"]
     image_size: Annotated[int, Field(ge=8)] | None = Field(
         None, description="voxels along an edge of its volumes; the cohort's are scaled to it; null: `grid.size`"

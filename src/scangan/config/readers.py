@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -72,6 +73,29 @@ class BrainMrPhantom(Phantom):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
+class Duplicates(Section):
+    """What is done with copies before the split; a plain word stands for both kinds."""
+
+    identical: Literal["drop", "group", "allow"] = Field(
+        "drop",
+        description="images, or scans, with the same pixels: `drop` all but the first, keep them in a `group` as one "
+        "patient, or `allow` them; of those in several classes none is kept, unless they are allowed",
+    )
+    near: Literal["drop", "group", "allow"] = Field(
+        "group",
+        description="the same of images of different patients that are flipped, turned, resized, compressed or "
+        "brightened versions of each other",
+    )
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="similarity from which two images are near-identical, see docs/ingestion.md"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _word_for_both(cls, values: Any) -> Any:
+        return {"identical": values, "near": values} if isinstance(values, str) else values
+
+
 class Source(Section):
     """A data set, and how it is read."""
 
@@ -90,6 +114,8 @@ class Squares(Section):
 class ImageSource(Squares, Source):
     """A data set that becomes images of one or two classes."""
 
+    duplicates: Duplicates = Duplicates()
+
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the settings."""
@@ -107,6 +133,9 @@ class Images(ImageSource):
         "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"
     )
     channels: Annotated[Literal[1, 3], READ_FROM_TEXT] = Field(1, description="1: grey, 3: colour")
+    bits: Annotated[int, Field(ge=9, le=16)] = Field(
+        16, description="bits that 16-bit grey images use: their greatest value is white; 12 of many detectors"
+    )
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
 
     @property
@@ -132,7 +161,31 @@ class Images(ImageSource):
         return self
 
 
-class LabelledImages(Images):
+class PatientsFromPaths(Section):
+    """Whose a file is, where no header says so."""
+
+    patient_from: str | None = Field(
+        None,
+        description="where a file's path below the root names the patient: `folder`, the topmost folder, or a regular "
+        "expression whose first group, or whole match, is the patient; null: the part `sub-<label>` of BIDS, if there "
+        "is one. A DICOM series' patient is its PatientID, unless that is missing, or one for all series",
+    )
+
+    @field_validator("patient_from")
+    @classmethod
+    def _compiles(cls, patient_from: str | None) -> str | None:
+        if patient_from is None:
+            return None
+        try:
+            groups = re.compile(patient_from).groups
+        except re.error as error:
+            raise ValueError(f"found '{patient_from}' ({error}), allowed: folder | a regular expression") from error
+        if groups > 1 or not patient_from:
+            raise ValueError(f"found '{patient_from}' of {groups} groups, allowed: folder | an expression of 0 or 1")
+        return patient_from
+
+
+class LabelledImages(PatientsFromPaths, Images):
     """Images in a folder, beside a CSV of id and label, as Kaggle's head CT."""
 
     reader: Literal["labelled_images"] = Field(
@@ -146,7 +199,7 @@ class LabelledImages(Images):
     )
 
 
-class ImageFolder(Images):
+class ImageFolder(PatientsFromPaths, Images):
     """Images in one folder a class."""
 
     reader: Literal["image_folder"] = Field("image_folder", description="`image_folder`: one folder a class")
@@ -165,7 +218,7 @@ class Modality(Section):
     modality: Literal["CT", "MR"] = Field("CT", description="modality of the series; others are listed and left out")
 
 
-class Indexing(Modality):
+class Indexing(PatientsFromPaths, Modality):
     """How the scans of a folder are found and shared among jobs."""
 
     scans: Positive | None = Field(None, description="most scans that are read, chosen by pseudonym; null: all")
@@ -185,6 +238,9 @@ class Ingestion(Modality):
         True, description="average what a coarser voxel covers; false: linear interpolation alone, and all the noise"
     )
     min_slices: Annotated[int, Field(ge=3)] = Field(3, description="slices below which a series is rejected")
+    hounsfield_offset: Annotated[int, Field(ge=-(2**15), le=2**15)] = Field(
+        0, description="added to the values of NIfTI and MetaImage files, e.g. -1024 where air is 0"
+    )
 
     @field_validator("annotations")
     @classmethod
@@ -221,6 +277,7 @@ class Volumes(Gathering, Ingestion, Indexing, Source):
     """CT in DICOM series, NIfTI or MetaImage files, as volumes of one spacing."""
 
     phantom_renderer: ClassVar[str] = "chest"
+    duplicates: Duplicates = Duplicates()
     reader: Literal["ct_volumes"] = Field("ct_volumes", description="`ct_volumes`: scans found by their headers")
 
 
@@ -236,7 +293,7 @@ class Scans(Slicing, Gathering, Ingestion, Indexing, ImageSource):
         return [self.label]
 
 
-class Brats(ImageSource):
+class Brats(PatientsFromPaths, ImageSource):
     """Axial slices of BRATS, with a tumour and without: T1 after contrast and segmentation, a folder a patient."""
 
     phantom_renderer: ClassVar[str] = "brain_mr"
@@ -317,6 +374,11 @@ class Split(Section):
     @property
     def is_counts(self) -> bool:
         return all(isinstance(value, int) for value in (self.train, self.validation, self.test))
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it is the data set's own or the user's, and not drawn."""
+        return self.file is not None or self.method == "official"
 
     @model_validator(mode="after")
     def _adds_up(self) -> Split:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from scangan.config.base import Name, Section
+from scangan.config.base import Name, Section, plain_path
 from scangan.config.experiment import (
+    SMALLEST_IMAGES,
     VOLUME_ARMS,
     Classifier,
     Embedding,
@@ -22,13 +24,14 @@ from scangan.config.experiment import (
     ReadingRoom,
     VolumeSynthesis,
 )
-from scangan.config.networks import AnyImageGan, AnyVolumeGan, CtSgan
+from scangan.config.networks import AnyImageGan, AnyVolumeGan, CtSgan, Gan3d
 from scangan.config.readers import (
     KNOWN_ROOTS,
     AnyImageSource,
     AnyPhantom,
     Cohort,
     CovidCt,
+    ImageFolder,
     Scans,
     Split,
 )
@@ -118,10 +121,22 @@ class ImageStudy(Study):
             self._check_judge(self.judge)
         if self.embedding is not None:
             self._check_arm_real("embedding")
+            most = 3 * len(self.data.class_names) * self.embedding.each
+            if self.embedding.perplexity >= most:
+                raise ValueError(
+                    f"embedding.perplexity: found {self.embedding.perplexity:g}, allowed: below {most}, the images on "
+                    f"the map (embedding.each is {self.embedding.each}: real, transformed and synthetic, of each class)"
+                )
+        if self.reading_room is not None and self.reading_room.images > self.synthesis.fewest_kept:
+            raise ValueError(
+                f"reading_room.images: found {self.reading_room.images}, allowed: {self.synthesis.fewest_kept} at most "
+                "(synthesis.images_per_class, less what screening may discard)"
+            )
         if self.synthesis.screening is not None and self.synthesis.gan is None:
             raise ValueError("synthesis.screening: found one, allowed: null without `synthesis.gan`")
-        if self.split.method == "official" and not isinstance(self.data, CovidCt):
+        if self.split.method == "official" and not isinstance(self.data, CovidCt | ImageFolder):
             raise ValueError(f"split.method: found official, allowed: by_patient with {self.data.reader}")
+        self._check_sizes()
         return self
 
     def _check_classifier(self) -> None:
@@ -136,6 +151,14 @@ class ImageStudy(Study):
         _check("classifier.positive", self.classifier.positive, self.data.class_names)
         if (crop := self.classifier.centre_crop or 0) > self.data.image_size:
             raise ValueError(f"classifier.centre_crop: found {crop}, allowed: {self.data.image_size} at most")
+        network, stem = self.classifier.network_of_images, self.classifier.stem
+        smallest = SMALLEST_IMAGES[network, stem]
+        if (seen := crop or self.data.image_size) < smallest:
+            key = "classifier.centre_crop" if crop else "data.image_size"
+            raise ValueError(f"{key}: found {seen}, allowed: at least {smallest} for {network}, stem {stem}")
+        if network != "efficientnet-lite0" and stem == "small" and self.classifier.pretrained != "none":
+            weights = self.classifier.pretrained
+            raise ValueError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({weights})")
 
     def _check_networks(self) -> None:
         if self.classifier is not None or self.reading_room is not None:
@@ -152,6 +175,20 @@ class ImageStudy(Study):
             if network.weights_of is not None:
                 _check(f"gan.{name}.weights_of", network.weights_of, trained)
                 _check(f"gan.{name}.model", network.model, [self.gan[network.weights_of].model])
+
+    def _check_sizes(self) -> None:
+        for name, network in self.gan.items():
+            size, trained = self.size_of(name), self.size_of(network.weights_of or name)
+            origin = "data.image_size" if network.image_size is None else "pixels"
+            if problem := network.size_problem(size, origin):
+                raise ValueError(f"gan.{name}.image_size: {problem}")
+            if network.HAS_ONE_SIZE and size != trained:
+                allowed = f"{trained}, which {network.weights_of} is trained on"
+                raise ValueError(f"gan.{name}.image_size: found {size} ({origin}), allowed: {allowed}")
+
+    def size_of(self, gan: str) -> int:
+        """Edge of a network's images, pixels."""
+        return self.gan[gan].image_size or self.data.image_size
 
     def _check_judge(self, judge: Judge) -> None:
         if "real" in self.gan:
@@ -203,10 +240,19 @@ class VolumeStudy(Study):
             raise ValueError(f"{missing}: found none, allowed: one, for a study of volumes")
         if self.nodules is not None:
             _check("nodules.annotated", self.nodules.annotated, self.cohorts)
+            if len(self.cohorts) < 2:
+                raise ValueError(f"cohorts: found {len(self.cohorts)}, allowed: at least 2, whose nodules are mixed")
         if self.grid is None or self.nodules is None or self.synthesis is None:
             return self
         _check("synthesis.gan", self.synthesis.gan, self.gan)
+        if self.fidelity.positions > self.grid.size:
+            raise ValueError(
+                f"fidelity.positions: found {self.fidelity.positions}, allowed: {self.grid.size} at most (grid.size)"
+            )
         for name, gan in self.gan.items():
+            own = gan.image_size if isinstance(gan, Gan3d) else None
+            if problem := gan.size_problem(own or self.grid.size, "voxels" if own else "grid.size"):
+                raise ValueError(f"gan.{name}.image_size: {problem}")
             if isinstance(gan, CtSgan) and gan.slabs.depth > self.grid.size - 2:
                 raise ValueError(
                     f"gan.{name}.slabs.depth: found {gan.slabs.depth}, allowed: {self.grid.size - 2} at most"
@@ -249,10 +295,25 @@ class Config(Section):
         ],
     ] = Field(min_length=1, description="the studies, by name")
 
+    @field_validator("results")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, results: str) -> str:
+        """As Snakemake wants it, which takes `out` and `./out/` for two: without `.`, `..` or a slash at its end."""
+        path = os.path.normpath(plain_path(results)) if results.strip() else ""
+        if not path or Path.cwd().is_relative_to(os.path.abspath(path)):
+            what = "holds the folder that you are in" if path else "is no name"
+            raise ValueError(f"found '{results}', which {what}; allowed: a folder for the output alone")
+        if marks := sorted(set("{}*?") & set(path)):
+            raise ValueError(f"found '{results}', allowed: a path without {' '.join(marks)}")
+        parents = (Path(path), *Path(path).parents)
+        if blocked := next((str(each) for each in parents if os.path.lexists(each) and not os.path.isdir(each)), None):
+            raise ValueError(f"found '{results}', but '{blocked}' is no folder; allowed: a folder, there or to be made")
+        return path
+
     @field_validator("data_roots")
     @classmethod
     def _all_roots(cls, roots: dict[str, str | None]) -> dict[str, str | None]:
-        return dict.fromkeys(KNOWN_ROOTS) | roots
+        return dict.fromkeys(KNOWN_ROOTS) | {name: folder and plain_path(folder) for name, folder in roots.items()}
 
     @model_validator(mode="after")
     def _roots_fit(self) -> Config:
@@ -267,12 +328,20 @@ class Config(Section):
             if study.nodules is not None and study.nodules.edits is not None
         }
         used = {source.data.root for source in sources.values()} | {edit.root for edit in edits.values()}
+        outputs = [Path(self.results), *(Path(self.results, name) for name in self.studies)]
         for root, folder in self.data_roots.items():
             if root not in used.union(KNOWN_ROOTS):
                 allowed = " | ".join(sorted(used.union(KNOWN_ROOTS)))
                 raise ValueError(f"data_roots.{root}: unknown key, allowed: {allowed}")
-            if folder is not None and root in used and not Path(folder).is_dir():
+            if folder is None or root not in used:
+                continue
+            if not os.path.isdir(folder):
                 raise ValueError(f"data_roots.{root}: found '{folder}', which is no folder; allowed: a folder, or null")
+            if Path(folder).resolve() in (output.resolve() for output in outputs):
+                raise ValueError(
+                    f"data_roots.{root}: found '{folder}', to which output is written (results: '{self.results}'); "
+                    "allowed: a folder of data alone"
+                )
         for name, edit in edits.items():
             if self.data_roots.get(edit.root) is None:
                 raise ValueError(

@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import ZipStore
 
 from scangan import config
-from scangan.data.store import MANIFEST_TYPES, UNREADABLE, fit_square, unreadable
+from scangan.data.store import MANIFEST_TYPES, check_ids, fit_square, missing_chunk, open_zip
 from scangan.errors import DataError
-from scangan.files import atomic, zip_folder
+from scangan.files import atomic, reading, scratch_folder, zip_folder
 from scangan.rejected import REJECTED_TYPES, check_rejected
 
 log = logging.getLogger(__name__)
@@ -97,7 +95,7 @@ def write_volumes(path: Path) -> Iterator[Callable[[str, np.ndarray, np.ndarray,
     Example: `with write_volumes(path) as write: write(scan_id, hounsfield, lungs, nodules)`, all [Z, Y, X].
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".scans.") as folder:
+    with scratch_folder(path) as folder:
         zarr.create_group(folder)
 
         def write(scan_id: str, hounsfield: np.ndarray, lungs: np.ndarray, nodules: np.ndarray) -> None:
@@ -109,6 +107,7 @@ def write_volumes(path: Path) -> Iterator[Callable[[str, np.ndarray, np.ndarray,
                     data=array,
                     chunks=(min(CHUNK_SLICES, len(array)), *array.shape[1:]),
                     compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+                    config={"write_empty_chunks": True},  # a chunk that is missing was lost, and is no zeros
                 )
 
         yield write
@@ -136,15 +135,27 @@ def gather_batches(
     )
     refused = pd.concat([rejected.astype(REJECTED_TYPES), refused], ignore_index=True)
     check_rejected(refused, len(scans), settings.max_rejected, "data", "scans")
+    check_ids("data", scans["scan_id"])
+    for batch in batches:
+        _check_whole(batch)
     scans = scans.sort_values("scan_id", ignore_index=True)
     return scans, nodules.sort_values(["scan_id", "nodule"], ignore_index=True), refused
 
 
+def _check_whole(batch: BatchFiles) -> None:
+    """Raise DataError unless a batch has a row for each scan of which it has voxels, and voxels for each row."""
+    with reading(batch.volumes, "scans", "a whole Zarr group in a zip"):
+        _, members = open_zip(batch.volumes)
+    stored = {name.split("/")[0] for name in members if "/" in name}
+    listed = set(_read_table(batch.scans, SCAN_TYPES)["scan_id"])
+    if odd := sorted(stored ^ listed):
+        there = "voxels and no row" if odd[0] in stored else "a row and no voxels"
+        raise DataError(f"{batch.scans}: {odd[0]}: found {there}, allowed: both; remove the file and run again")
+
+
 def _read_table(path: Path, types: dict[str, str]) -> pd.DataFrame:
-    try:
+    with reading(path, "table", "a whole parquet table of an ingested batch"):
         return pd.read_parquet(path)[list(types)].astype(types)
-    except UNREADABLE as error:
-        raise unreadable(path, "table", error, "a whole parquet table of an ingested batch") from error
 
 
 def read_scan_table(path: str | Path) -> pd.DataFrame:
@@ -152,7 +163,7 @@ def read_scan_table(path: str | Path) -> pd.DataFrame:
 
     Raises DataError, naming the file, if it is missing or of another kind.
     """
-    try:
+    with reading(path, "scans", "the table of an ingested cohort"):
         # A scanner may be called `NA`; only numbers may be missing.
         numbers = [name for name, kind in SCAN_TYPES.items() if kind != "str"]
         return pd.read_csv(
@@ -162,8 +173,15 @@ def read_scan_table(path: str | Path) -> pd.DataFrame:
             keep_default_na=False,
             na_values={name: [""] for name in numbers},
         )
-    except UNREADABLE as error:
-        raise unreadable(path, "scans", error, "the table of an ingested cohort") from error
+
+
+def read_batch(scans: str | Path, nodules: str | Path, cohort: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scans and nodules of a batch's parquet tables that the cohort's scan table kept, with the patients it says."""
+    batch, found = _read_table(Path(scans), SCAN_TYPES), _read_table(Path(nodules), NODULE_TYPES)
+    patients = read_scan_table(cohort).set_index("scan_id").patient_id
+    kept = batch[batch.scan_id.isin(patients.index)].reset_index(drop=True)
+    found = found[found.scan_id.isin(kept.scan_id)].reset_index(drop=True)
+    return kept.assign(patient_id=kept.scan_id.map(patients).astype("str")), found
 
 
 def scan_manifest(scans: pd.DataFrame, label: str) -> pd.DataFrame:
@@ -183,25 +201,33 @@ def read_scans(
     Raises DataError, naming the file, if a store is missing or truncated, and if no store holds a scan.
     """
     with ExitStack() as stack:
-        groups: dict[str, tuple[str | Path, Any]] = {}
+        groups: dict[str, tuple[str | Path, Any, set[str]]] = {}
         for path in volumes:
-            try:
-                store = ZipStore(Path(path), mode="r")
+            with reading(path, "scans", "a whole Zarr group in a zip"):
+                store, members = open_zip(path)
                 group = zarr.open_group(store, mode="r")
-                groups |= {scan_id: (path, group) for scan_id in group.group_keys()}
-            except UNREADABLE as error:
-                raise unreadable(path, "scans", error, "a whole Zarr group in a zip") from error
+                groups |= {scan_id: (path, group, members) for scan_id in group.group_keys()}
             stack.callback(store.close)
         for row in scans.to_dict("records"):
             scan_id = row["scan_id"]
             if scan_id not in groups:
                 raise DataError(f"{', '.join(map(str, volumes))}: scans: found no {scan_id}, allowed: all of the table")
-            path, group = groups[scan_id]
-            try:
-                hounsfield, lungs, nodules = (group[f"{scan_id}/{name}"][:] for name in ARRAYS)
-            except UNREADABLE as error:
-                raise unreadable(path, scan_id, error, "a whole scan") from error
+            path, group, members = groups[scan_id]
+            with reading(path, scan_id, "a whole scan"):
+                arrays = {name: group[f"{scan_id}/{name}"] for name in ARRAYS}
+                _check_arrays(arrays, scan_id, members)
+                hounsfield, lungs, nodules = (array[:] for array in arrays.values())
             yield row, hounsfield, lungs.astype(bool), nodules
+
+
+def _check_arrays(arrays: dict[str, zarr.Array], scan_id: str, members: set[str]) -> None:
+    """Raise ValueError unless a scan's arrays have their types and one shape, and lack no chunk."""
+    shape = arrays["hounsfield"].shape
+    for name, array in arrays.items():
+        if array.dtype != ARRAYS[name] or array.shape != shape or len(shape) != 3:
+            raise ValueError(f"{name} {array.dtype} {list(array.shape)} in place of {ARRAYS[name]} [Z, Y, X]")
+        if missing := missing_chunk(array, members, f"{scan_id}/{name}"):
+            raise ValueError(f"no {missing}")
 
 
 def cut_slices(

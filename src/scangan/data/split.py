@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
@@ -13,6 +15,7 @@ import pandas as pd
 
 from scangan import config
 from scangan.data.store import ImageSet, read_image_set
+from scangan.data.user_table import read_user_table, shown
 from scangan.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,7 @@ SPLITS = ("train", "validation", "test")
 OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
 SHOWN = 3
+ENDING = re.compile(r"\.[A-Za-z]\w{1,4}$")
 TINY = 1e-9  # a product such as 0.29 * 100 may fall just below the whole number it stands for
 
 
@@ -51,18 +55,24 @@ def split_cohort(
     official: `image_id, split`, the data set's own split, if it has one.
     Returns `image_id, patient_id, label, split, method`, ordered by image_id; the same for the same images and seed, in
     whatever order they come. By patient: with one image a patient the counts are met exactly; else whole patients go
-    where they come nearest to the counts, and the log says how near. Official: the parts as they are; images that are
-    in none are left out, patients in several are counted, and the log names both.
-    Raises DataError if counts add up neither to the images nor to images + rejected, if a part lacks a class, and if
-    the official split is asked for where there is none.
+    where they come nearest to the counts, and the log says how near; if there is a split that gives every part every
+    class, such a one is found. Official: the parts as they are; images that are in none are left out, patients in
+    several are counted, and the log names both.
+    Raises DataError if counts add up neither to the images nor to images + rejected, if there are too few patients of
+    a class for every part to have one, and if the official split is asked for where there is none, or lacks a class
+    in a part.
     """
     cohort = manifest[["image_id", "patient_id", "label"]].sort_values("image_id", ignore_index=True)
     if settings.method == OFFICIAL:
         return _official_split(cohort, official)
+    _check_patients(cohort)
     counts = _target_counts(settings, len(cohort), rejected)
     generator = np.random.default_rng(settings.seed)
-    assign = _assign_images if cohort.patient_id.is_unique else _assign_patients
-    table = cohort.assign(split=assign(cohort, counts, generator), method=settings.method)[COLUMNS]
+    if cohort.patient_id.is_unique:
+        split = _assign_images(cohort, _large_enough(counts, cohort.label.nunique(), settings), generator)
+    else:
+        split = _assign_patients(cohort, counts, generator)
+    table = cohort.assign(split=split, method=settings.method)[COLUMNS]
     _check_classes(table, "split")
     assert_patients_apart(table, "split")
     achieved = table.split.value_counts()
@@ -124,30 +134,88 @@ def _round_table(expected: np.ndarray) -> np.ndarray:
     return whole
 
 
+def _check_patients(cohort: pd.DataFrame) -> None:
+    """Raise DataError if no split of whole patients gives every part every class."""
+    has_class = pd.crosstab(cohort.patient_id, cohort.label) > 0
+    if not _can_be_completed(_class_sets(has_class.to_numpy()))[0][0, 0, 0]:
+        found = f"{len(has_class)} patient{'s' * (len(has_class) != 1)}"
+        of_class = ", ".join(f"{label} {patients}" for label, patients in has_class.sum().items())
+        raise DataError(
+            f"split: patient_id: found {found} ({of_class}), allowed: at least {len(SPLITS)} of each class, "
+            f"so that {', '.join(SPLITS[:-1])} and {SPLITS[-1]} can each hold every class"
+        )
+
+
+def _class_sets(has_class: np.ndarray) -> np.ndarray:
+    """The classes of each patient, bool [N, classes], as the bits of a number [N]."""
+    return has_class @ (1 << np.arange(has_class.shape[1]))
+
+
+def _can_be_completed(class_sets: np.ndarray) -> list[np.ndarray]:
+    """From which states a split can be completed so that every part holds every class, exactly.
+
+    class_sets: of the patients in the order in which they are assigned. The state is the classes that each part holds,
+    as bits. Returns, before each patient and after the last one, bool [2^classes] * 3.
+    """
+    sets = np.arange(int(np.bitwise_or.reduce(class_sets)) + 1)
+    complete = np.zeros((len(sets),) * len(SPLITS), dtype=bool)
+    complete[(-1,) * len(SPLITS)] = True
+    states = [complete]
+    for own in class_sets[::-1]:
+        after = states[-1]
+        # Where any state will do, so it does before.
+        reached = after if after.all() else np.any([after.take(sets | own, axis) for axis in range(after.ndim)], axis=0)
+        states.append(reached)
+    return states[::-1]
+
+
+def _large_enough(counts: dict[str, int], classes: int, settings: config.Split) -> dict[str, int]:
+    """Counts of which each part has one for every class; raises DataError for a user's own, which are kept exactly."""
+    for name in SPLITS:
+        if settings.is_counts and (asked := getattr(settings, name)) < classes:
+            raise DataError(f"config: split.{name}: found {asked}, allowed: at least {classes}, an image of each class")
+    counts = dict(counts)
+    while min(counts.values()) < classes:
+        counts[max(counts, key=counts.__getitem__)] -= 1
+        counts[min(counts, key=counts.__getitem__)] += 1
+    return counts
+
+
 def _assign_images(cohort: pd.DataFrame, counts: dict[str, int], generator: np.random.Generator) -> pd.Series:
     """A part for each image, where each is a patient of its own: exact counts, each class in proportion."""
     per_class = cohort.label.value_counts().sort_index()
-    shares = np.array(list(counts.values())) / len(cohort)
+    wanted, classes, parts = np.array(list(counts.values())), len(per_class), len(SPLITS)
+    table = _round_table(np.outer(per_class, wanted / len(cohort)))
+    if not table.all():  # then one of each class in each part, and the others in proportion
+        others = max(1, len(cohort) - classes * parts)
+        table = 1 + _round_table(np.outer(per_class - parts, (wanted - classes) / others))
     split = pd.Series("", cohort.index, dtype="str")
-    for label, row in zip(per_class.index, _round_table(np.outer(per_class, shares)), strict=True):
+    for label, row in zip(per_class.index, table, strict=True):
         members = generator.permutation(cohort.index[cohort.label == label])
         split.loc[members] = np.repeat(SPLITS, row)
     return split
 
 
 def _assign_patients(cohort: pd.DataFrame, counts: dict[str, int], generator: np.random.Generator) -> pd.Series:
-    """A part for each image, patients undivided: large patients first, each where it brings chi-square down most."""
+    """A part for each image, patients undivided: large patients first, each where it brings chi-square down most.
+
+    Of the parts, only those after which the other patients can still give every part every class.
+    """
     images = pd.crosstab(cohort.patient_id, cohort.label)
     target = np.outer(list(counts.values()), images.sum() / len(cohort)).clip(min=TINY)
     have = np.zeros_like(target)
     order = generator.permutation(len(images))
     order = order[np.argsort(-images.to_numpy().sum(1)[order], kind="stable")]
+    class_sets = _class_sets(images.to_numpy() > 0)
+    held = np.zeros(len(SPLITS), dtype=int)  # classes of each part, as bits
     part_of = {}
-    for patient in order:
+    for patient, can_be_completed in zip(order, _can_be_completed(class_sets[order])[1:], strict=True):
         more = images.to_numpy()[patient]
         cost = ((have + more - target) ** 2 / target - (have - target) ** 2 / target).sum(1)
-        best = int(cost.argmin())
+        then = held | np.diag(np.full(len(SPLITS), class_sets[patient]))  # a row for each part that may take it
+        best = int(np.where(can_be_completed[tuple(then.T)], cost, np.inf).argmin())
         have[best] += more
+        held = then[best]
         part_of[images.index[patient]] = SPLITS[best]
     return cohort.patient_id.map(part_of)
 
@@ -155,29 +223,16 @@ def _assign_patients(cohort: pd.DataFrame, counts: dict[str, int], generator: np
 def read_split(path: str | Path, manifest: pd.DataFrame, rejected: Iterable[str] = ()) -> pd.DataFrame:
     """A user's own split: a CSV with the columns `image_id, split`; others are ignored.
 
-    rejected: the files (`source`) that ingestion left out; rows that name one of them are passed over, and logged.
-    Returns the same table as `split_cohort`. Raises DataError, naming file and field, if the file or a column is
-    missing, on an image that is unknown, missing or named twice, on a part other than train, validation and test, on
-    a patient in two parts, and if a part lacks a class.
+    rejected: the files (`source`) that ingestion left out; rows that name one of them are passed over, and logged. An
+    id that is written with the ending or the folder of its file is read as the id, where it can be only one; the log
+    says so, once.
+    Returns the same table as `split_cohort`. Raises DataError, naming file and field, as `read_user_table` does, on an
+    image that is unknown, missing or named twice, on a part other than train, validation and test, on a patient in two
+    parts, and if a part lacks a class.
     """
-    try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:
-        found = " ".join(str(error).split())
-        raise DataError(f"{path}: file: found {found}, allowed: a CSV with columns image_id, split") from error
-    table.columns = table.columns.str.strip()
-    if not {"image_id", "split"} <= set(table.columns):
-        raise DataError(f"{path}: columns: found {', '.join(table.columns)}; allowed: image_id, split")
-    table = table[["image_id", "split"]].fillna("").apply(lambda column: column.str.strip())
-
-    # An image's id is its file's name or, in folders of classes, its path; without the ending.
-    rejected_ids = {name for source in map(Path, rejected) for name in (source.stem, str(source.with_suffix("")))}
-    left_out = table.image_id.isin(rejected_ids - set(manifest.image_id))
-    if left_out.any():
-        log.warning("%s: %d images of the split were rejected before", path, left_out.sum())
-        table = table[~left_out]
+    table = read_user_table(path, ["image_id", "split"])
     known = set(manifest.image_id)
-    _forbid(path, "image_id", "unknown", table.image_id[~table.image_id.isin(known)], "ids of the cohort")
+    table = _read_ids(path, table, manifest, rejected)
     _forbid(path, "image_id", "twice", table.image_id[table.image_id.duplicated()], "each image once")
     _forbid(path, "image_id", "no row for", sorted(known - set(table.image_id)), "every image of the cohort")
     _forbid(path, "split", "", table.split[~table.split.isin(SPLITS)], " | ".join(SPLITS))
@@ -187,10 +242,59 @@ def read_split(path: str | Path, manifest: pd.DataFrame, rejected: Iterable[str]
     return table.sort_values("image_id", ignore_index=True)[COLUMNS]
 
 
+def _read_ids(path: str | Path, table: pd.DataFrame, manifest: pd.DataFrame, rejected: Iterable[str]) -> pd.DataFrame:
+    """A user's table with the cohort's ids, without the rows of rejected images; raises DataError for unknown ones."""
+    known, rejected = set(manifest.image_id), list(rejected)
+    sources = map(PurePosixPath, [*manifest.get("source", ()), *rejected])
+    endings = {source.suffix.lower() for source in sources} - {""}
+    # An image's id is its file's name or, in folders of classes, its path; without the ending.
+    meant = _meant_ids(table.image_id, known, {_without(endings, source) for source in rejected}, endings)
+    is_left_out = meant.map(lambda ids: bool(ids) and not ids & known)
+    if is_left_out.any():
+        log.warning("%s: %d images of the split were rejected before", path, is_left_out.sum())
+    table, meant = table[~is_left_out], meant[~is_left_out]
+
+    unclear = table.image_id[meant.map(len) != 1]
+    ending = " or ".join(sorted({match[0] for written in unclear if (match := ENDING.search(written))}))
+    allowed = f"the id without {ending}, such as '{min(known)}'" if ending else "ids of the cohort"
+    _forbid(path, "image_id", "unknown", unclear, allowed)
+
+    ids = meant.map(lambda ids: next(iter(ids)))
+    other = table.image_id[table.image_id != ids]
+    if len(other):
+        endings = {PurePosixPath(written).suffix for written in other if _without(endings, written) != written}
+        how = f"their ending: read as the id without {' or '.join(sorted(endings))}" if endings else "another folder"
+        example = f"'{other.iloc[0]}' as '{ids[other.index[0]]}'"
+        log.warning("%d ids of %s are written with %s (%s)", len(other), path, how, example)
+    return table.assign(image_id=ids)
+
+
+def _meant_ids(written: pd.Series, known: set[str], rejected: set[str], endings: set[str]) -> pd.Series:
+    """For each id as a person wrote it the set of ids that may be meant: its own, or those that differ by folders."""
+    by_name: dict[str, set[str]] = defaultdict(set)
+    for name in known | rejected:
+        by_name[name.rpartition("/")[2]].add(name)
+
+    def meant(name: str) -> set[str]:
+        if name in known:
+            return {name}
+        name = _without(endings, name.replace("\\", "/"))
+        alike = by_name[name.rpartition("/")[2]]
+        return {other for other in alike if f"/{other}".endswith(f"/{name}") or f"/{name}".endswith(f"/{other}")}
+
+    return written.map(meant)
+
+
+def _without(endings: set[str], name: str) -> str:
+    """A file's name without its ending, if it is one of these."""
+    suffix = PurePosixPath(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in endings else name
+
+
 def _forbid(path: str | Path, field: str, what: str, values: pd.Series | list[str], allowed: str) -> None:
     values = list(dict.fromkeys(values))
     if values:
-        some = ", ".join(f"'{value}'" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
+        some = ", ".join(f"'{shown(value)}'" for value in values[:SHOWN]) + (", ..." if len(values) > SHOWN else "")
         found = f"{what} {some}".strip()
         raise DataError(f"{path}: {field}: found {found} ({len(values)} in all), allowed: {allowed}")
 
@@ -218,10 +322,11 @@ def parts_of(ids: Iterable[str], path: str | Path) -> np.ndarray:
 def assert_patients_apart(split_df: pd.DataFrame, where: str) -> None:
     """Raise DataError, naming `where`, if a patient of `split_df` (columns patient_id, split) is in two parts."""
     parts = split_df.groupby("patient_id").split.unique()
-    for patient, names in parts[parts.map(len) > 1].items():
+    crossing = parts[parts.map(len) > 1]
+    if len(crossing):
         raise DataError(
-            f"{where}: patient_id: found patient '{patient}' in {' and '.join(sorted(names))}, "
-            "allowed: one part for each patient"
+            f"{where}: patient_id: found patient '{crossing.index[0]}' in {' and '.join(sorted(crossing.iloc[0]))} "
+            f"({len(crossing)} in all), allowed: one part for each patient"
         )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import zipfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec
 from zarr.storage import ZipStore
 
 from scangan.errors import DataError
-from scangan.files import atomic, zip_folder
+from scangan.files import atomic, reading, scratch_folder, zip_folder
 
 WHITE = 65535  # the uint16 that stands for 1.0
 CHUNK_BYTES = 2**20
@@ -34,7 +34,7 @@ MANIFEST_TYPES = {
     "synthesis_seed": "Int64",
 }
 OPTIONAL_COLUMNS = {"spacing_mm", "sha256", "synthesis_seed"}
-# Whatever zarr, zipfile and pyarrow raise on a file that is damaged or of another kind.
+# What pandas raises on a table that is damaged or of another kind.
 UNREADABLE = (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError)
 
 
@@ -76,6 +76,7 @@ class ImageWriter:
     Example:
         with ImageWriter(images_path, manifest_path, shape=(1, 32, 32)) as writer:
             writer.append(images, rows)
+            writer.keep(writer.manifest[writer.manifest.label == "normal"])
 
     Both files appear under their names on clean exit only, the manifest last. The same images give the same bytes.
     """
@@ -84,14 +85,15 @@ class ImageWriter:
         self.images_path, self.manifest_path = Path(images_path), Path(manifest_path)
         self.shape = tuple(shape)
         self._rows = [pd.DataFrame(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)]
+        self.images: zarr.Array  # uint16 [N, C, H, W], as they are on disk so far
 
     def __enter__(self) -> Self:
         self.images_path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             # A zip can only grow, but an appended array rewrites its last chunk: so the array grows in a folder.
-            folder = stack.enter_context(TemporaryDirectory(dir=self.images_path.parent, prefix=".images."))
+            folder = stack.enter_context(scratch_folder(self.images_path))
             self._folder = Path(folder)
-            self._array = zarr.create_array(
+            self.images = zarr.create_array(
                 self._folder,
                 shape=(0, *self.shape),
                 chunks=(max(1, CHUNK_BYTES // (2 * int(np.prod(self.shape)))), *self.shape),
@@ -114,14 +116,34 @@ class ImageWriter:
         if np.isnan(images).any():
             raise ValueError("images hold NaN")
         pixels = np.rint(np.clip(images, 0, 1) * np.float32(WHITE)).astype("<u2")
-        self._array.append(pixels)
+        self.images.append(pixels)
         rows = rows.reindex(columns=list(MANIFEST_TYPES)).assign(sha256=[_checksum(image) for image in pixels])
         self._rows.append(rows.astype(MANIFEST_TYPES))
+
+    @property
+    def manifest(self) -> pd.DataFrame:
+        """The rows so far; the index is the place of each image."""
+        if len(self._rows) > 1:
+            self._rows = [pd.concat(self._rows, ignore_index=True)]
+        return self._rows[0]
+
+    def keep(self, rows: pd.DataFrame) -> None:
+        """Keep the images of some rows of `manifest`, in its order, and these rows as they are now."""
+        rows = rows.sort_index()
+        places, step = rows.index.to_numpy(), self.images.chunks[0]
+        if len(places) < self.images.shape[0]:
+            # Every image moves forward, if at all: none is overwritten before it is read.
+            for first in range(0, len(places), step):
+                chosen = places[first : first + step]
+                self.images[first : first + len(chosen)] = self.images.oindex[chosen]
+            self.images[len(places) :] = 0  # beyond the end of the last chunk, too
+            self.images.resize((len(places), *self.shape))
+        self._rows = [rows.astype(MANIFEST_TYPES).reset_index(drop=True)]
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with self._clean_up:
             if kind is None:
-                manifest = pd.concat(self._rows, ignore_index=True)
+                manifest = self.manifest
                 with atomic(self.manifest_path) as rows, atomic(self.images_path) as images:
                     manifest.to_parquet(rows, index=False)
                     zip_folder(self._folder, images)
@@ -140,31 +162,39 @@ def write_image_set(images_path: str | Path, manifest_path: str | Path, image_se
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
     """A manifest, with the columns and types of `MANIFEST_TYPES`. Raises DataError, naming the file, if it is none."""
-    try:
-        return pd.read_parquet(path).astype(MANIFEST_TYPES)
-    except UNREADABLE as error:
-        raise unreadable(path, "manifest", error, "a whole parquet manifest") from error
+    with reading(path, "manifest", "a whole parquet manifest"):
+        rows = pd.read_parquet(path)[list(MANIFEST_TYPES)].astype(MANIFEST_TYPES)
+    check_ids(path, rows["image_id"])
+    return rows
+
+
+def check_ids(path: str | Path, ids: pd.Series) -> None:
+    """Raise DataError, naming the file, unless each of a table's rows has an id of its own."""
+    if len(wrong := ids[ids.isna() | ids.duplicated()]):
+        found = "none" if wrong.isna().any() else f"'{wrong.iloc[0]}' twice"
+        raise DataError(f"{path}: {ids.name}: found {found}, allowed: one for each row, unlike the others")
 
 
 def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: bool = False) -> ImageSet:
     """Read what `ImageWriter` wrote; images come as float32 [N, C, H, W] in [0, 1].
 
     Raises DataError, naming the file, if one is missing, truncated or of another kind, if they differ in length and,
-    with `verify`, if an image's checksum is wrong.
+    with `verify`, if an image's checksum is wrong; so, too, where chunks are missing: they were black images, or lost.
     """
     manifest = read_manifest(manifest_path)
-    try:
-        # Not a `with`: closing a ZipStore that could not be opened fails with an error of its own.
-        store = ZipStore(Path(images_path), mode="r")
-        pixels = zarr.open_array(store, mode="r")[:]
+    with reading(images_path, "images", "a whole Zarr array in a zip"):
+        store, members = open_zip(images_path)
+        array = zarr.open_array(store, mode="r")
+        if array.ndim != 4 or array.dtype != np.uint16 or array.chunks[1:] != array.shape[1:]:
+            found = f"{array.dtype} {list(array.shape)} in chunks of {list(array.chunks)}"
+            raise DataError(f"{images_path}: images: found {found}, allowed: uint16 [N, C, H, W] in whole images")
+        if array.shape[0] != len(manifest):
+            raise DataError(
+                f"{images_path}: images: found {array.shape[0]}, allowed: {len(manifest)}, as {manifest_path} has rows"
+            )
+        pixels = array[:]
         store.close()
-    except UNREADABLE as error:
-        raise unreadable(images_path, "images", error, "a whole Zarr array in a zip") from error
-    if len(pixels) != len(manifest):
-        raise DataError(
-            f"{images_path}: images: found {len(pixels)}, allowed: {len(manifest)}, as {manifest_path} has rows"
-        )
-    if verify:
+    if verify or missing_chunk(array, members):
         for image, row in zip(pixels, manifest.itertuples(), strict=True):
             if (found := _checksum(image)) != row.sha256:
                 raise DataError(f"{images_path}: {row.image_id}: found sha256 {found}, allowed: {row.sha256}")
@@ -176,21 +206,43 @@ def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence
     return ImageSet.concatenate([read_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)])
 
 
-def unreadable(path: str | Path, field: str, error: Exception, allowed: str) -> DataError:
-    """The error to raise for a file that is missing, or whose reading failed: one line that names it."""
-    found = "no such file" if not Path(path).exists() else " ".join(str(error).split()) or type(error).__name__
-    return DataError(f"{path}: {field}: found {found}, allowed: {allowed}")
+def open_zip(path: str | Path) -> tuple[ZipStore, set[str]]:
+    """A zip of Zarr arrays, opened for reading, and the names of its members.
+
+    Raises ValueError for a member that the zip itself compresses: ours are not, and it may hold any number of bytes.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise ValueError(f"{member.filename} compressed by the zip")
+    return ZipStore(Path(path), mode="r"), {member.filename for member in members}
+
+
+def missing_chunk(array: zarr.Array, members: set[str], name: str = "") -> str | None:
+    """The first chunk that is none of the members of an array's zip; Zarr takes it for one of zeros.
+
+    name: of the array within the zip.
+    """
+    counts = [-(-length // chunk) for length, chunk in zip(array.shape, array.chunks, strict=True)]
+    # One more than there are members is enough to find one that is missing, whatever shape a file claims.
+    for number in range(min(math.prod(counts), len(members) + 1)):
+        place = map(str, np.unravel_index(number, counts))
+        if (key := "/".join(filter(None, (name, "c", *place)))) not in members:
+            return key
+    return None
 
 
 def fit_square(pixels: np.ndarray, size: int) -> np.ndarray:
     """Resize [C, H, W] so that the longest edge is `size`, then pad with zeros to [C, size, size], centred.
 
-    Each new pixel is a triangle-weighted mean of all the old ones that it covers, so nothing aliases or overshoots.
+    Both sides get as many zeros, so that an image flipped or turned becomes the same square, flipped or turned. Each
+    new pixel is a triangle-weighted mean of all the old ones that it covers, so nothing aliases or overshoots.
     """
     _, height, width = pixels.shape
     scale = size / max(height, width)
-    new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
-    top, left = (size - new_height) // 2, (size - new_width) // 2
+    top, left = (min(round((size - edge * scale) / 2), (size - 1) // 2) for edge in (height, width))
+    new_height, new_width = size - 2 * top, size - 2 * left
     square = np.zeros((len(pixels), size, size), np.float32)
     for target, channel in zip(square, pixels, strict=True):
         resized = Image.fromarray(channel).resize((new_width, new_height), Image.Resampling.BILINEAR)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,14 +16,13 @@ import pandas as pd
 import zarr
 from scipy.spatial import KDTree
 from zarr.codecs import BloscCodec
-from zarr.storage import ZipStore
 
 from scangan.config import VoiCut
 from scangan.ct.grids import MOST_DENSE, MOST_OUTSIDE, Numbers, cut_voi, dense_share, fits, outside_share
 from scangan.data.split import SPLITS, assert_patients_apart
-from scangan.data.store import CHUNK_BYTES, UNREADABLE, unreadable
+from scangan.data.store import CHUNK_BYTES, check_ids, missing_chunk, open_zip
 from scangan.errors import DataError
-from scangan.files import atomic, zip_folder
+from scangan.files import atomic, reading, scratch_folder, zip_folder
 from scangan.rejected import Rejection, rejected_table
 
 TRIES = 1000  # random places that are looked at for one healthy VOI
@@ -253,7 +251,7 @@ def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) ->
     voxels = np.rint(vois.voxels).clip(limits.min, limits.max).astype("<i2")
     voxels_path = Path(voxels_path)
     voxels_path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=voxels_path.parent, prefix=".vois.") as folder:
+    with scratch_folder(voxels_path) as folder:
         a_chunk = max(1, CHUNK_BYTES // (2 * int(np.prod(voxels.shape[1:]))))
         array = zarr.create_array(
             folder,
@@ -261,6 +259,7 @@ def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) ->
             chunks=(a_chunk, *voxels.shape[1:]),
             dtype="int16",
             compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
+            config={"write_empty_chunks": True},  # a chunk that is missing was lost, and is no zeros
         )
         array[:] = voxels
         with atomic(table_path) as table, atomic(voxels_path) as packed:
@@ -273,22 +272,22 @@ def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
 
     Raises DataError, naming the file, if one is missing, truncated or of another kind, and if they differ in length.
     """
-    try:
+    with reading(table_path, "table", "a whole parquet table of VOIs"):
         table = pd.read_parquet(table_path)[list(VOI_TYPES)].astype(VOI_TYPES)
-    except UNREADABLE as error:
-        raise unreadable(table_path, "table", error, "a whole parquet table of VOIs") from error
-    try:
-        # Not a `with`: closing a ZipStore that could not be opened fails with an error of its own.
-        store = ZipStore(Path(voxels_path), mode="r")
-        voxels = zarr.open_array(store, mode="r")[:]
+    check_ids(table_path, table["voi_id"])
+    with reading(voxels_path, "voxels", "a whole Zarr array in a zip"):
+        store, members = open_zip(voxels_path)
+        array = zarr.open_array(store, mode="r")
+        size = array.shape[-1]
+        if array.shape != (len(table), size, size, size) or array.dtype != np.int16 or array.chunks[1:] != (size,) * 3:
+            raise DataError(
+                f"{voxels_path}: voxels: found {array.dtype} {list(array.shape)}, "
+                f"allowed: int16 [{len(table)}, S, S, S], as {table_path} has rows"
+            )
+        if missing := missing_chunk(array, members):
+            raise DataError(f"{voxels_path}: voxels: found no {missing}, allowed: all chunks")
+        voxels = array[:]
         store.close()
-    except UNREADABLE as error:
-        raise unreadable(voxels_path, "voxels", error, "a whole Zarr array in a zip") from error
-    if voxels.ndim != 4 or len(voxels) != len(table):
-        raise DataError(
-            f"{voxels_path}: voxels: found {list(voxels.shape)}, allowed: [{len(table)}, S, S, S], "
-            f"as {table_path} has rows"
-        )
     return VoiSet(voxels.astype(np.float32), table)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -19,15 +18,15 @@ import numpy as np
 import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore, ZipStore
+from zarr.storage import MemoryStore
 
 from scangan.ct.grids import sample_box
 from scangan.ct.window import AIR
 from scangan.data.scan_store import CHUNK_SLICES
 from scangan.data.split import SPLITS, assert_patients_apart, parts_of
-from scangan.data.store import UNREADABLE
+from scangan.data.store import check_ids, missing_chunk, open_zip
 from scangan.errors import DataError
-from scangan.files import atomic
+from scangan.files import atomic, reading, said
 
 VOLUME_TYPES = {
     "volume_id": "str",
@@ -56,8 +55,6 @@ OPTIONAL_COLUMNS = {
 }
 
 HELD_BYTES = 2**30  # a set that is smaller may be held in memory
-# Flipped bits may name a compression that the zip does not have, or a type that pandas does not.
-DAMAGED = (*UNREADABLE, zlib.error, TypeError)
 
 
 class VolumeWriter:
@@ -235,8 +232,8 @@ class VolumeSet:
         source, position = self._places[index]
         try:
             volume = self._sources[source][int(position)]
-        except DAMAGED as error:
-            raise DataError(f"{self._name(index)}: found {_say(error)}, allowed: a whole volume") from error
+        except Exception as error:  # as in `files.reading`, but the set's files are open for as long as it is
+            raise DataError(f"{self._name(index)}: found {said(error)}, allowed: a whole volume") from error
         if self._verify and (found := checksum(volume)) != (expected := self.manifest.sha256.iloc[index]):
             raise DataError(f"{self._name(index)}: found sha256 {found}, allowed: {expected}")
         return volume
@@ -271,32 +268,26 @@ def read_volume_set(
 
 
 def _read_manifest(path: str | Path) -> pd.DataFrame:
-    try:
-        rows = pd.read_parquet(path, page_checksum_verification=True)
-        return rows[list(VOLUME_TYPES)].astype(VOLUME_TYPES)
-    except DAMAGED as error:
-        found = "no such file" if not Path(path).exists() else _say(error)
-        raise DataError(f"{path}: manifest: found {found}, allowed: a whole parquet manifest of volumes") from error
+    with reading(path, "manifest", "a whole parquet manifest of volumes"):
+        rows = pd.read_parquet(path, page_checksum_verification=True)[list(VOLUME_TYPES)].astype(VOLUME_TYPES)
+    check_ids(path, rows["volume_id"])
+    return rows
 
 
 def _open_source(path: str | Path, manifest_path: str | Path, rows: int) -> _Source:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = set(archive.namelist())
+    with reading(path, "volumes", "a whole Zarr array in a zip"):
         # Stays open as long as the set: every read would have to go through the zip's table of contents again.
-        array = zarr.open_array(ZipStore(Path(path), mode="r"), mode="r")
-    except DAMAGED as error:
-        found = "no such file" if not Path(path).exists() else _say(error)
-        raise DataError(f"{path}: volumes: found {found}, allowed: a whole Zarr array in a zip") from error
+        store, members = open_zip(path)
+        array = zarr.open_array(store, mode="r")
     if array.ndim != 4 or array.dtype != np.int16 or len(set(array.shape[1:])) != 1:
         raise DataError(f"{path}: volumes: found {array.dtype} {list(array.shape)}, allowed: int16 [N, S, S, S]")
     if array.shape[0] != rows:
         raise DataError(f"{path}: volumes: found {array.shape[0]}, allowed: {rows}, as {manifest_path} has rows")
-    a_volume = -(-array.shape[1] // array.chunks[1])
+    if array.chunks != (expected := (1, min(CHUNK_SLICES, size := array.shape[-1]), size, size)):
+        raise DataError(f"{path}: volumes: found chunks of {list(array.chunks)}, allowed: {list(expected)}")
     # Zarr takes a missing chunk for one of zeros, which is water.
-    expected = {f"c/{number}/{part}/0/0" for number in range(rows) for part in range(a_volume)}
-    if missing := sorted(expected - names):
-        raise DataError(f"{path}: volumes: found no {missing[0]}, allowed: all chunks of {rows} volumes")
+    if missing := missing_chunk(array, members):
+        raise DataError(f"{path}: volumes: found no {missing}, allowed: all chunks of {rows} volumes")
     return _Source(str(path), array)
 
 
@@ -305,10 +296,6 @@ def _check_sizes(sources: Sequence[_Source]) -> None:
     if len(sizes) > 1:
         found = ", ".join(f"{size} ({name})" for size, name in sizes.items())
         raise DataError(f"volumes: size: found {found}, allowed: one size for all")
-
-
-def _say(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def split_volumes(volumes: VolumeSet, split_path: str | Path) -> dict[str, VolumeSet]:

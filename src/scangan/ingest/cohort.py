@@ -22,9 +22,10 @@ class Ingested:
 
     rejected: what cannot be used (`REJECTED_TYPES`). official: the part of each image in the data set's own split
     (`OFFICIAL_COLUMNS`), empty where it has none. dropped: how many slices of volumes are no images, and why
-    (`DROPPED_COLUMNS`), empty where it has no volumes.
+    (`DROPPED_COLUMNS`), empty where it has no volumes. notes: lines for below the table of the cohort.
     """
 
     rejected: pd.DataFrame = field(default_factory=rejected_table)
     official: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=OFFICIAL_COLUMNS, dtype="str"))
     dropped: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=DROPPED_COLUMNS))
+    notes: tuple[str, ...] = ()

@@ -7,7 +7,9 @@ Info/COVID-CT-MetaInfo.csv                the patient of each image
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,9 +17,12 @@ from pathlib import Path
 import pandas as pd
 
 from scangan.config import Images
+from scangan.data.user_table import read_text, shown
 from scangan.errors import DataError
+from scangan.files import said
 from scangan.ingest.cohort import Append, Ingested
-from scangan.ingest.image_folder import list_folders
+from scangan.ingest.data_files import list_files
+from scangan.ingest.image_folder import find_class_folders, list_folders
 from scangan.ingest.images import Listed, read_listed
 from scangan.rejected import Rejection
 
@@ -32,7 +37,10 @@ SHOWN = 3
 def read_cohort(root: Path, settings: Images, data: str, append: Append) -> Ingested:
     """Read the set, see `readers.Reader.read`; ordered by path, with its official split."""
     root = Path(root)
-    listing, rejected = list_folders(root, settings.classes)
+    folders, _ = find_class_folders(root, settings.classes)
+    files, rejected = list_files(root)
+    listing, more = list_folders(root, folders, files)
+    rejected += more
     listing, parts = _describe_images(root, settings.classes, listing, rejected)
     return read_listed(root, listing, rejected, settings, data, append, opaque=True, parts=parts)
 
@@ -74,10 +82,10 @@ def _read_patients(root: Path, folder: str, images: Iterable[str], rejected: lis
     path = root / "Info" / f"{folder.removeprefix(PREFIX)}-CT-MetaInfo.csv"
     try:
         # Only names and patients matter: a stray byte in a caption does not.
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        found = "no such file" if not path.exists() else " ".join(str(error).split())
-        raise DataError(f"{path}: file: found {found}, allowed: a CSV of image names and patient ids") from error
+        text = read_text(path, asked := "a CSV of image names and patient ids")
+        table = pd.read_csv(io.StringIO(text), dtype="str", keep_default_na=False)
+    except ValueError as error:  # pandas' parser errors are ValueErrors
+        raise DataError(f"{path}: file: found {said(error)}, allowed: {asked}") from error
     names, owners = (_column(path, table, allowed) for allowed in (NAME_COLUMNS, PATIENT_COLUMNS))
 
     owners_of = defaultdict(set)
@@ -104,7 +112,8 @@ def _column(path: Path, table: pd.DataFrame, allowed: tuple[str, ...]) -> pd.Ser
     found = [position for position, name in enumerate(table.columns) if name.strip().casefold() in allowed]
     if len(found) != 1:
         raise DataError(
-            f"{path}: columns: found {', '.join(table.columns)}; allowed: one named '{' or '.join(allowed)}'"
+            f"{path}: columns: found {', '.join(map(shown, table.columns))}; "
+            f"allowed: one named '{' or '.join(allowed)}'"
         )
     # A row with too few values is filled up with NaN.
     return table.iloc[:, found[0]].fillna("").str.strip()
@@ -118,17 +127,13 @@ def _read_parts(root: Path, folder: str, images: Iterable[str], rejected: list[R
     parts_of = defaultdict(list)
     for part, prefix in LISTS.items():
         path = root / "Data-split" / folder.removeprefix(PREFIX) / f"{prefix}{folder}.txt"
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (ValueError, OSError) as error:
-            found = "no such file" if not path.exists() else " ".join(str(error).split())
-            raise DataError(f"{path}: file: found {found}, allowed: a list of image names, one a line") from error
+        lines = read_text(path, "a list of image names, one a line").splitlines()
         names = pd.Series([line.strip() for line in lines if line.strip()], dtype="str")
         _warn(f"{path}: %d names stand there again, taken once: %s", names[names.duplicated()])
         for name in names.unique():
             parts_of[name].append(part)
-            if not (root / folder / name).is_file():
-                source = f"{path.relative_to(root).as_posix()} '{name}'"
+            if not os.path.isfile(root / folder / name):  # also where a name is too long to be one
+                source = f"{path.relative_to(root).as_posix()} '{shown(name)}'"
                 found, remedy = f"none in {folder}", "add the image, or remove the line"
                 rejected.append(Rejection(source, "no image of this name", found, remedy))
     parts: dict[str, str | None] = {}

@@ -3,38 +3,63 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import TiffImageFile
 
 from scangan.config import Images
 from scangan.data.store import fit_square, stretch_square
 from scangan.errors import DataError
 from scangan.ingest.cohort import OFFICIAL_COLUMNS, Append, Ingested
-from scangan.ingest.listing import NOT_DATA
-from scangan.rejected import Rejection, Unusable, check_rejected, rejected_table
+from scangan.ingest.dicom_image import read_dicom_image
+from scangan.ingest.patients import patient_in_path
+from scangan.ingest.pseudonyms import Pseudonyms, open_key
+from scangan.rejected import Rejection, Unusable, check_rejected, printable, rejected_table
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".j2k", ".pgm", ".ppm"),
+    *DICOM_SUFFIXES,
+)
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000", "PPM")
+SNIFFED = tuple(name for name in FORMATS if name != "PPM")  # whose two letters any text may begin with
+OF_PAGES = ("TIFF", "GIF", "WEBP")
+MOST_PIXELS = 50_000_000  # above any radiograph; what is larger is a slide, or a bomb
+BITS_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF
+USUAL_BITS = (10, 12, 14)  # that detectors have, and 16-bit files are filled with
 LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 BATCH = 64  # images in memory at once
+MOST_SAID = 200  # letters of what a decoder says
 
 
 class Listed(NamedTuple):
-    """An image to read."""
+    """An image to read. patient_id: None where no table, folder or name says whose it is."""
 
     file: Path
     image_id: str
     label: str
-    patient_id: str
+    patient_id: str | None
+
+
+class Picture(NamedTuple):
+    """What an image file shows.
+
+    pixels: float32 [C, H, W] in [0, 1]. scale: what became white. highest: the greatest value that a 16-bit grey image
+    stores, 0 for others. patient_id: as a DICOM header has it, or empty.
+    """
+
+    pixels: np.ndarray
+    scale: str
+    highest: int = 0
+    patient_id: str = ""
 
 
 def read_listed(
@@ -51,30 +76,41 @@ def read_listed(
     """Read the images of a listing, in the order of their files, see `readers.Reader.read`.
 
     rejected: what was left out of the listing. Images become squares of `settings.image_size`, as `settings.fit` says;
-    their spacing is unknown. opaque: whether transparent pixels make an image unusable. parts: image id -> its part in
-    the data set's own split; an image that cannot be read has none.
+    their spacing is unknown. An image of nobody is the patient of its DICOM header (by a pseudonym), or one of its own.
+    opaque: whether transparent pixels make an image unusable. parts: image id -> its part in the data set's own split;
+    an image that cannot be read has none.
     """
     rejected = list(rejected)
     make_square = {"pad": fit_square, "stretch": stretch_square}[settings.fit]
     labels: Counter[str] = Counter()
-    in_order, official = sorted(listing), []
+    scales: Counter[str] = Counter()
+    highest: dict[str, int] = defaultdict(int)
+    pseudonyms = cache(lambda: Pseudonyms(open_key(root)[0]))
+    in_order, official = sorted(listing, key=lambda listed: listed.file), []
     for first in range(0, len(in_order), BATCH):
         images, rows = [], []
         for file, image_id, label, patient_id in in_order[first : first + BATCH]:
             source = source_of(file, root)
             try:
-                pixels = read_image(file, settings.channels, opaque=opaque)
+                picture = read_image(file, settings.channels, settings.bits, opaque=opaque)
             except Unusable as error:
+                # Other kinds of DICOM files count for nothing; what is called an image was to be one.
+                error.counted |= file.suffix.lower() in SUFFIXES
                 rejected.append(error.of(source))
                 continue
             # Decoders meet damaged files with nearly any exception; whichever it is, this image is left out.
             except Exception as error:
-                found = " ".join(str(error).replace(str(root), "").split()) or type(error).__name__
+                said = str(error).replace(str(file), "the file").replace(str(root), "")
+                found = " ".join(said.split())[:MOST_SAID] or "a damaged file"
                 rejected.append(Rejection(source, "unreadable image", found, "replace the file, or remove it"))
                 continue
-            images.append(make_square(pixels, settings.image_size))
+            if patient_id is None:
+                patient_id = pseudonyms().patient(picture.patient_id) if picture.patient_id else image_id
+            images.append(make_square(picture.pixels, settings.image_size))
             rows.append((image_id, patient_id, label, source, data))
             labels[label] += 1
+            scales[picture.scale] += 1
+            highest[picture.scale] = max(highest[picture.scale], picture.highest)
             if parts and image_id in parts:
                 official.append((image_id, parts[image_id]))
         if rows:
@@ -85,27 +121,68 @@ def read_listed(
     check_rejected(table, labels.total(), settings.max_rejected, root, "images", " ".join(SUFFIXES))
     for name, value in settings.classes.items():
         if not labels[name]:
-            raise DataError(f"{root}: classes.{name}: found no usable image of value '{value}', allowed: at least 1")
+            raise DataError(
+                f"{root}: classes.{name}: found no usable image of value '{printable(str(value))}', allowed: at least 1"
+            )
     log.info("%s: %d images (%s)", root, labels.total(), dict(labels.most_common()))
-    return Ingested(table, pd.DataFrame(official, columns=OFFICIAL_COLUMNS, dtype="str"))
+    notes = [
+        "grey scale: "
+        + ", ".join(f"{scale} in {count} image{'s' * (count > 1)}" for scale, count in scales.most_common())
+    ]
+    notes += [dark for scale in scales if (dark := _too_dark(scale, highest[scale]))]
+    for note in notes[1:]:
+        log.warning("%s: %s", root, note)
+    official_table = pd.DataFrame(official, columns=OFFICIAL_COLUMNS, dtype="str")
+    return Ingested(table, official_table, notes=tuple(notes))
 
 
-def read_image(file: Path, channels: int, opaque: bool = False) -> np.ndarray:
-    """Pixels of a PNG, JPEG, TIFF or BMP file: float32 [channels, H, W] in [0, 1].
+def _too_dark(scale: str, highest: int) -> str:
+    """What to say of 16-bit images of which none comes near white."""
+    bits = next((bits for bits in USUAL_BITS if highest < 2**bits), 0)
+    if not (scale.startswith("16 bit") and bits):
+        return ""
+    return (
+        f"the 16-bit images stay below {2**bits} (highest value {highest}), {(highest + 1) / 2**16:.0%} of white; "
+        f"if they hold {bits} bits, set `bits: {bits}`"
+    )
 
-    8 bits are scaled by 255 and 16 bits by 65535; alpha is composited on black, colour becomes luminance for one
-    channel, grey is repeated for three. Pillow reads 16-bit colour at 8 bits; 16-bit grey keeps its depth.
-    Raises Unusable for other depths, for several pages and, with `opaque`, for any transparent pixel; and whatever
-    Pillow raises on a damaged file.
+
+def read_image(file: Path, channels: int, bits: int = 16, opaque: bool = False) -> Picture:
+    """The picture in a file of one of `FORMATS`, or in a DICOM file of one frame, as `channels` channels.
+
+    8 bits are scaled by 255 and 16-bit grey by 2^bits - 1, or by what a TIFF of fewer bits says of itself; DICOM as
+    `dicom_image.read_dicom_image` says. Where a TIFF says that white is zero, it is. Alpha is composited on black,
+    colour becomes luminance for one channel, grey is repeated for three. Pillow reads 16-bit colour at 8 bits.
+    Raises Unusable for other depths, values beyond `bits`, several pages, too many pixels and, with `opaque`, for any
+    transparent pixel; and whatever Pillow raises on a damaged file.
     """
+    if _is_dicom(file):
+        dicom = read_dicom_image(file)
+        return Picture(
+            _to_channels(dicom.pixels.transpose(1, 2, 0), channels), f"DICOM ({dicom.scale})", 0, dicom.patient_id
+        )
     with Image.open(file, formats=FORMATS) as opened:
-        if isinstance(opened, TiffImageFile) and opened.n_frames > 1:
-            raise Unusable("several pages", f"{opened.n_frames}, allowed: 1", "save each page as a file of its own")
+        if opened.width * opened.height > MOST_PIXELS:
+            found = f"{opened.width} x {opened.height}, allowed: {MOST_PIXELS} in all"
+            raise Unusable("too many pixels", found, "save a smaller image")
+        pages = getattr(opened, "n_frames", 1) if opened.format in OF_PAGES else 1
+        if pages > 1:
+            raise Unusable("several pages", f"{pages}, allowed: 1", "save each page as a file of its own")
+        tags = getattr(opened, "tag_v2", {})
         image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I;16"):
-        pixels = np.asarray(image, np.float32)[..., None] / 65535
+    highest, scale = 0, "8 bit (white: 255)"
+    if image.mode.startswith("I;16") or (image.mode == "I" and opened.format == "PPM"):
+        stored = np.asarray(image, np.float32)[..., None]
+        own = tags.get(BITS_SAMPLE, (16,))[0]
+        used = bits if own == 16 else own
+        white = 2**used - 1
+        if (highest := int(stored.max())) > white:
+            raise Unusable("values beyond `bits`", f"{highest}, allowed: {white} ({used} bits)", "raise `bits`")
+        pixels, scale = stored / white, f"{used} bit (white: {white})"
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns 8 bits over, and no more
+            pixels = 1 - pixels
     elif image.mode in ("I", "F"):
-        found = f"mode {image.mode} (32 bit), allowed: 8 or 16 bit"
+        found = f"mode {image.mode} (32 bit, or signed), allowed: 8 or 16 bit"
         raise Unusable("pixels of another depth", found, "save the image in 8 or 16 bit")
     else:
         # Palettes and keyed-out colours carry their transparency only into RGBA.
@@ -119,9 +196,23 @@ def read_image(file: Path, channels: int, opaque: bool = False) -> np.ndarray:
                 raise Unusable("transparent pixels", found, "replace the file, or remove it")
             pixels = pixels[..., :3] * pixels[..., 3:]
         pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return Picture(_to_channels(pixels, channels), scale, highest)
+
+
+def _to_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    """[H, W, 1 or 3] -> [channels, H, W]."""
     if channels == 1 and pixels.shape[2] == 3:
         pixels = (pixels @ LUMINANCE)[..., None]
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], channels)).transpose(2, 0, 1))
+
+
+def _is_dicom(file: Path) -> bool:
+    if file.suffix.lower() in DICOM_SUFFIXES:
+        return True
+    if file.suffix.lower() in SUFFIXES:
+        return False
+    with file.open("rb") as opened:
+        return opened.read(132).endswith(b"DICM")
 
 
 def source_of(file: Path, root: Path) -> str:
@@ -129,15 +220,56 @@ def source_of(file: Path, root: Path) -> str:
     return file.relative_to(root).as_posix()
 
 
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, in order; what is hidden, or left by a system, is not looked at."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") or part in NOT_DATA for part in path.relative_to(folder).parts)
-    )
+def without_ending(path: PurePath) -> str:
+    """A path without the ending of an image: all of it where it has none, as in `1.2.840.113`."""
+    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else path.as_posix()
+
+
+def find_images(files: Iterable[Path], root: Path) -> tuple[list[Path], list[Rejection]]:
+    """The images among files, in their order, and the others, which count for nothing.
+
+    An image is known by its ending or, where that is none of `SUFFIXES`, by what it holds.
+    """
+    images, others = [], []
+    for file in files:
+        if file.suffix.lower() in SUFFIXES or _holds_image(file):
+            images.append(file)
+        else:
+            found = f"the ending '{file.suffix}'" if file.suffix else "no ending"
+            remedy = "nothing to do, or convert it to one of " + " ".join(SUFFIXES)
+            others.append(Rejection(source_of(file, root), "not an image", found, remedy, counted=False))
+    return images, others
+
+
+def _holds_image(file: Path) -> bool:
+    try:
+        if _is_dicom(file):
+            return True
+        with Image.open(file, formats=SNIFFED):
+            return True
+    # Whatever Pillow makes of a file of any kind, it is none that it knows.
+    except Exception:
+        return False
+
+
+def name_patients(
+    listing: Iterable[Listed], root: Path, patient_from: str | None, folders: Iterable[str] = ()
+) -> tuple[list[Listed], list[Rejection]]:
+    """Say whose each image is, by its path, see `patient_in_path`; and reject those of which it should say it.
+
+    folders: those of the classes; a path begins below them.
+    """
+    named, rejected = [], []
+    for listed in listing:
+        path = listed.file.relative_to(root)
+        below = next((path.relative_to(folder) for folder in folders if path.is_relative_to(folder)), path)
+        patient = patient_in_path(below, patient_from)
+        if patient is None and patient_from is not None:
+            remedy = "correct `patient_from`, or rename the file"
+            rejected.append(Rejection(source_of(listed.file, root), "no patient in its path", below.as_posix(), remedy))
+        else:
+            named.append(listed._replace(patient_id=patient))
+    return named, rejected
 
 
 def same_id(file: Path, same: Sequence[Path], root: Path) -> Rejection:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
-from pathlib import Path
-
-import pandas as pd
+from pathlib import Path, PurePath
 
 from scangan.config import LabelledImages
-from scangan.errors import DataError
+from scangan.data.user_table import read_user_table, shown
 from scangan.ingest.cohort import Append, Ingested
-from scangan.ingest.images import Listed, find_images, read_listed, same_id, source_of
+from scangan.ingest.data_files import list_files
+from scangan.ingest.images import (
+    Listed,
+    find_images,
+    name_patients,
+    read_listed,
+    same_id,
+    source_of,
+    without_ending,
+)
 from scangan.rejected import Rejection
 
+log = logging.getLogger(__name__)
+
+LONGEST_NUMBER = 20  # digits
 Row = tuple[str, str | None]  # label and patient
 
 
@@ -37,73 +48,89 @@ def _list_labelled(root: Path, settings: LabelledImages) -> tuple[list[Listed], 
             said = " | ".join(sorted({" of patient ".join(filter(None, row)) for row in rows}))
             found = f"{said} in {settings.labels}"
             refused = Rejection(source, "rows contradict each other", found, "keep the row that is right")
-            rejected += [refused] * len(rows)
+            rejected.append(refused)
             continue
-        again = Rejection(source, "repeated row", f"its id again in {settings.labels}", "remove the repeated row")
-        rejected += [again] * (len(rows) - 1)
+        if len(rows) > 1:
+            found = f"its id {len(rows)} times in {settings.labels}"
+            rejected.append(Rejection(source, "repeated row", found, "remove the repeated rows", counted=False))
         if label not in class_of:
-            found = f"'{label}' in {settings.label_column}, allowed: {' | '.join(class_of)}"
+            found = f"'{shown(label)}' in {settings.label_column}, allowed: {' | '.join(class_of)}"
             rejected.append(Rejection(source, "label of no class", found, "correct the label, or remove the row"))
         elif patient == "":
             found = f"nothing in {settings.patient_column}, allowed: the patient's name"
             rejected.append(Rejection(source, "missing patient", found, "name the patient, or remove the row"))
         else:
-            listing.append(Listed(file, file.stem, class_of[label], patient or file.stem))
+            listing.append(Listed(file, _id_of(file), class_of[label], patient))
+    if settings.patient_column is None:
+        listing, nobodys = name_patients(listing, root, settings.patient_from)
+        rejected += nobodys
     return listing, rejected
 
 
 def _match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[Row]], list[Rejection]]:
     """The rows that name each file; rows without a file, and files without a row or with the id of another."""
-    files = find_images(root)
-    by_stem, by_number = defaultdict(list), defaultdict(list)
+    files, rejected = list_files(root)
+    files, others = find_images((file for file in files if file != root / settings.labels), root)
+    rejected += others
+    by_id, by_number, by_path = defaultdict(list), defaultdict(list), defaultdict(list)
     for file in files:
-        by_stem[file.stem].append(file)
-        if file.stem.isdecimal():
-            by_number[int(file.stem)].append(file)
+        by_id[_id_of(file)].append(file)
+        if _is_number(_id_of(file)):
+            by_number[int(_id_of(file))].append(file)
+        # An id may be written with its ending, with its folder, or with both.
+        for written in {file.name, source_of(file, root), without_ending(file.relative_to(root))} - {_id_of(file)}:
+            by_path[written].append(file)
 
-    rows_of, rejected = defaultdict(list), []
-    ambiguous = {}
+    rows_of, longer = defaultdict(list), []
+    # Files of one id, and a file whose row names it wrongly, are said once.
+    ambiguous, misnamed = {}, set()
     for image_id, label, patient in _read_labels(root, settings):
         # Kaggle's CSV says `0` where the file is `000.png`.
-        named = by_stem.get(image_id) or (by_number.get(int(image_id)) if image_id.isdecimal() else None)
+        named = by_id.get(image_id) or (by_number.get(int(image_id)) if _is_number(image_id) else None)
+        if named is None and (named := by_path.get(image_id.replace("\\", "/").removeprefix("./"))):
+            longer.append((image_id, _id_of(named[0])))
         if named is None:
-            source, remedy = f"{settings.labels} id '{image_id}'", "add the image, or remove the row"
+            source, meant = f"{settings.labels} id '{shown(image_id)}'", _id_of(Path(image_id.replace("\\", "/")))
+            remedy = "add the image, or remove the row"
+            if meant != image_id and len(same := by_id.get(meant, [])) == 1:
+                misnamed.add(same[0])
+                remedy = f"write the id without its folder and ending, '{meant}'"
             rejected.append(Rejection(source, "no image file of this id", "none", remedy))
         elif len(named) > 1:
             ambiguous.update(dict.fromkeys(named, named))
         else:
             rows_of[named[0]].append((label, patient))
+    if longer:
+        (written, meant), ending = longer[0], Path(longer[0][0]).suffix
+        log.info(
+            "%s: %d ids are written with their folder or ending, such as '%s': each is read as the id without %s: '%s'",
+            *(settings.labels, len(longer), written, ending or "its folder", meant),
+        )
 
     for file in files:
-        same = ambiguous.get(file, by_stem[file.stem])
+        same = ambiguous.get(file, by_id[_id_of(file)])
         if len(same) > 1:
             rows_of.pop(file, None)
             rejected.append(same_id(file, same, root))
-        elif file not in rows_of:
+        elif file not in rows_of and file not in misnamed:
             found, remedy = f"none in {settings.labels}", "add a row, or remove the file"
             rejected.append(Rejection(source_of(file, root), "no row of this id", found, remedy))
     return rows_of, rejected
 
 
+def _is_number(image_id: str) -> bool:
+    """Whether an id is a number of a length that some people write with zeros in front."""
+    return image_id.isdecimal() and len(image_id) <= LONGEST_NUMBER
+
+
+def _id_of(file: Path) -> str:
+    return without_ending(PurePath(file.name))
+
+
 def _read_labels(root: Path, settings: LabelledImages) -> list[tuple[str, str, str | None]]:
     """Id, label and patient (None without a column) of each row, spaces around names and values removed."""
-    path = root / settings.labels
-    if not path.is_file():
-        raise DataError(f"{path}: labels: found no such file, allowed: a CSV of ids and labels")
-    try:
-        table = pd.read_csv(path, dtype="str", keep_default_na=False, index_col=False, encoding="utf-8-sig")
-    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
-        found = " ".join(str(error).split())
-        raise DataError(f"{path}: labels: found {found}, allowed: a CSV in UTF-8, divided by commas") from error
-    table.columns = table.columns.str.strip()
-    columns = {}
-    for field in ("id_column", "label_column", "patient_column"):
-        name = getattr(settings, field)
-        if name is None:
-            columns[field] = [None] * len(table)
-        elif list(table.columns).count(name.strip()) == 1:
-            # A row with too few values is filled up with NaN.
-            columns[field] = table[name.strip()].fillna("").str.strip()
-        else:
-            raise DataError(f"{path}: {field}: found columns {', '.join(table.columns)}; allowed: one named '{name}'")
-    return list(zip(*columns.values(), strict=True))
+    fields = (settings.id_column, settings.label_column, settings.patient_column)
+    named = [name.strip() for name in fields if name is not None]
+    table = read_user_table(root / settings.labels, list(dict.fromkeys(named)))
+    columns = [[None] * len(table) if name is None else table[name.strip()] for name in fields]
+    return list(zip(*columns, strict=True))

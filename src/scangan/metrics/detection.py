@@ -25,13 +25,12 @@ def score_sizes(
     predictions: arm -> one table a seed: `image_id, patient_id, label, split, diameter_mm, probability`. Of the splits
     `test` holds the test volumes of the mix, `free` those without nodules, and `sized` the free ones with nodules of
     just one diameter put into them; others are not looked at.
-    Returns `diameter_mm, arm, metric, value, ci_low, ci_high, seeds, cases, p_value` of
-    `metrics.classification.score_arms`, first of `test` (diameter missing), then of each diameter.
+    Returns `diameter_mm` and the columns of `metrics.classification.score_arms`, first of `test` (diameter missing),
+    then of each diameter.
 
     The test set of a diameter is balanced: free and sized volumes of every patient who has as many of the one kind as
-    of the other. So a patient has both labels. The bootstrap draws patients with all of their volumes, hence as pairs,
-    and the permutation test swaps the arms' predictions of both: that a free volume and its copy with nodules look
-    alike is accounted for.
+    of the other. So a patient has both labels. The bootstrap draws patients with all of their volumes, hence as pairs:
+    that a free volume and its copy with nodules look alike is accounted for.
     Raises DataError naming a diameter of which no patient has a pair, and as `score_arms` does.
     """
     sets = [(np.nan, {arm: list(tables) for arm, tables in predictions.items()})]

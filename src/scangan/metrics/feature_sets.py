@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from scangan.data.store import UNREADABLE, unreadable
 from scangan.errors import DataError
-from scangan.files import atomic
+from scangan.files import atomic, reading
 
 ALL = "all"  # the classes together
 
@@ -84,12 +83,14 @@ def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
 
     Raises DataError, naming the file, if it is missing, damaged or of another kind, or lacks an image.
     """
-    try:
-        with safe_open(path, "np") as file:
-            features = Features(file.get_tensor("features"), file.get_tensor("logits"))
-            image_ids = json.loads(file.metadata()["image_ids"])
-    except (*UNREADABLE, SafetensorError, TypeError) as error:
-        raise unreadable(path, "features", error, "a whole safetensors file of features") from error
+    with reading(path, "features", "a whole safetensors file of features"), safe_open(path, "np") as file:
+        features = Features(file.get_tensor("features"), file.get_tensor("logits"))
+        image_ids = [str(name) for name in json.loads(file.metadata()["image_ids"])]
+        for name in ("features", "logits"):
+            values = getattr(features, name)
+            if values.ndim != 2 or values.dtype != np.float32 or len(values) != len(image_ids):
+                found = f"{name} {values.dtype} {list(values.shape)}"
+                raise DataError(f"{path}: features: found {found}, allowed: float32 [{len(image_ids)}, width]")
     rows = pd.Index(image_ids).get_indexer(manifest["image_id"])
     if (rows < 0).any():
         first, *more = manifest["image_id"][rows < 0]

@@ -1,39 +1,103 @@
-"""How good a study's generators are, class by class and together: fidelity and memorisation in one table."""
+"""How good a study's generators are, class by class and together: fidelity and copies in one table."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
 import pandas as pd
 
 from scangan.config import Fidelity
-from scangan.metrics.feature_sets import ALL, FeatureSet
+from scangan.data.store import ImageSet
+from scangan.metrics.copies import find_copies
+from scangan.metrics.feature_sets import ALL, Features, FeatureSet
 from scangan.metrics.fidelity import compare_sets
-from scangan.metrics.memorisation import suspected_copies
+from scangan.metrics.radiomics import radiomics, standardise
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JudgedSet:
+    """Images [N, C, H, W], what a network sees in them, radiomics [N, D] and manifest, in the same order."""
+
+    manifest: pd.DataFrame
+    images: np.ndarray
+    features: Features
+    radiomics: np.ndarray
+
+    @staticmethod
+    def of(images: ImageSet, seen: FeatureSet) -> JudgedSet:
+        """Images and the features of the same images, which are checked to be so."""
+        if list(images.manifest["image_id"]) != list(seen.manifest["image_id"]):
+            raise ValueError(f"features of {len(seen)} images are not those of the {len(images)} images")
+        return JudgedSet(images.manifest, images.images, seen.features, radiomics(images.images))
+
+    def __len__(self) -> int:
+        return len(self.manifest)
+
+    def select(self, mask: np.ndarray | pd.Series) -> JudgedSet:
+        """The images of a boolean mask."""
+        mask = np.asarray(mask, bool)
+        manifest = self.manifest[mask].reset_index(drop=True)
+        return JudgedSet(manifest, self.images[mask], self.features.select(mask), self.radiomics[mask])
+
+    def of_class(self, label: str) -> JudgedSet:
+        """The images of a class; all of them with ALL."""
+        return self if label == ALL else self.select(self.manifest["label"] == label)
+
+    def image_set(self) -> ImageSet:
+        return ImageSet(self.images, self.manifest)
 
 
 def evaluate_generators(
-    train: FeatureSet, held_out: FeatureSet, synthetic: FeatureSet, gan: str, settings: Fidelity
+    train: JudgedSet,
+    held_out: JudgedSet,
+    synthetic: JudgedSet,
+    gan: str,
+    settings: Fidelity,
+    copied: Collection[str] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthetic images of all classes against the real ones that their generators saw, and those they did not see.
 
-    Returns the scores (`variant, metric, value, ci_low, ci_high, images, reference`; variant is `<gan>/<class>` or
-    `<gan>/all`, the latter alone where there is one class) and one row an image and variant of the nearest training
-    images (`variant, image_id, nearest_image_id, distance, suspected`).
+    copied: held-out images that are known to be copies of training images, near-identical ones included: they do not
+    tell how near a fresh image lies to these.
+    Returns the scores (`variant`, those of `fidelity.compare_sets`, of radiomics, of `copies.find_copies`; variant is
+    `<gan>/<class>` or `<gan>/all`, the latter alone where there is one class) and one row an image and variant of the
+    nearest training images (`variant, image_id, nearest_image_id, agreement, suspected`).
     """
     scores, nearest = [], []
     labels = sorted(train.manifest.label.unique())
     for label in [*labels, ALL] if len(labels) > 1 else [ALL]:
         seen, unseen, drawn = (images.of_class(label) for images in (train, held_out, synthetic))
-        table = compare_sets(seen.features, unseen.features, drawn.features, settings)
-        copies = suspected_copies(
-            seen.features.features,
-            unseen.features.features,
-            drawn.features.features,
-            settings.copy_quantile,
-            seen.manifest.image_id,
-            drawn.manifest.image_id,
-        )
-        table = pd.concat([table, pd.DataFrame([copies.score()])], ignore_index=True)
+        patients = [images.manifest.patient_id.to_numpy() for images in (seen, unseen)]
+        table = compare_sets(seen.features, unseen.features, drawn.features, settings, *patients)
+        by_radiomics = _compare_radiomics(seen, unseen, drawn, settings)
+        sets = seen.image_set(), unseen.image_set(), drawn.image_set()
+        copies = find_copies(*sets, settings.copy_quantile, settings.seed, copied)
+        if copies.leaked:
+            log.warning("%s: %d held-out images are training images: %s", label, len(copies.leaked), copies.leaked)
+        table = pd.concat([table, by_radiomics, copies.scores], ignore_index=True)
         table.insert(0, "variant", f"{gan}/{label}")
         scores.append(table)
         nearest.append(copies.images.assign(variant=f"{gan}/{label}"))
     return pd.concat(scores, ignore_index=True), pd.concat(nearest, ignore_index=True)
+
+
+def _compare_radiomics(seen: JudgedSet, unseen: JudgedSet, drawn: JudgedSet, settings: Fidelity) -> pd.DataFrame:
+    """`radiomics_distance`: the headline by a referee that never saw a photograph; `frd`, of as many as are held out.
+
+    Both in the columns of `compare_sets`.
+    """
+    train, held_out, synthetic = (
+        Features(features, features) for features in standardise(seen.radiomics, unseen.radiomics, drawn.radiomics)
+    )
+    patients = [images.manifest.patient_id.to_numpy() for images in (seen, unseen)]
+    found = compare_sets(train, held_out, synthetic, settings, *patients).set_index("metric")
+    rows = found.loc[["energy_distance", "fid"]].rename({"energy_distance": "radiomics_distance", "fid": "frd"})
+    scores = ["value", "ci_low", "ci_high", "reference", "reference_low", "reference_high"]
+    # FRD is the logarithm of the distance; no distance is nothing, and has none.
+    rows.loc["frd", scores] = np.log(rows.loc["frd", scores].astype(float).where(lambda distance: distance > 0))
+    return rows.reset_index()

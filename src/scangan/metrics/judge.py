@@ -13,7 +13,7 @@ import pandas as pd
 
 from scangan.config import Evaluation, Judge
 from scangan.errors import DataError
-from scangan.metrics.classification import align_test_images, read_probability
+from scangan.metrics.classification import align_images, read_probability
 from scangan.metrics.classifier_metrics import THRESHOLD
 
 METRIC = "judged_positive"
@@ -43,7 +43,7 @@ def judge_sets(
     Raises DataError if the judges saw different images, a network has fewer than the sets need, a class has no test
     images, or a probability is not within 0 to 1.
     """
-    cases, probabilities = align_test_images({"real": list(predictions)})
+    cases, probabilities = align_images({"real": list(predictions)})
     rows = []
     for gan, probability in _align_synthetic(judgements).items():
         used = judge.sets * judge.images

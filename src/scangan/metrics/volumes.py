@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy import ndimage
 from scipy.stats import binomtest, wasserstein_distance
@@ -31,10 +31,9 @@ from scangan.config import Evaluation, Fidelity
 from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
 from scangan.ct.volume import Volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
-from scangan.data.store import UNREADABLE
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
-from scangan.files import atomic
+from scangan.files import atomic, reading
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import feature_statistics, frechet_distance
 from scangan.metrics.memorisation import suspected_copies
@@ -123,14 +122,11 @@ def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
 
 def read_slice_features(path: str | Path) -> SliceFeatures:
     """Read what `write_slice_features` wrote. Raises DataError, naming the file, if it is missing or damaged."""
-    try:
+    with reading(path, "slice features", "a whole file; make it again"):
         with safe_open(path, framework="np") as file:
             metadata = file.metadata()
             arrays = {name: file.get_tensor(name) for name in ("positions", "features", "logits")}
         volume_ids, facts = (json.loads(metadata[name]) for name in ("volume_ids", "facts"))
-    except (SafetensorError, TypeError, *UNREADABLE) as error:
-        found = "no such file" if not Path(path).exists() else " ".join(str(error).split())
-        raise DataError(f"{path}: slice features: found {found}, allowed: a whole file; make it again") from None
     return SliceFeatures(tuple(volume_ids), **arrays, facts=facts)
 
 

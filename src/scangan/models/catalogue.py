@@ -9,12 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor, device, nn
 
 from scangan.errors import ConfigError, DataError
-from scangan.files import atomic
+from scangan.files import atomic, reading
 
 if TYPE_CHECKING:
     from scangan.config import Gan
@@ -76,15 +75,26 @@ def read_generator(weights: Path, description: Path, image_size: int | None = No
 
     image_size: another edge than it was trained for, where its weights do not depend on it.
     """
-    try:
+    with reading(description, "description", "that of a trained network; remove the file and run again"):
         facts = json.loads(description.read_text())
         facts["image_size"] = image_size or facts["image_size"]
-        generator, _ = build(facts["model"], facts["channels"], facts["image_size"], **facts["options"])
-    except (ValueError, KeyError) as error:
-        raise DataError(f"{description}: description: {error!r}; remove the file and run again") from None
-    try:
-        generator.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{weights}: weights: {reason}; remove the file and run again") from None
+        arguments = (facts["model"], facts["channels"], facts["image_size"])
+        with device("meta"):  # takes no memory, whatever sizes are said
+            expected, _ = build(*arguments, **facts["options"])
+    with reading(weights, "weights", "those of a trained network; remove the file and run again"):
+        state = load_file(weights)
+        check_weights(weights, state, expected)
+        generator, _ = build(*arguments, **facts["options"])
+        generator.load_state_dict(state)
     return generator.eval(), facts
+
+
+def check_weights(path: Path, state: dict[str, Tensor], network: nn.Module) -> None:
+    """Raise DataError, naming the first tensor that differs, unless these are a network's weights."""
+    found, expected = (
+        {name: f"{str(each.dtype).removeprefix('torch.')} {list(each.shape)}" for name, each in tensors.items()}
+        for tensors in (state, network.state_dict())
+    )
+    for name in sorted(found.keys() | expected.keys()):
+        if (has := found.get(name, "none")) != (needs := expected.get(name, "none")):
+            raise DataError(f"{path}: {name}: found {has}, allowed: {needs}; remove the file and run again")

@@ -2,33 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from scangan.arms import ARMS
 from scangan.facts import Facts
+from scangan.files import atomic
 from scangan.metrics.classifier_metrics import METRICS, Table, metrics_of
-from scangan.report.tables import CLASSIFICATION_COLUMNS, write_table
+from scangan.report.tables import SCORE_COLUMNS, to_markdown, write_table
 
-SIZES_COLUMNS = [
-    *("study", "arm", "diameter_mm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "p_value"),
-    *("data", "scale"),
-]
+DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high", "against", "detectable", "p_holm"]
+CLASSIFICATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], *DIFFERENCE_COLUMNS, "converged", *SCORE_COLUMNS[-3:]]
+CALIBRATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], "if_calibrated", *SCORE_COLUMNS[-3:]]
+SIZES_COLUMNS = ["study", "arm", "diameter_mm", *SCORE_COLUMNS[:-1]]
 SIZES_NOTE = (
     "A row without diameter: the test volumes as they are. With a diameter: each nodule-free test volume, and the same "
     "volume with nodules of this size put into it; so chance is 0.5."
 )
+CALIBRATION_NOTE = (
+    "If calibrated: what to expect of so few images if every probability were right. Only what an expected calibration "
+    "error has beyond that speaks of the classifier."
+)
+DIFFERENCES_NOTE = (
+    "Difference to an arm without synthetic images [95% interval, over trainings and test patients]; could show: the "
+    "smallest true difference that so many trainings and patients show with a power of 80% (none: not even one of 1); "
+    "p: of the primary metric alone, corrected by Holm for all comparisons of the study. Trainings count as readers "
+    "nested within arms, patients as cases that all of them read (Obuchowski and Rockette, Hillis)."
+)
+SINGLE_NOTE = (
+    "Of an arm with a single training the interval of a difference covers the test patients alone: another training "
+    "may differ by more. There is no p value then."
+)
 
 
-def classification_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
-    """`classification.csv` from what `score_arms` returns: accuracy, sensitivity, specificity, F1, AUC of each arm."""
-    return _table("classification", scores, list(ARMS), facts)[CLASSIFICATION_COLUMNS]
+def classification_table(
+    scores: pd.DataFrame, comparisons: pd.DataFrame, unconverged: Mapping[str, int], facts: Facts
+) -> pd.DataFrame:
+    """`classification.csv`: accuracy, sensitivity, specificity, F1, AUC of each arm, and its difference.
+
+    scores: what `score_arms` returns. comparisons: what `metrics.comparison.compare_arms` returns; here stands the
+    difference to the counterpart, the same arm without the synthetic images. unconverged: arm -> trainings that had not
+    converged (`metrics.convergence`); `converged` is `yes` without any.
+    """
+    differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCE_COLUMNS]]
+    table = _table("classification", scores, list(ARMS), facts).merge(differences, on=["arm", "metric"], how="left")
+    converged = table["arm"].map(lambda arm: "no" if unconverged.get(arm) else "yes")
+    return table.assign(converged=converged)[CLASSIFICATION_COLUMNS]
 
 
 def calibration_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
-    """`calibration.csv`, in the columns of `classification.csv`: Brier score and expected calibration error."""
-    return _table("calibration", scores, list(ARMS), facts)[CLASSIFICATION_COLUMNS]
+    """`calibration.csv` from what `score_arms` returns: Brier score and expected calibration error of each arm."""
+    return _table("calibration", scores, list(ARMS), facts)[CALIBRATION_COLUMNS]
 
 
 def sizes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -44,7 +70,60 @@ def write_scores(
     tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, index: str | list[str], note: str = ""
 ) -> None:
     """`report.tables.write_table`, with each metric's own number of decimals."""
-    write_table(tidy, csv_path, md_path, index, note, {name: metric.decimals for name, metric in METRICS.items()})
+    write_table(tidy, csv_path, md_path, index, note, _decimals())
+
+
+def write_classification(
+    tidy: pd.DataFrame, comparisons: pd.DataFrame, csv_path: str | Path, md_path: str | Path, note: str = ""
+) -> None:
+    """`classification.csv`, and for people the scores and below them all comparisons of the study."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        scores = to_markdown(
+            tidy.drop(columns=DIFFERENCE_COLUMNS), "arm", note=_convergence_note(tidy), decimals=_decimals()
+        )
+        paragraphs = [scores, *differences_markdown(comparisons), *note.splitlines()]
+        markdown.write_text("\n\n".join(each.rstrip() for each in paragraphs) + "\n", encoding="utf-8")
+
+
+def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
+    """The paragraphs that show all comparisons: a row for each pair of arms, a column a metric; none without any."""
+    if comparisons.empty:
+        return []
+    cells = comparisons.assign(cell=[_difference(row) for row in comparisons.to_dict("records")])
+    wide = cells.pivot(index=["arm", "against"], columns="metric", values="cell")
+    wide = wide.loc[list(dict.fromkeys(zip(cells["arm"], cells["against"], strict=True))), cells["metric"].unique()]
+    single = cells[["trainings", "against_trainings"]].min(axis=None) == 1
+    return [
+        wide.reset_index().to_markdown(index=False, disable_numparse=True),
+        DIFFERENCES_NOTE,
+        *([SINGLE_NOTE] if single else []),
+    ]
+
+
+def _difference(row: dict) -> str:
+    number = f"{{:+.{METRICS[row['metric']].decimals}f}}".format
+    if pd.isna(row["difference_low"]):
+        return number(row["difference"])
+    interval = f"[{number(row['difference_low'])}, {number(row['difference_high'])}]"
+    shown = number(row["detectable"])[1:] if row["detectable"] <= 1 else "none"
+    cell = f"{number(row['difference'])} {interval}, could show {shown}"
+    if pd.notna(row["p_holm"]):
+        cell += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
+    return cell
+
+
+def _convergence_note(tidy: pd.DataFrame) -> str:
+    if (tidy["converged"] == "yes").all():
+        return ""
+    return (
+        "Converged: no, where the best validation loss of a training is that of its last steps, or its training loss "
+        "still falls; raise classifier.steps."
+    )
+
+
+def _decimals() -> dict[str, int]:
+    return {name: metric.decimals for name, metric in METRICS.items()}
 
 
 def _table(name: Table, scores: pd.DataFrame, arms: list[str], facts: Facts) -> pd.DataFrame:

@@ -17,10 +17,10 @@ from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.metrics.classifier_metrics import metrics_of
 from scangan.report.style import house_figure
-from scangan.report.tables import CLASSIFICATION_COLUMNS
+from scangan.report.tables import SCORE_COLUMNS
 
 PANELS = ("accuracy", "sensitivity", "specificity")
-SHARE_COLUMNS = ["study", "share", "synthetic_images", *CLASSIFICATION_COLUMNS[2:]]
+SHARE_COLUMNS = ["study", "share", "synthetic_images", *SCORE_COLUMNS]
 
 
 def share_of(arm: str) -> float | None:

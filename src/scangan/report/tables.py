@@ -8,31 +8,28 @@ from typing import Any
 
 import pandas as pd
 
+from scangan.data.duplicates import ALLOW, COPIED_IMAGE, DROP, ONE_PATIENT, count_groups, describe_divided
 from scangan.data.split import is_official, patients_on_both_sides
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.rejected import rejected_note
+from scangan.metrics.memorisation import fewest_held_out
+from scangan.rejected import is_kept, rejected_note
 
-CLASSIFICATION_COLUMNS = [
-    *(
-        "study",
-        "arm",
-        "metric",
-        "value",
-        "ci_low",
-        "ci_high",
-        "seeds",
-        "cases",
-        "p_value",
-        "data",
-        "scale",
-        "pretrained",
-    )
-]
+SCORE_COLUMNS = ["metric", "value", "ci_low", "ci_high", "seeds", "cases", "data", "scale", "pretrained"]
 FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
 ]
-TIDY_COLUMNS = {*CLASSIFICATION_COLUMNS, *FIDELITY_COLUMNS, "plus_minus"}  # what a wide table has in its cells
+BY_RADIOMICS = ["radiomics_distance", "frd"]
+BY_PIXELS = ["suspected_copies", "leaked_held_out", "membership_auc"]
+PLANTED = "planted_"  # metrics: the share that was found of planted copies of a kind
+REFERENCE_INTERVAL = ["reference_low", "reference_high"]
+TIDY_COLUMNS = {
+    *SCORE_COLUMNS,
+    *FIDELITY_COLUMNS,
+    *REFERENCE_INTERVAL,
+    "plus_minus",
+    "if_calibrated",
+}  # what a wide table has in its cells
 JUDGE_COLUMNS = [
     *("study", "variant", "metric", "set", "value", "ci_low", "ci_high", "images", "seeds"),
     *("data", "scale", "pretrained"),
@@ -44,14 +41,59 @@ DECIMALS = {
     "fid_coronal": 1,
     "fid_sagittal": 1,
     "fid_2.5d": 1,
+    "fid_infinity": 1,
+    "energy_distance": 3,
+    "radiomics_distance": 3,
     "kid": 4,
     "suspected_copies": 3,
 }
 
 
 def fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
-    """`fidelity.csv` from the scores of `metrics.generators.evaluate_generators`, for all networks of a study."""
-    return facts.assign(scores)[FIDELITY_COLUMNS]
+    """`fidelity.csv` from the scores of `metrics.generators.evaluate_generators`, for all networks of a study.
+
+    extractor: what each row is measured by: the study's network, `radiomics`, or `pixels`.
+    """
+    table = facts.assign(scores)[[*FIDELITY_COLUMNS, *REFERENCE_INTERVAL]]
+    table.loc[table["metric"].isin(BY_RADIOMICS), "extractor"] = "radiomics"
+    of_copies = table["metric"].isin(BY_PIXELS) | table["metric"].str.startswith(PLANTED)
+    table.loc[of_copies, "extractor"] = "pixels"
+    return table
+
+
+def write_fidelity(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, copy_quantile: float) -> None:
+    """Write what `fidelity_table` returns; what was found of planted copies stands below the Markdown table."""
+    note = "\n".join(filter(None, (planted_note(tidy), copies_note(tidy, copy_quantile))))
+    shown = tidy[~tidy["metric"].str.startswith(PLANTED)]
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        markdown.write_text(to_markdown(shown, "variant", note), encoding="utf-8")
+
+
+def planted_note(fidelity: pd.DataFrame) -> str:
+    """A line a variant: the share found of training images that were planted among the synthetic ones, by kind."""
+    planted = fidelity[fidelity["metric"].str.startswith(PLANTED)]
+    lines = []
+    for variant, rows in planted.groupby("variant", sort=False):
+        shares = (f"{row.metric.removeprefix(PLANTED)} {row.value:.2f}" for row in rows.itertuples())
+        count = rows["images"].iloc[0]
+        lines.append(f"Copies of {count} training images planted in {variant}, share suspected: {', '.join(shares)}.")
+    return "\n".join(lines)
+
+
+def copies_note(scores: pd.DataFrame, quantile: float) -> str:
+    """The line below a table of fidelity that names the variants with too few held-out images for the copy check.
+
+    scores: `fidelity.csv` (`variant, metric, value, reference`).
+    """
+    copies = scores[scores["metric"] == "suspected_copies"]
+    few = copies["variant"][copies["reference"] > quantile]
+    if few.empty:
+        return ""
+    return (
+        f"Suspected copies of {', '.join(few)}: fewer than {fewest_held_out(quantile)} held-out images that are no "
+        f"copies themselves, too few for the quantile {quantile:g}; the nearest of them is the threshold."
+    )
 
 
 def judge_table(shares: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -79,22 +121,24 @@ def networks_table(
     table = table.map(lambda value: ", ".join(map(str, value)) if isinstance(value, list) else value)
     differ = table.columns[table.nunique(dropna=False) > 1]
     scores = fidelity[fidelity["variant"].isin([f"{gan}/all" for gan in settings])]
+    scores = scores[~scores["metric"].str.startswith(PLANTED)]
     scores = scores.assign(network=scores["variant"].str.removesuffix("/all")).drop(columns="variant")
     joined = scores.merge(table[differ].rename_axis("network").reset_index(), on="network")
-    return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:]]]
+    return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:], *REFERENCE_INTERVAL]]
 
 
 def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Images and patients of each split and class, then a row for each reason of rejection (split `rejected`).
 
     split: `image_id, patient_id, label, split`; rejected: `reason, counted`: what is not counted (another modality, a
-    file of another kind) is named `left out`. Patients of a rejected image are unknown (NA); a rejected scan or file
-    counts as one.
+    file of another kind) is named `left out`; what is kept has no row. Patients of a rejected image are unknown (NA); a
+    rejected scan or file counts as one.
     """
     parts = split.groupby(["split", "label"], as_index=False).agg(
         images=("image_id", "size"), patients=("patient_id", "nunique")
     )
     parts["split"] = pd.Categorical(parts["split"], ["train", "validation", "test", "rejected"])
+    rejected = rejected[~is_kept(rejected)]
     fate = rejected["counted"].map({True: "rejected", False: "left out"})
     named = rejected.assign(split=fate, label=rejected["reason"])
     reasons = named.groupby(["split", "label"], as_index=False).size().rename(columns={"size": "images"})
@@ -129,12 +173,54 @@ def split_note(split: pd.DataFrame, images: int) -> str:
     return line
 
 
+def duplicates_note(
+    duplicates: pd.DataFrame,
+    split: pd.DataFrame,
+    images: int,
+    path: str | Path,
+    image_size: int | None = None,
+    threshold: float | None = None,
+) -> str:
+    """The lines below a table that say which copies there were, what became of them, and where they are listed.
+
+    duplicates: as `data.duplicates.Settled`; split: `image_id, split`; images: that are kept. image_size, threshold:
+    with which images were compared; None: scans, of which only identical ones are looked for.
+    """
+    if duplicates.empty and image_size is None:
+        return f"no identical scans among {images}"
+    if duplicates.empty:
+        compared = f"compared at {image_size}x{image_size}, threshold {threshold:g}"
+        return f"no identical or near-identical images among {images} ({compared})"
+    groups = duplicates.assign(dropped=duplicates["action"] == DROP).groupby(["kind", "what", "group"], sort=False)
+    groups = groups.agg(
+        images=("image_id", "size"),
+        patients=("patient_id", "nunique"),
+        dropped=("dropped", "sum"),
+        action=("action", "last"),
+    )
+    # Of a group in several classes, and of no other one, even the first is dropped.
+    groups["action"] = groups["action"].mask(groups["dropped"] == groups["images"], "none kept")
+    said = []
+    for (kind, what, action), some in groups.groupby(["kind", "what", "action"], sort=False):
+        dropped, of_one_patient = some["dropped"].sum(), some.loc[some["patients"] == 1, "dropped"].sum()
+        fate = {
+            DROP: f"{dropped} dropped" + (f", {of_one_patient} of them within a patient" if of_one_patient else ""),
+            ONE_PATIENT: "kept as one patient each",
+            ALLOW: "all kept",
+            "none kept": "in several classes, none kept",
+        }[action]
+        said.append(f"{count_groups(len(some))} of {kind} {what} ({some['images'].sum()}): {fate}")
+    return "\n".join([f"{'; '.join(said)}: see {path}", *describe_divided(duplicates, split)])
+
+
 def scans_note(scans: pd.DataFrame, rejected: pd.DataFrame, path: str | Path) -> str:
     """The lines below a table that say how many scans were left out or lack a lung mask, and where they are listed.
 
-    scans: a row a scan (`lung_check`: why the lung mask failed, or nothing); rejected: `reason`, `counted`.
+    scans: a row a scan (`lung_check`: why the lung mask failed, or nothing); rejected: `reason`, `counted`, of which
+    slices that are copies are no scans.
     """
     lines = [f"{len(scans)} scans of {scans['patient_id'].nunique()} patients"]
+    rejected = rejected[~rejected["reason"].str.contains(COPIED_IMAGE)]
     lines += rejected_note(rejected, len(scans), "scans", path).splitlines()
     if failed := (scans["lung_check"] != "").sum():
         lines.append(f"lung mask failed in {failed} of {len(scans)} scans; their slices are from the volume's middle")
@@ -146,8 +232,9 @@ def to_markdown(
 ) -> str:
     """A wide table for people: a row for each value of `index` (`arm` or `variant`, or several), a column a metric.
 
-    A cell reads `0.82 [0.75, 0.88]`, with `± 0.04` where there is a deviation, `p = 0.031` where there is a test,
-    `(real 0.70)` where there is a reference; decimals: of the metrics whose numbers do not have 2.
+    A cell reads `0.82 [0.75, 0.88]`, with `± 0.04` where there is a deviation, `(real 0.70)` where there is a
+    reference, `(if calibrated 0.20)` where perfect calibration has a value; decimals: of the metrics whose numbers do
+    not have 2.
     Without an index the rows are printed as they are. Of sets of images (`judge.csv`) the row `mean` is printed, beside
     it the lowest and the highest set. The heading names study, data and scale, and what else the rows share (cases,
     seeds, pretraining, extractor); below stand how to read it and the lines of `note`.
@@ -215,10 +302,13 @@ def _cell(row: dict, decimals: Mapping[str, int]) -> str:
         cell += f" ± {number(row['plus_minus'])}"
     if pd.notna(row["ci_low"]):
         cell += f" [{number(row['ci_low'])}, {number(row['ci_high'])}]"
-    if pd.notna(row.get("p_value")):
-        cell += f", p = {row['p_value']:.3f}" if row["p_value"] >= 0.001 else ", p < 0.001"
+    if pd.notna(row.get("if_calibrated")):
+        cell += f" (if calibrated {number(row['if_calibrated'])})"
     if pd.notna(row.get("reference")):
-        cell += f" (real {number(row['reference'])})"
+        cell += f" (real {number(row['reference'])}"
+        if pd.notna(row.get("reference_low")):
+            cell += f" [{number(row['reference_low'])}, {number(row['reference_high'])}]"
+        cell += ")"
     return cell
 
 
@@ -246,11 +336,8 @@ def _heading(tidy: pd.DataFrame) -> str:
 
 def _reading(tidy: pd.DataFrame) -> list[str]:
     """How the numbers of a table are to be read."""
-    if "p_value" in tidy:
-        return [
-            "Mean over seeds [95% interval: bootstrap over seeds and test patients]; "
-            "p: paired permutation test against the arm `real`, not corrected for the number of comparisons."
-        ]
+    if "cases" in tidy:
+        return ["Mean over seeds [95% interval: bootstrap over seeds and test patients; too narrow with few seeds]."]
     if "set" in tidy:
         return [
             "Share of images that classifiers trained on real images call positive, with a probability of at least "
@@ -258,11 +345,22 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
             "can only be read beside what they say of these.",
         ]
-    if "extractor" in tidy and "fid" in set(tidy["metric"]) and "plus_minus" not in tidy:
+    if "extractor" in tidy and "energy_distance" in set(tidy["metric"]) and "plus_minus" not in tidy:
+        counts = ", ".join(map(str, sorted(tidy.loc[tidy["metric"] == "fid", "images"].unique())))
         return [
-            "Mean [95% of random sets of so many images]; real: the same for held-out real images.",
-            "The number of images and the extractor are part of a score: these cannot be compared with published ones.",
-            "Suspected copies: share of synthetic images nearer to a training image than nearly all held-out real ones "
-            "[95% Wilson interval]; real: the share expected of real images.",
+            "Energy distance (0: the same distribution; at most 1) and KID: to held-out real images, unbiased at any "
+            "number of images, so that they may be negative [95%: bootstrap over images and patients]; real: of the "
+            "training images, which stand for a perfect generator.",
+            f"The others: to the training images, from {counts} images [95%: random halves]; real: of held-out real "
+            "images. The number of images and the extractor are part of such a score: these cannot be compared with "
+            "published ones. FID infinity extrapolates to infinitely many images: trust it, and FID, only with more "
+            "images than the extractor has features; with fewer, FID prefers a generator that lacks variety.",
+            "Radiomics distance: the same headline by a referee that never saw a photograph: grey values, pairs, runs, "
+            "zones and neighbourhoods; FRD: the logarithm of their Frechet distance, biased for small sets as FID.",
+            "Suspected copies: share of synthetic images that, laid over a training image, agree with it more than "
+            "nearly all held-out real ones do [95% Wilson interval]; real: the share expected of real images. Leaked "
+            "held-out: share of held-out images that are training images themselves; they set no threshold.",
+            "Membership AUC: probability that a training image is nearer to the synthetic ones than a held-out one is "
+            "[95%: bootstrap over patients]; 0.5: nothing is told of the training images.",
         ]
     return []

@@ -42,9 +42,11 @@ from scangan.ct.volume import Volume
 from scangan.data.voi import largest_mm
 from scangan.errors import DataError
 from scangan.files import atomic_folder
-from scangan.ingest.dicom import PADDING, RawScan, find_series, list_files, read_series
+from scangan.ingest.data_files import list_files
+from scangan.ingest.dicom import PADDING, RawScan, find_series, read_series
 from scangan.ingest.export import write_dicom_series, write_nifti
-from scangan.ingest.volume_files import SUFFIXES, read_volume_file
+from scangan.ingest.volume_files import read_volume_file
+from scangan.ingest.volume_headers import SUFFIXES
 from scangan.rejected import REJECTED_TYPES, Unusable
 from scangan.synthesis.paste import paste_into
 
@@ -214,7 +216,7 @@ def _read_row(row: dict[Any, Any], columns: Sequence[str]) -> tuple[Refusal | No
 def find_scans(root: Path) -> list[ScanFiles]:
     """The CT series and volume files of a folder tree, ordered by name. Raises DataError if there is no such folder."""
     root = Path(root)
-    files = list_files(root)
+    files, rejected = list_files(root)
     volumes = [file for file in files if file.name.lower().endswith(SUFFIXES)]
     # A MetaImage header may keep its voxels in a file beside it.
     parts = {file.with_suffix(suffix) for file in volumes for suffix in (".raw", ".zraw")} | set(volumes)
@@ -226,7 +228,7 @@ def find_scans(root: Path) -> list[ScanFiles]:
         scans.append(ScanFiles(each.series_uid, also, each.files))
     for file in volumes:
         scans.append(ScanFiles(file.relative_to(root).as_posix(), frozenset({file.name}), (file,)))
-    log.info("%s: %d scans; %d files belong to none", root, len(scans), len(findings))
+    log.info("%s: %d scans; %d files belong to none", root, len(scans), len(findings) + len(rejected))
     return sorted(scans, key=lambda scan: scan.name)
 
 
@@ -261,7 +263,11 @@ def read_scan(scan: ScanFiles) -> RawScan:
 
     Raises Unusable if it cannot be read, and for slices sheared by a gantry tilt, on which no sphere is a sphere.
     """
-    raw = RawScan(*read_volume_file(scan.files[0]), {}) if scan.is_volume_file else read_series(scan.files)
+    raw = (
+        RawScan(*read_volume_file(scan.files[0], hounsfield_offset=None), {})
+        if scan.is_volume_file
+        else read_series(scan.files)
+    )
     axes = raw.affine[:3, :3] / np.linalg.norm(raw.affine[:3, :3], axis=0)
     if (shear := np.abs(axes.T @ axes - np.eye(3)).max()) > MOST_SHEAR:
         found = f"{math.degrees(math.asin(min(1, shear))):.1f} degrees of gantry tilt"

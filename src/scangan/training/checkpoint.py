@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import random
 import re
 import shutil
@@ -18,12 +19,13 @@ import numpy as np
 import torch
 
 from scangan.errors import TrainingError
-from scangan.files import sync
+from scangan.files import said, sync
 
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"step-(?P<step>\d{8,})\.(?P<digest>[0-9a-f]{16})\.ckpt")
 _PARTIAL = "checkpoint.partial"
+_RESUME = ".resume"
 
 
 class CheckpointStore:
@@ -62,22 +64,42 @@ class CheckpointStore:
             outdated.unlink()
 
     def load_latest(self, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-        """The newest sound checkpoint, or None. Damaged ones are named in the log and removed; half-written too."""
+        """The newest sound checkpoint, or None. Damaged ones are named in the log and removed; half-written too.
+
+        Raises TrainingError, naming the file, if one whose digest fits cannot be read, as on too small a device.
+        """
         (self.folder / _PARTIAL).unlink(missing_ok=True)
         for path in self._newest_first():
+            reason = "truncated or altered"
             if path.match(f"*.{_digest(path)}.ckpt"):
-                return torch.load(path, map_location=map_location, weights_only=True)
-            log.warning("%s: damaged (truncated or altered); falling back to the checkpoint before", path)
+                try:
+                    state = torch.load(path, map_location=map_location, weights_only=True)
+                except (pickle.UnpicklingError, EOFError):
+                    state = None
+                # It may be whole, and the device too small: it is for the user to remove.
+                except RuntimeError as error:
+                    raise TrainingError(
+                        f"{path}: checkpoint: cannot be read: {said(error)}; mend it, or remove it"
+                    ) from error
+                if isinstance(state, dict):
+                    return state
+                reason = "no state of a training"
+            log.warning("%s: damaged (%s); falling back to the checkpoint before", path, reason)
             path.unlink()
         return None
 
     def remove(self) -> None:
-        """Delete the folder with all checkpoints, once the training's results are safe elsewhere."""
+        """Delete the folder with all checkpoints, once the training's results are safe elsewhere.
+
+        `.resume/`, see `resume_folder`, goes with the last of those that lie in it.
+        """
         if self.folder.exists():
             shutil.rmtree(self.folder)
+            if self.folder.parent.name == _RESUME and not any(self.folder.parent.iterdir()):
+                self.folder.parent.rmdir()
 
     def _newest_first(self) -> list[Path]:
-        found = ((path, _NAME.fullmatch(path.name)) for path in self.folder.glob("step-*.ckpt"))
+        found = ((path, _NAME.fullmatch(path.name)) for path in self.folder.glob("step-*.ckpt") if path.is_file())
         steps = {path: int(named["step"]) for path, named in found if named}
         return sorted(steps, key=steps.__getitem__, reverse=True)
 
@@ -125,4 +147,4 @@ def resume_folder(output: str | Path, settings: dict[str, Any], checksums: Itera
     one of other settings, other code (its digest is among the settings) or other images.
     """
     facts = json.dumps([settings, list(checksums)], sort_keys=True)
-    return Path(output).parent / ".resume" / hashlib.sha256(facts.encode()).hexdigest()[:16]
+    return Path(output).parent / _RESUME / hashlib.sha256(facts.encode()).hexdigest()[:16]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -21,7 +20,9 @@ from torch.nn import functional as F
 from scangan.arms import Arm
 from scangan.config import Classifier
 from scangan.errors import DataError, TrainingError
+from scangan.files import reading
 from scangan.models.backbones import build_classifier
+from scangan.models.catalogue import check_weights
 from scangan.progress import Progress
 from scangan.training.augment import ClassicalAugmentation
 from scangan.training.checkpoint import CheckpointStore, random_state, restore_random_state
@@ -227,11 +228,10 @@ def read_classifier(
 
 
 def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{weights}: weights: {reason}; remove the file and run again") from None
+    with reading(weights, "weights", "those of a trained classifier; remove the file and run again"):
+        state = load_file(weights)
+        check_weights(weights, state, model)
+        model.load_state_dict(state)
     return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 

@@ -1,0 +1,135 @@
+"""What the measures of synthetic images can tell at which number of images, and what the check for copies finds.
+
+python benchmarks/fidelity.py                       all
+python benchmarks/fidelity.py --only headline       how often a perfect generator is ranked first
+python benchmarks/fidelity.py --only copies         planted copies found, of phantom images and those of --images
+python benchmarks/fidelity.py --only cost           10,000 synthetic beside 5,000 training images
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from scangan.config import Fidelity  # noqa: E402
+from scangan.data.store import ImageSet, fit_square  # noqa: E402
+from scangan.ingest.images import find_images, read_image  # noqa: E402
+from scangan.metrics.copies import find_copies  # noqa: E402
+from scangan.metrics.feature_sets import Features  # noqa: E402
+from scangan.metrics.fidelity import compare_sets  # noqa: E402
+from scangan.metrics.radiomics import radiomics, standardise  # noqa: E402
+from scangan.phantoms.head_ct import render_slice  # noqa: E402
+
+ROUNDS = 20
+MEASURES = ["energy_distance", "kid", "fid_infinity", "fid"]
+EDGE, PHANTOMS = 32, 904
+
+
+def generators(seen: np.ndarray, fresh: np.ndarray, count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What a perfect generator draws, one of a quarter of the variance, one that copies ten training images."""
+    ten = seen[rng.choice(len(seen), 10, replace=False)]
+    narrow = fresh.mean(axis=0) + (fresh - fresh.mean(axis=0)) / 2
+    return {"perfect": fresh, "quarter": narrow, "ten copies": ten[rng.integers(0, 10, count)]}
+
+
+def rank(name: str, draw, count: int) -> None:
+    """In how many rounds the perfect generator scores better than each of the others."""
+    better = {(measure, other): 0 for measure in MEASURES for other in ("quarter", "ten copies")}
+    for number in range(ROUNDS):
+        rng = np.random.default_rng(number)
+        seen, unseen, fresh = draw(rng, max(count, 144), count)
+        values = {}
+        for each, images in generators(seen, fresh, count, rng).items():
+            sets = (Features(x.astype(np.float32), x[:, :2].astype(np.float32)) for x in (seen, unseen, images))
+            values[each] = compare_sets(*sets, Fidelity(resamples=4)).set_index("metric")["value"]
+        for measure, other in better:
+            better[measure, other] += values["perfect"][measure] < values[other][measure]
+    for measure in MEASURES:
+        shares = " | ".join(f"{better[measure, other] / ROUNDS:.2f}" for other in ("quarter", "ten copies"))
+        print(f"| {name} | {count} | {measure} | {shares} |", flush=True)
+
+
+def gaussian(size: int):
+    """Gaussian features with long tails of small variances, as those of networks."""
+    deviations = 1 / np.sqrt(np.arange(1, size + 1))
+    return lambda rng, train, count: [rng.normal(size=(n, size)) * deviations for n in (train, count, count)]
+
+
+def of_pool(pool: np.ndarray):
+    """Random parts of the features of a pool of images."""
+
+    def draw(rng: np.random.Generator, train: int, count: int) -> list[np.ndarray]:
+        order = rng.permutation(len(pool))
+        parts = np.split(order[: train + 2 * count], [train, train + count])
+        return standardise(*(pool[part] for part in parts))
+
+    return draw
+
+
+def phantom() -> np.ndarray:
+    films = (render_slice(np.random.default_rng([0, number]), 128, number % 2 == 0) for number in range(PHANTOMS))
+    return np.stack([fit_square(np.asarray(film.convert("L"), np.float32)[None] / 255, EDGE) for film in films])
+
+
+def image_set(images: np.ndarray, prefix: str) -> ImageSet:
+    names = [f"{prefix}{number}" for number in range(len(images))]
+    return ImageSet(images, pd.DataFrame({"image_id": names, "patient_id": names}))
+
+
+def headline(images: np.ndarray) -> None:
+    print("\n| features | images | measure | better than quarter | better than ten copies |\n|---|---|---|---|---|")
+    for count in (28, 300):
+        for size in (16, 1280):
+            rank(f"Gaussian, {size}", gaussian(size), count)
+    features = radiomics(images)
+    for count in (28, 300):
+        rank("radiomics of phantom images", of_pool(features), count)
+
+
+def copies(name: str, images: np.ndarray) -> None:
+    """Half of the images are training images, a quarter each sets the threshold and tests the false alarms."""
+    for number in range(3):
+        order = np.random.default_rng(number).permutation(len(images))
+        train, held_out, fresh = np.split(order, [len(order) // 2, 3 * len(order) // 4])
+        sets = (image_set(images[part], prefix) for part, prefix in ((train, "t"), (held_out, "h"), (fresh, "f")))
+        found = find_copies(*sets, quantile=0.01).scores.set_index("metric")["value"]
+        print(f"{name}, split {number}: " + ", ".join(f"{key} {value:.2f}" for key, value in found.items()), flush=True)
+
+
+def cost(images: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    drawn = [images[rng.integers(0, len(images), count)] for count in (5000, 500, 10_000)]
+    noisy = [(each + 0.1 * rng.normal(size=each.shape)).clip(0, 1).astype(np.float32) for each in drawn]
+    start = time.perf_counter()
+    find_copies(*(image_set(each, prefix) for each, prefix in zip(noisy, "ths", strict=True)), quantile=0.01)
+    print(f"10,000 beside 5,000 images: {time.perf_counter() - start:.0f} s, {torch.get_num_threads()} threads")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["headline", "copies", "cost"])
+    parser.add_argument("--images", type=Path, help="a folder of images of your own, for `copies`")
+    given = parser.parse_args()
+    images = phantom()
+    if given.only in (None, "headline"):
+        headline(images)
+    if given.only in (None, "copies"):
+        copies("phantom", images[:400])
+        if given.images:
+            own = [fit_square(read_image(file, 1), EDGE) for file in find_images(given.images)]
+            copies(given.images.name, np.stack(own))
+    if given.only in (None, "cost"):
+        cost(images)
+
+
+if __name__ == "__main__":
+    main()

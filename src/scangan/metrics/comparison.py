@@ -1,0 +1,268 @@
+"""The difference between arms with and without synthetic images, and how sure it is.
+
+Trainings and test cases are both random, like readers and cases of a multi-reader multi-case study, and so they are
+taken: by the model of Obuchowski and Rockette (1995), in the split-plot form of Hillis (Statistics in Medicine 33,
+2014) with readers nested within test and cases crossed, for trainings of two arms share nothing but the number of their
+seed. Hillis pools the spread between trainings over the arms; here each arm has its own, because synthetic images may
+make trainings more or less alike, and the degrees of freedom are Satterthwaite's for both. Covariances over the cases
+are by jackknife, a patient with all images at a time, within patients of the same labels; of the AUC that is DeLong's
+estimate. How well it keeps its promises: docs/statistics.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.optimize import brentq
+from scipy.special import gammaln
+
+from scangan.arms import Arm, find_arm
+from scangan.config import Evaluation
+from scangan.metrics.classification import CHUNK, align_images, both_classes, labels_of
+from scangan.metrics.classifier_metrics import metrics_of, weighted_metrics
+
+LEVEL, POWER = 0.05, 0.8  # of the tests, and of what they are said to be able to show
+_NORMAL = 1e4  # degrees of freedom from which t is the normal distribution
+_NOTHING = 1e-15  # a variance that is rounding
+COLUMNS = [
+    *("arm", "against", "counterpart", "best", "metric", "difference", "difference_low", "difference_high"),
+    *("detectable", "p_holm", "trainings", "against_trainings", "generators", "patients", "smaller_class", "cases"),
+    *("training_variance", "case_variance"),
+]
+
+
+@dataclass(frozen=True)
+class Replicates:
+    """One metric of one arm's independent trainings on the same test patients.
+
+    value: [n]. influence: [n, patients], what each patient adds: sums of products over the patients are the covariances
+    of the trainings' values over the cases.
+    """
+
+    value: np.ndarray
+    influence: np.ndarray
+
+    @property
+    def spread(self) -> float:
+        """Variance of the mean, from the spread between trainings: theirs, and that of cases as each sees them."""
+        return self.value.var(ddof=1) / len(self.value)
+
+    @property
+    def own_noise(self) -> float:
+        """That part of `spread` which the cases explain: Var1 - Cov2 in Obuchowski and Rockette's terms, over n."""
+        return self.influence.var(axis=0, ddof=1).sum() / len(self.value)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The difference of two arms' mean scores.
+
+    difference_low, difference_high: its 95% interval. p_value: two-sided. detectable: the smallest true difference that
+    so many trainings and cases show (p < 0.05) with a power of 80%. training_variance, case_variance: of the
+    difference, what is due to the trainings, and what to the cases with these trainings fixed.
+    All but the difference are NaN where nothing varies, or where a class has a single patient. Where an arm has a
+    single training the interval covers the cases alone, and there is no p value.
+    """
+
+    difference: float
+    difference_low: float
+    difference_high: float
+    p_value: float
+    detectable: float
+    training_variance: float
+    case_variance: float
+
+
+def compare(one: Replicates, other: Replicates) -> Difference:
+    """The difference `one - other` of two arms that are tested on the same cases."""
+    arms, difference = (one, other), one.value.mean() - other.value.mean()
+    case_variance = ((one.influence.mean(axis=0) - other.influence.mean(axis=0)) ** 2).sum()
+    replicated = all(len(arm.value) > 1 for arm in arms)
+    if replicated:
+        # n (Cov2 - Cov3) of Hillis: what the cases add to the difference that the spread does not show already.
+        shared = max(case_variance - sum(arm.own_noise for arm in arms), 0)
+        variance = sum(arm.spread for arm in arms) + shared
+        uncertain = sum(arm.spread**2 / (len(arm.value) - 1) for arm in arms)
+        freedom = min(variance**2 / uncertain, _NORMAL) if uncertain else _NORMAL
+        training_variance = sum(max(arm.spread - arm.own_noise, 0) for arm in arms)
+    else:
+        variance, freedom, training_variance = case_variance, _NORMAL, np.nan
+    if not variance > _NOTHING:
+        return Difference(difference, *[np.nan] * 6)
+    error = np.sqrt(variance)
+    margin = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    p_value = 2 * stats.t.sf(abs(difference) / error, freedom) if replicated else np.nan
+    return Difference(
+        *(difference, max(difference - margin, -1), min(difference + margin, 1), p_value),
+        *(detectable_difference(error, freedom), training_variance, case_variance),
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An arm with synthetic images, and one without that it is compared with: its counterpart, the best, or both."""
+
+    arm: str
+    against: str
+    counterpart: bool
+    best: bool
+
+
+def detectable_difference(error: float, freedom: float) -> float:
+    """The true difference that a t test finds at the level 0.05 with a power of 0.8.
+
+    error: estimated standard error, on average too small with few degrees of freedom, for which the answer makes up.
+    """
+    critical = stats.t.ppf(1 - LEVEL / 2, freedom)
+    errors = brentq(lambda distance: stats.nct.sf(critical, freedom, distance) - POWER, 0, 3 * critical, xtol=1e-3)
+    shrinkage = np.sqrt(2 / freedom) * np.exp(gammaln((freedom + 1) / 2) - gammaln(freedom / 2))
+    return errors * error / shrinkage
+
+
+def holm(p_values: np.ndarray) -> np.ndarray:
+    """Holm's corrected p values [n] of so many tests; those that are NaN stay so, but count as tests."""
+    order = np.argsort(p_values)  # NaN last
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected
+
+
+def counterpart(arm: Arm) -> str:
+    """The arm of the same real images without the synthetic ones; for synthetic ones alone it is `real`."""
+    return "real+classical" if any(phase.classical for phase in arm.phases) else "real"
+
+
+def compare_arms(
+    predictions: Mapping[str, Sequence[pd.DataFrame]],
+    positive: str,
+    settings: Evaluation,
+    gan_seeds: Mapping[str, Sequence[int]] | None = None,
+) -> pd.DataFrame:
+    """Every arm with synthetic images against its counterpart without, and against the best arm without.
+
+    predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
+    `positive`).
+    gan_seeds: arm -> of each of its trainings the seed of the generator whose images it saw. Where an arm has several
+    generators they are its trainings, each the mean over its classifiers, which are no independent ones. An arm that is
+    not named has classifiers alone, or those of one generator: then the interval is of this generator, not of another.
+
+    The best arm without synthetic images is that with the highest primary metric on the validation images: chosen on
+    the test images it would be the luckiest, too, and the test no longer valid.
+    Returns the COLUMNS, one row a pair and metric; none if there is nothing to compare:
+
+    - counterpart, best: what `against` is to the arm; the same pair can be both.
+    - those of `Difference`; p_holm: of the primary metric alone, Holm's p value for all pairs together.
+    - trainings, against_trainings: independent ones of the two arms; generators: that the arm's images are from.
+    - smaller_class: patients with images of the class of which fewer patients have any.
+
+    Raises DataError as `score_arms` does, and without validation images where several arms have no synthetic ones.
+    """
+    pairs = _pairs(predictions, positive, settings.primary)
+    if not pairs:
+        return pd.DataFrame(columns=COLUMNS)
+    cases, probabilities = align_images(predictions)
+    is_positive, patient = both_classes(cases, positive), pd.factorize(cases["patient_id"])[0]
+    generators = {
+        arm: np.unique((gan_seeds or {}).get(arm, [0] * len(rows)), return_inverse=True)[1]
+        for arm, rows in probabilities.items()
+    }
+    compared = {arm for pair in pairs for arm in (pair.arm, pair.against)}
+    metrics = metrics_of("classification")
+    replicates = {
+        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], metrics) for arm in compared
+    }
+    rows = []
+    for pair, metric in product(pairs, metrics):
+        one, other = replicates[pair.arm][metric], replicates[pair.against][metric]
+        rows.append(
+            asdict(pair)
+            | {"metric": metric, "trainings": len(one.value), "against_trainings": len(other.value)}
+            | {"generators": generators[pair.arm].max() + 1, "cases": len(cases)}
+            | {"patients": patient.max() + 1, "smaller_class": smaller_class(patient, is_positive)}
+            | asdict(compare(one, other))
+        )
+    table = pd.DataFrame(rows)
+    primary = table["metric"] == settings.primary
+    table.loc[primary, "p_holm"] = holm(table.loc[primary, "p_value"].to_numpy())
+    return table[COLUMNS]
+
+
+def replicates_of(
+    probability: np.ndarray,
+    is_positive: np.ndarray,
+    patient: np.ndarray,
+    generator: np.ndarray,
+    metrics: Sequence[str],
+) -> dict[str, Replicates]:
+    """Metric -> one arm's replicates.
+
+    probability: [trainings, N]; is_positive, patient: [N], patients numbered from 0; generator: [trainings], numbered
+    from 0: where there are several, their classifiers' means are the replicates.
+    """
+    values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics)
+    influences = influence_of_patients(probability, is_positive, patient, metrics)
+    group = generator if generator.max() else np.arange(len(probability))
+    mean = np.eye(group.max() + 1)[group].T / np.bincount(group)[:, None]  # [replicates, trainings]
+    return {metric: Replicates(mean @ values[metric][0], mean @ influences[metric]) for metric in metrics}
+
+
+def influence_of_patients(
+    probability: np.ndarray, is_positive: np.ndarray, patient: np.ndarray, metrics: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Metric -> [trainings, patients]: how a score changes without a patient, within patients of the same labels.
+
+    Scaled so that the sum over the patients of the products of two trainings is the jackknife's covariance of their
+    scores over the cases. NaN where a class has a single patient, without whom there is no score.
+    """
+    labels = labels_of(patient, is_positive)
+    if smaller_class(patient, is_positive) < 2:
+        return {metric: np.full((len(probability), len(labels)), np.nan) for metric in metrics}
+    without: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
+    for left_out in np.array_split(np.arange(len(labels)), -(-len(labels) * len(patient) // CHUNK)):
+        weights = (left_out[:, None] != patient).astype(float)
+        for metric, values in weighted_metrics(probability, is_positive, weights, metrics).items():
+            without[metric].append(values)
+    influences = {metric: np.concatenate(values).T for metric, values in without.items()}
+    for members in (labels == each for each in np.unique(labels)):
+        scale = np.sqrt(1 - 1 / np.count_nonzero(members))
+        for influence in influences.values():
+            influence[:, members] -= influence[:, members].mean(axis=1, keepdims=True)
+            influence[:, members] *= scale
+    return influences
+
+
+def smaller_class(patient: np.ndarray, is_positive: np.ndarray) -> int:
+    """Patients with images of the class of which fewer patients have any."""
+    labels = labels_of(patient, is_positive)
+    return min(int(np.count_nonzero(labels & each)) for each in (1, 2))
+
+
+def _pairs(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, primary: str) -> list[Pair]:
+    """What is compared with what, in the order of the arms."""
+    without = [arm for arm in predictions if not find_arm(arm).reads_synthetic]
+    if not 0 < len(without) < len(predictions):
+        return []
+    best = without[0] if len(without) == 1 else _best(predictions, without, positive, primary)
+    pairs = []
+    for arm in (arm for arm in predictions if arm not in without):
+        own = counterpart(find_arm(arm))
+        pairs += [Pair(arm, own, True, own == best)] * (own in without)
+        pairs += [Pair(arm, best, False, True)] * (own != best)
+    return pairs
+
+
+def _best(predictions: Mapping[str, Sequence[pd.DataFrame]], arms: Sequence[str], positive: str, primary: str) -> str:
+    """The arm with the highest mean primary metric on the validation images."""
+    cases, probabilities = align_images({arm: predictions[arm] for arm in arms}, "validation")
+    is_positive = both_classes(cases, positive, "validation")
+    everyone = np.ones((1, len(cases)))
+    means = {
+        arm: weighted_metrics(rows, is_positive, everyone, [primary])[primary].mean()
+        for arm, rows in probabilities.items()
+    }
+    return max(means, key=means.__getitem__)

@@ -1,0 +1,42 @@
+"""Whether classifiers were trained long enough, from the losses that their trainings wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+LAST = 0.1  # of a phase: a best validation loss there says that a longer one may have been better
+FALL = 0.02  # of the training loss from one quarter of a phase to the next, in nats: it still falls
+
+
+def read_histories(files: Sequence[str], arms: Sequence[str], seeds: int) -> dict[str, list[pd.DataFrame]]:
+    """Arm -> the history of each seed, from files that are ordered arm by arm, seed by seed."""
+    tables = iter(files)
+    return {arm: [pd.read_csv(next(tables)) for _ in range(seeds)] for arm in arms}
+
+
+def count_unconverged(histories: Mapping[str, Sequence[pd.DataFrame]], patience: int) -> dict[str, int]:
+    """Arm -> how many of its trainings had not converged; see `has_converged`."""
+    return {arm: sum(not has_converged(each, patience) for each in found) for arm, found in histories.items()}
+
+
+def has_converged(history: pd.DataFrame, patience: int) -> bool:
+    """Whether more steps would have changed nothing, in every phase of a training.
+
+    history: a row a validation: `phase, step, training_loss, validation_loss`, as `training.supervised` writes it.
+    patience: validations without a better loss after which a phase ends: one that ended so has converged. Another one
+    ended with its steps, and has converged unless its best validation loss is in the last tenth of its validations (the
+    last one at least), or its training loss still falls.
+    """
+    return all(_phase_converged(phase, patience) for _, phase in history.groupby("phase", sort=False))
+
+
+def _phase_converged(phase: pd.DataFrame, patience: int) -> bool:
+    since_best = len(phase) - 1 - int(phase["validation_loss"].to_numpy().argmin())
+    if since_best >= patience:
+        return True
+    quarter = max(1, len(phase) // 4)
+    loss = phase["training_loss"]
+    falls = loss[-2 * quarter : -quarter].mean() - loss[-quarter:].mean() > FALL
+    return since_best >= max(1, LAST * len(phase)) and not falls

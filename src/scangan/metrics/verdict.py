@@ -1,0 +1,151 @@
+"""Would synthetic images help this classifier? One sentence from the comparison of arms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from scangan.arms import find_arm
+from scangan.config import Evaluation
+from scangan.facts import Facts
+from scangan.metrics.comparison import LEVEL
+
+Outcome = Literal["helps", "harms", "no difference", "cannot be told", "not compared"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a study says about synthetic images.
+
+    outcome: one word for programs; sentence: for people, with all that it rests on.
+    arm, against: the comparison that the sentence quotes, None without any.
+    unconverged: arm -> trainings that had not converged, of the arms that the outcome rests on.
+    patients_needed: test patients with whom so many trainings show a difference of the margin with a power of 80%; None
+    where no number of them could, or it is unknown.
+    """
+
+    outcome: Outcome
+    sentence: str
+    arm: str | None = None
+    against: str | None = None
+    unconverged: Mapping[str, int] | None = None
+    patients_needed: int | None = None
+
+
+def reach_verdict(
+    comparisons: pd.DataFrame, unconverged: Mapping[str, int], settings: Evaluation, facts: Facts
+) -> Verdict:
+    """The verdict on the primary metric, against the best arm without synthetic images.
+
+    comparisons: what `metrics.comparison.compare_arms` returns. unconverged: arm -> trainings that had not converged
+    (`metrics.convergence`), for all arms of the study.
+
+    What is asked is whether to add synthetic images, so arms of synthetic images alone speak only where there is no
+    other. `helps`: one arm is better, at a level of 0.05 by its p value, which Holm corrected for all comparisons of
+    the study. `harms`: all are worse. `no difference`: all intervals lie within the margin, on either side, and each
+    class has the 3 / margin patients without whom a difference of the margin might not be met at all. Else it
+    `cannot be told`; so it is where a training that the outcome rests on had not converged, or an arm has just one.
+    """
+    rows = comparisons[(comparisons["metric"] == settings.primary) & comparisons["best"].astype(bool)]
+    adding = rows[rows["arm"].map(lambda arm: find_arm(arm).reads_real).astype(bool)]
+    rows = rows if adding.empty else adding
+    if rows.empty:
+        sentence = "Whether synthetic images help was not asked: no arm has them beside one that has none"
+        return Verdict("not compared", f"{sentence}; {facts.provenance}.")
+    outcome, row = _outcome(rows, settings)
+    without = [arm for arm in unconverged if not find_arm(arm).reads_synthetic]
+    rests_on = dict.fromkeys([*([row["arm"]] if outcome == "helps" else rows["arm"]), *without])
+    cut_short = {arm: unconverged[arm] for arm in rests_on if unconverged.get(arm)}
+    single = rows[["trainings", "against_trainings"]].min(axis=None) == 1
+    needed = patients_needed(row, settings.margin)
+    reasons = []
+    if cut_short:
+        named = ", ".join(f"`{arm}` ({number} of its trainings)" for arm, number in cut_short.items())
+        reasons.append(f"training had not converged in {named}: raise classifier.steps")
+    if single:
+        reasons.append("it rests on a single training, and another one may say otherwise: raise classifier.seeds")
+    if outcome == "cannot be told" and not single:
+        reasons.append(_could_show(row, needed, settings))
+    if cut_short or single:
+        outcome = "cannot be told"
+    sentence = "; ".join([_lead(outcome, row, settings), *reasons, _of_what(row, facts)])
+    return Verdict(outcome, f"{sentence}.", row["arm"], row["against"], cut_short, needed)
+
+
+def patients_needed(row: Mapping[str, Any], margin: float) -> int | None:
+    """Test patients with whom as many trainings show a difference of the margin with a power of 80%.
+
+    What is due to the cases falls with their number, what is due to the trainings does not. None where the latter alone
+    hides the margin, or nothing is known of it.
+    """
+    variance = row["training_variance"] + row["case_variance"]
+    # As large, in standard errors, as the difference that these cases could have shown.
+    allowed = variance * (margin / row["detectable"]) ** 2 - row["training_variance"]
+    if not allowed > 0:
+        return None
+    return math.ceil(row["patients"] * row["case_variance"] / allowed)
+
+
+def _outcome(rows: pd.DataFrame, settings: Evaluation) -> tuple[Outcome, pd.Series]:
+    """What the numbers say, and the row that says it best."""
+    best = rows.loc[rows["difference"].idxmax()]
+    shown = rows["p_holm"] < LEVEL
+    better = rows[shown & (rows["difference"] > 0)]
+    if len(better):
+        return "helps", better.loc[better["difference"].idxmax()]
+    if (shown & (rows["difference"] < 0)).all():
+        return "harms", best
+    within = (rows["difference_low"] >= -settings.margin) & (rows["difference_high"] <= settings.margin)
+    # Rule of three: what was not met in n patients may still be met in 3 of n others.
+    if within.all() and (rows["smaller_class"] >= 3 / settings.margin).all():
+        return "no difference", best
+    return "cannot be told", best
+
+
+def _lead(outcome: Outcome, row: pd.Series, settings: Evaluation) -> str:
+    name = settings.primary if settings.primary != "auc" else "AUC"
+    found = f"{row['difference']:+.3f}"
+    if pd.notna(row["difference_low"]):
+        found += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    if pd.notna(row["p_holm"]):
+        found += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
+    said = {
+        "helps": "Synthetic images help",
+        "harms": "Synthetic images harm",
+        "no difference": f"Synthetic images make no difference larger than {settings.margin:g}",
+        "cannot be told": "It cannot be told whether synthetic images help",
+    }
+    return f"{said[outcome]}: {name} of `{row['arm']}` minus that of `{row['against']}` is {found}"
+
+
+def _could_show(row: pd.Series, needed: int | None, settings: Evaluation) -> str:
+    """What it would have taken."""
+    if pd.isna(row["detectable"]):
+        return "nothing varies between these trainings and cases, or a class has a single patient"
+    if row["detectable"] > 1:
+        return "no difference could have been shown, however large: raise classifier.seeds"
+    shown = f"a difference of {row['detectable']:.2f} could have been shown"
+    if needed is None:
+        return f"{shown}, and one of {settings.margin:g} by no number of test patients: raise classifier.seeds"
+    if needed <= row["patients"]:
+        return shown
+    return f"{shown}, and one of {settings.margin:g} with {_rounded(needed)} test patients"
+
+
+def _rounded(number: int) -> str:
+    """About so many: two digits."""
+    digits = max(len(str(number)) - 2, 0)
+    return f"about {-(-number // 10**digits) * 10**digits:,}"
+
+
+def _of_what(row: pd.Series, facts: Facts) -> str:
+    one, other = row["trainings"], row["against_trainings"]
+    trainings = f"{one}" if one == other else f"{one} and {other}"
+    generators = "one generator" if row["generators"] == 1 else f"{row['generators']} generators"
+    said = f"{facts.provenance}, trainings of each arm: {trainings}, images of {generators}, {row['cases']} test images"
+    said += f" of {row['patients']} patients"
+    return f"{said}, which says nothing about medicine" if "phantom" in facts.data else said

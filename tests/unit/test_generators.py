@@ -1,0 +1,65 @@
+"""A table of all that is said of a generator, class by class and together."""
+
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scangan.config import Fidelity
+from scangan.data.store import ImageSet
+from scangan.metrics.copies import KINDS
+from scangan.metrics.feature_sets import Features, FeatureSet
+from scangan.metrics.fidelity import METRICS
+from scangan.metrics.generators import JudgedSet, evaluate_generators
+from scangan.metrics.radiomics import frechet_radiomics_distance
+
+
+def judged(images, prefix):
+    names = [f"{prefix}{number}" for number in range(len(images))]
+    labels = np.where(np.arange(len(images)) % 2, "sick", "healthy")
+    manifest = pd.DataFrame({"image_id": names, "patient_id": names, "label": labels})
+    features = images.reshape(len(images), -1)[:, ::40].copy()
+    return JudgedSet.of(ImageSet(images, manifest), FeatureSet(Features(features, features), manifest))
+
+
+@cache
+def evaluated():
+    rng = np.random.default_rng(0)
+    sets = [rng.random((count, 1, 16, 16), dtype=np.float32) for count in (24, 16, 20)]
+    train, held_out, synthetic = (judged(images, name) for images, name in zip(sets, "ths", strict=True))
+    return train, synthetic, evaluate_generators(train, held_out, synthetic, "gan", Fidelity(resamples=3))
+
+
+def test_every_variant_has_every_score_and_every_image_its_nearest():
+    _, _, (scores, nearest) = evaluated()
+    planted = [f"planted_{kind}" for kind in KINDS]
+    expected = [
+        *METRICS,
+        "radiomics_distance",
+        "frd",
+        "suspected_copies",
+        *planted,
+        "leaked_held_out",
+        "membership_auc",
+    ]
+    for _, rows in scores.groupby("variant"):
+        assert list(rows["metric"]) == expected
+    assert list(scores["variant"].unique()) == ["gan/healthy", "gan/sick", "gan/all"]
+    assert list(nearest.columns) == ["image_id", "nearest_image_id", "agreement", "suspected", "variant"]
+    assert nearest["variant"].value_counts().to_dict() == {"gan/healthy": 10, "gan/sick": 10, "gan/all": 20}
+
+
+def test_the_radiomics_distance_is_of_noise_to_noise_and_frd_is_the_logarithm():
+    train, synthetic, (scores, _) = evaluated()
+    rows = scores[scores["variant"] == "gan/all"].set_index("metric")
+    assert rows.loc["radiomics_distance", "ci_low"] < 0 < rows.loc["radiomics_distance", "ci_high"]
+    whole = frechet_radiomics_distance(train.radiomics, synthetic.radiomics)
+    assert rows.loc["frd", "value"] == pytest.approx(whole, abs=0.3)  # of 16 of the 20 images
+
+
+def test_features_of_other_images_are_refused():
+    train, _, _ = evaluated()
+    strange = FeatureSet(train.features, train.manifest.assign(image_id="x"))
+    with pytest.raises(ValueError, match="features of 24 images are not those of the 24 images"):
+        JudgedSet.of(train.image_set(), strange)
