@@ -37,7 +37,7 @@ STAGES = {
     "extract_features": ["features/dcgan32.safetensors"],
     "measure_fidelity": ["fidelity"],
     "train_classifier": ["classifier/real"],
-    "score": ["classifier/scores.csv"],
+    "score": ["classifier/scores.csv", "classifier/comparisons.csv", "verdict.json", "verdict.md"],
     "tabulate": ["tables", "../paper_comparison.csv", "../paper_comparison.md"],
 }
 # What may differ between two runs: what tells of their time.
