@@ -116,11 +116,11 @@ FRAME_TAGS = """
     RescaleSlope RescaleIntercept SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence
 """.split()
 # What slices of one acquisition share, or have each for itself.
-ACQUISITION_TAGS = """
+ACQUISITION = """
     AcquisitionNumber FrameAcquisitionNumber TemporalPositionIdentifier TemporalPositionIndex TriggerTime EchoNumbers
     KVP ContrastBolusAgent
 """.split()
-TIME_TAGS = "FrameAcquisitionDateTime AcquisitionDateTime AcquisitionTime ContentTime".split()
+TIMES = "FrameAcquisitionDateTime AcquisitionDateTime AcquisitionTime ContentTime".split()
 IDENTIFYING = """
     PatientName OtherPatientNames PatientBirthName PatientMotherBirthName PatientID OtherPatientIDs PatientBirthDate
     PatientAddress PatientTelephoneNumbers ResponsiblePerson AccessionNumber StudyID PerformedProcedureStepID
@@ -132,7 +132,8 @@ IDENTIFYING = """
 IDENTIFYING_TAGS = [Tag(keyword) for keyword in IDENTIFYING]
 FIND_TAGS = [*map(Tag, KIND_TAGS), *IDENTIFYING_TAGS]
 LAYOUT_TAGS = [Tag(keyword) for keyword in (*PIXEL_TAGS, *FACT_TAGS, *KIND_TAGS) if keyword != "SOPInstanceUID"]
-READ_TAGS = [*LAYOUT_TAGS, *map(Tag, (*PLACE, *FRAME_TAGS, *ACQUISITION_TAGS, *TIME_TAGS))]
+ACQUISITION_TAGS, TIME_TAGS = [Tag(keyword) for keyword in ACQUISITION], [Tag(keyword) for keyword in TIMES]
+READ_TAGS = [*LAYOUT_TAGS, *map(Tag, (*PLACE, *FRAME_TAGS)), *ACQUISITION_TAGS, *TIME_TAGS]
 DATE_FORMS = ("%Y%m%d", "%y%m%d", "%Y-%m-%d", "%m-%d-%Y", "%d-%m-%Y", "%Y_%m_%d", "%m_%d_%Y", "%d_%m_%Y", "%d.%m.%Y")
 
 
@@ -746,14 +747,14 @@ def _check_acquisitions(frames: Sequence[_Frame], modality: str) -> None:
     def refuse(keyword: str) -> Unusable:
         return _interleaved(f"{keyword} in turn from slice to slice ({frames[0].file.name}, {frames[1].file.name})")
 
-    for keyword, *values in zip(ACQUISITION_TAGS, *(frame.acquisition for frame in frames), strict=True):
+    for keyword, *values in zip(ACQUISITION, *(frame.acquisition for frame in frames), strict=True):
         passes = len(set(values))
         # Each slice may have its own, and each block of slices.
         if 1 < passes <= (len(frames) + 1) // 2 and values[passes:] == values[:-passes]:
             raise refuse(keyword)
     if modality != "CT":  # MR takes the slices of one acquisition in any order
         return
-    for keyword, *times in zip(TIME_TAGS, *(frame.times for frame in frames), strict=True):
+    for keyword, *times in zip(TIMES, *(frame.times for frame in frames), strict=True):
         if not all(times):
             continue
         for passes in PASSES:
