@@ -13,6 +13,7 @@ from typing import Literal
 from scangan.errors import ConfigError
 
 _SHARE = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"  # as `{:g}` writes it
+TRAINING_PATTERN = r"(?:gan_seed(\d+)-)?seed(\d+)"  # of all names that `find_training` knows
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,15 @@ class ArmPhase:
     """A stretch of an arm's training, with one training set and one learning rate.
 
     name: stands in history.csv and in the log.
-    reads: the sets that it trains on, together: the real images, the synthetic ones, or both, the real ones first.
+    reads: the sets that it trains on, together, the real images first; `copies` are of these, as many of each class as
+        there are synthetic images.
     classical: whether the real images are augmented classically.
     rate: the setting of the classifier that is its learning rate.
     share: the setting that says which share of the arm's steps it has; None: all that are left.
     """
 
     name: str
-    reads: tuple[Literal["real", "synthetic"], ...]
+    reads: tuple[Literal["real", "synthetic", "copies"], ...]
     classical: bool = False
     rate: Literal["learning_rate", "fine_tune_rate"] = "learning_rate"
     share: Literal["pretrain_share"] | None = None
@@ -47,6 +49,7 @@ class Arm:
     colour: its own in every figure.
     by_default: whether a study has it that does not name its arms.
     of_volumes: whether the detectors of volumes can have it: theirs has no classical augmentation.
+    control: the arm with copies of real images in place of the synthetic ones: what more images alone do.
     synthetic_share: of an arm of the sweep, how many synthetic images for each real one; None: all there are.
     """
 
@@ -55,6 +58,7 @@ class Arm:
     colour: str
     by_default: bool = False
     of_volumes: bool = False
+    control: str | None = None
     synthetic_share: float | None = None
 
     @property
@@ -66,14 +70,35 @@ class Arm:
         return any("synthetic" in phase.reads for phase in self.phases)
 
     @property
+    def reads_copies(self) -> bool:
+        return any("copies" in phase.reads for phase in self.phases)
+
+    @property
     def settings(self) -> frozenset[str]:
         """The settings of a classifier that this arm reads and another one may not."""
-        found = {phase.rate for phase in self.phases} | {phase.share for phase in self.phases if phase.share}
-        return frozenset(found | ({"classical"} if any(phase.classical for phase in self.phases) else set()))
+        found: set[str] = {phase.rate for phase in self.phases} | {phase.share for phase in self.phases if phase.share}
+        found |= {"classical"} if any(phase.classical for phase in self.phases) else set()
+        return frozenset(found | ({"real_share"} if any(len(phase.reads) > 1 for phase in self.phases) else set()))
 
     def with_share(self, share: float) -> Arm:
         """The same with so many synthetic images for each real one: `real+synthetic-x0.5`, an arm of the sweep."""
         return replace(self, name=f"{self.name}-x{share:g}", synthetic_share=share)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of an arm's trainings.
+
+    seed: of the classifier. gan_seed: of the generator whose images it sees; None: it sees none.
+    """
+
+    seed: int
+    gan_seed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """As in paths: `seed1`, and with synthetic images `gan_seed0-seed1`."""
+        return f"seed{self.seed}" if self.gan_seed is None else f"gan_seed{self.gan_seed}-seed{self.seed}"
 
 
 # In the order of the tables. Okabe and Ito's palette, told apart by colour-blind readers too.
@@ -82,6 +107,7 @@ ARMS: dict[str, Arm] = {
     for arm in (
         Arm("real", (ArmPhase("real", ("real",)),), "#000000", by_default=True, of_volumes=True),
         Arm("real+classical", (ArmPhase("real", ("real",), classical=True),), "#E69F00", by_default=True),
+        Arm("real+copies", (ArmPhase("real+copies", ("real", "copies")),), "#0072B2", of_volumes=True),
         Arm("synthetic", (ArmPhase("synthetic", ("synthetic",)),), "#56B4E9", by_default=True, of_volumes=True),
         Arm(
             "real+synthetic",
@@ -89,6 +115,7 @@ ARMS: dict[str, Arm] = {
             "#009E73",
             by_default=True,
             of_volumes=True,
+            control="real+copies",
         ),
         Arm(
             "synthetic-then-real",
@@ -122,6 +149,14 @@ def find_arm(name: str) -> Arm:
     if found and found[1] in ARMS and ARMS[found[1]].reads_synthetic:
         return ARMS[found[1]].with_share(float(found[2]))
     raise ConfigError(f"arm: found '{name}', allowed: {' | '.join(ARMS)}, those with synthetic images also as <arm>-x2")
+
+
+def find_training(name: str) -> Training:
+    """The training of this name. Raises ConfigError for a name that is none."""
+    if found := re.fullmatch(TRAINING_PATTERN, name):
+        gan_seed, seed = found.groups()
+        return Training(int(seed), None if gan_seed is None else int(gan_seed))
+    raise ConfigError(f"training: found '{name}', allowed: seed<number> | gan_seed<number>-seed<number>")
 
 
 def arm_pattern() -> str:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from scangan.arms import find_arm, sweep
+from scangan.arms import Training, find_arm, find_training, sweep
 from scangan.config import (
     MODELS,
     PRETRAINED,
@@ -43,6 +43,7 @@ BATCH_FILES = {
 }
 # The tables that are set beside the papers' figures.
 COMPARED_TABLES = ("classification", "detection", "fidelity", "judge", "readers")
+FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
 NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
 
@@ -215,9 +216,21 @@ class StudyPlan(ABC):
         """The names of its generative networks."""
         return list(self.settings.gan)
 
-    def of_every_gan(self, file: str) -> list[str]:
-        """A file of each network, in their order, `{gan}` standing for its name."""
-        return [f"{self.folder}/{file.format(gan=gan)}" for gan in self.gans()]
+    def trained_gan(self, gan: str) -> str:
+        """The network whose weights a network draws with: mostly its own."""
+        return gan
+
+    def gan_seeds(self, gan: str) -> range:
+        """Of the trainings behind a network: replicates, of which the first is the one that is shown."""
+        return range(self.settings.gan[self.trained_gan(gan)].seeds)
+
+    def gan_settings(self, gan: str, gan_seed: str) -> Settings:
+        """The settings of one training of a network."""
+        return plain(self.settings.gan[gan].for_seed(int(gan_seed)))
+
+    def generator_name(self, gan: str, gan_seed: int) -> str:
+        """Which images and volumes are named after: the network, with its seed unless it is the first."""
+        return gan if gan_seed == FIRST else f"{gan}-seed{gan_seed}"
 
     def network_module(self, gan: str) -> str:
         """The module that defines a network."""
@@ -237,17 +250,30 @@ class StudyPlan(ABC):
         """Of the trainings of each arm."""
         return range(self._classifier.seeds)
 
+    @abstractmethod
+    def gan_of_arms(self) -> str:
+        """The network whose images, or volumes, classifiers are trained on."""
+
+    def trainings(self, arm: str) -> list[Training]:
+        """All seeds of the classifier; of an arm with synthetic images, for each seed of their generator."""
+        reads_synthetic = find_arm(arm).reads_synthetic
+        gan_seeds = self.gan_seeds(self.gan_of_arms()) if reads_synthetic else [None]
+        return [Training(seed, gan_seed) for gan_seed in gan_seeds for seed in self.seeds()]
+
     def predictions(self, arms: Iterable[str] | None = None, file: str = "predictions.parquet") -> list[str]:
-        """Arm by arm, seed by seed; of all arms, or of some. Or another file that lies beside each of them."""
+        """Arm by arm, training by training; of all arms, or of some. Or another file that lies beside each of them."""
         return [
-            f"{self.folder}/classifier/{arm}/seed{seed}/{file}"
+            f"{self.folder}/classifier/{arm}/{training.name}/{file}"
             for arm in (arms or self._classifier.arms)
-            for seed in self.seeds()
+            for training in self.trainings(arm)
         ]
 
-    def arms_and_seeds(self) -> Settings:
-        """How the files of `predictions` are ordered."""
-        return {"arms": list(self._classifier.arms), "seeds": self._classifier.seeds}
+    def gan_seeds_of_arms(self) -> dict[str, list[int | None]]:
+        """How the files of `predictions` are ordered: arm -> of each of its trainings the seed of the generator."""
+        return self._gan_seeds_of(self._classifier.arms)
+
+    def _gan_seeds_of(self, arms: Iterable[str]) -> dict[str, list[int | None]]:
+        return {arm: [training.gan_seed for training in self.trainings(arm)] for arm in arms}
 
     def share_arms(self) -> list[str]:
         """The arm `real`, and those of the sweep over numbers of synthetic images."""
@@ -258,9 +284,9 @@ class StudyPlan(ABC):
         """Of the arm `real`, and of every number of synthetic images."""
         return self.predictions(self.share_arms())
 
-    def shares_and_seeds(self) -> Settings:
-        """How the files of `share_predictions` are ordered."""
-        return {"arms": self.share_arms(), "seeds": self._classifier.seeds}
+    def gan_seeds_of_shares(self) -> dict[str, list[int | None]]:
+        """How the files of `share_predictions` are ordered, as of `gan_seeds_of_arms`."""
+        return self._gan_seeds_of(self.share_arms())
 
     def classifier_settings(self, arm: str) -> Settings:
         """The settings that one arm reads, so that a change of another's retrains nothing here."""
@@ -370,12 +396,14 @@ class ImagePlan(StudyPlan):
         return self.settings.size_of(gan)
 
     def trained_gan(self, gan: str) -> str:
-        """The network whose weights a network draws with: mostly its own."""
         return self.settings.gan[gan].weights_of or gan
 
     def training_files(self, gan: str, file: str) -> list[str]:
-        """A file of the training behind a network, for each class."""
-        return [f"{self.folder}/gan/{self.trained_gan(gan)}/{label}/{file}" for label in self.labels()]
+        """A file of the first training behind a network, for each class."""
+        return [f"{self._training_folder(gan, FIRST, label)}/{file}" for label in self.labels()]
+
+    def _training_folder(self, gan: str, gan_seed: int, label: str) -> str:
+        return f"{self.folder}/gan/{self.trained_gan(gan)}/seed{gan_seed}/{label}"
 
     def histories(self, gan: str) -> list[str]:
         return self.training_files(gan, "history.csv")
@@ -384,13 +412,13 @@ class ImagePlan(StudyPlan):
         """Of each network the description of the weights that it draws with (of its first class)."""
         return [self.training_files(gan, "generator.json")[0] for gan in self.gans()]
 
-    def generator(self, gan: str, label: str) -> dict[str, str]:
+    def generator(self, gan: str, gan_seed: str, label: str) -> dict[str, str]:
         """The weights that a network draws with, and their description."""
-        folder = f"{self.folder}/gan/{self.trained_gan(gan)}/{label}"
+        folder = self._training_folder(gan, int(gan_seed), label)
         return {"weights": f"{folder}/generator.safetensors", "description": f"{folder}/generator.json"}
 
-    def shard_settings(self, gan: str, shard: str) -> Settings:
-        """Seeds and number of one shard's images: more images make more shards, and leave the others alone."""
+    def shard_settings(self, gan: str, gan_seed: str, shard: str) -> Settings:
+        """Names, seeds and number of one shard's images: more images make more shards, and leave the others alone."""
         wanted = self.settings.synthesis
         first = int(shard) * wanted.shard_size
         return {
@@ -398,13 +426,14 @@ class ImagePlan(StudyPlan):
             "first_seed": wanted.seed + first,
             "image_size": self.image_size(gan),
             "images": min(wanted.shard_size, wanted.images_per_class - first),
+            "name": self.generator_name(gan, int(gan_seed)),
         }
 
-    def shards(self, gan: str, labels: Sequence[str] | None = None) -> Files:
-        """Images and manifests of all shards of a network, of all classes or of some."""
+    def shards(self, gan: str, gan_seed: int = FIRST, labels: Sequence[str] | None = None) -> Files:
+        """Images and manifests of all shards of one training of a network, of all classes or of some."""
         wanted = self.settings.synthesis
         stems = [
-            f"{self.folder}/synthetic/{gan}/{label}/shard{shard}"
+            f"{self.folder}/synthetic/{gan}/seed{gan_seed}/{label}/shard{shard}"
             for label in labels or self.labels()
             for shard in shards_for(wanted.images_per_class, wanted.shard_size)
         ]
@@ -413,23 +442,28 @@ class ImagePlan(StudyPlan):
             "synthetic_manifests": [f"{stem}.parquet" for stem in stems],
         }
 
-    def drawn(self, gan: str) -> Files:
+    def drawn(self, gan: str, gan_seed: str) -> Files:
         """The same, as a set of images like any other."""
-        shards = self.shards(gan)
+        shards = self.shards(gan, int(gan_seed))
         return {"images": shards["synthetic_images"], "manifests": shards["synthetic_manifests"]}
 
-    def screened_shards(self) -> Files:
-        """The synthetic images of the experiment, and which of them were discarded."""
-        wanted = self.settings.synthesis
-        verdicts = [f"{self.folder}/screening/{wanted.gan}.parquet"] if wanted.screening is not None else []
-        return self.shards(existing(wanted.gan)) | {"verdicts": verdicts}
+    def gan_of_arms(self) -> str:
+        return existing(self.settings.synthesis.gan)
+
+    def screened_shards(self, gan_seed: int = FIRST) -> Files:
+        """The synthetic images of the experiment, of one training, and which of them were discarded."""
+        gan = self.gan_of_arms()
+        screened = self.settings.synthesis.screening is not None
+        verdicts = [f"{self.folder}/screening/{gan}/seed{gan_seed}.parquet"] if screened else []
+        return self.shards(gan, gan_seed) | {"verdicts": verdicts}
 
     def verdicts(self) -> list[str]:
         return self.screened_shards()["verdicts"]
 
-    def overruling_file(self) -> list[str]:
-        """The user's own verdicts on synthetic images, if there are any."""
-        return optional(existing(self.settings.synthesis.screening).overrule)
+    def overruling_file(self, gan_seed: str) -> list[str]:
+        """The user's own verdicts on synthetic images, if there are any: of the training whose images are shown."""
+        own = existing(self.settings.synthesis.screening).overrule
+        return optional(own) if int(gan_seed) == FIRST else []
 
     def panel_gans(self, panel: str) -> Settings:
         return {"gans": list(self.settings.panels[panel])}
@@ -439,23 +473,32 @@ class ImagePlan(StudyPlan):
         sets = [self.shards(gan) for gan in self.settings.panels[panel]]
         return {kind: [path for files in sets for path in files[kind]] for kind in sets[0]}
 
-    def features(self, gan: str) -> dict[str, str | list[str]]:
+    def features(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
         """Features of a network's images, with their manifests, and of real images at the same size."""
         return {
-            "synthetic": f"{self.folder}/features/{gan}.safetensors",
-            "synthetic_manifests": self.shards(gan)["synthetic_manifests"],
+            "synthetic": f"{self.folder}/features/{gan}/seed{gan_seed}.safetensors",
+            "synthetic_manifests": self.shards(gan, int(gan_seed))["synthetic_manifests"],
             "real": f"{self.folder}/features/real/{self.image_size(gan)}.safetensors",
         }
 
-    def measured(self, gan: str) -> dict[str, str | list[str]]:
+    def measured(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
         """A network's images and their features, with the features of real images at the same size."""
-        return {**self.features(gan), **self.shards(gan)}
+        return {**self.features(gan, gan_seed), **self.shards(gan, int(gan_seed))}
+
+    def fidelities(self) -> list[str]:
+        """What was measured of every training of every network."""
+        trainings = [(gan, gan_seed) for gan in self.gans() for gan_seed in self.gan_seeds(gan)]
+        return [f"{self.folder}/fidelity/{gan}/seed{gan_seed}.csv" for gan, gan_seed in trainings]
 
     # Classifiers
 
-    def arm_inputs(self, arm: str) -> Files:
-        """The synthetic images that an arm trains on, if any."""
-        return self.screened_shards() if find_arm(arm).reads_synthetic else {}
+    def arm_inputs(self, arm: str, training: str) -> Files:
+        """The synthetic images that an arm is trained on, if any; of one with copies, what says how many there are."""
+        if find_arm(arm).reads_copies:
+            files = self.screened_shards()
+            return {kind: paths for kind, paths in files.items() if kind != "synthetic_images"}
+        gan_seed = find_training(training).gan_seed
+        return {} if gan_seed is None else self.screened_shards(gan_seed)
 
     def network_of_classifiers(self) -> Settings:
         """What it takes to build the network that a classifier's weights belong to, and to use it."""
@@ -467,7 +510,7 @@ class ImagePlan(StudyPlan):
 
     def judged_images(self, gan: str) -> Files:
         """What the judges see of a network: all shards of the positive class."""
-        return self.shards(gan, [self._classifier.positive])
+        return self.shards(gan, labels=[self._classifier.positive])
 
     def judgements(self) -> Files:
         """Of every network and seed, network by network, and what the same classifiers say of the real images."""
@@ -633,16 +676,23 @@ class VolumePlan(StudyPlan):
         compared = gan != wanted.gan and wanted.compared_volumes
         return compared or wanted.volumes
 
-    def shard_settings(self, gan: str, shard: str) -> Settings:
-        """Seeds and number of one shard's volumes: more volumes make more shards, and leave the others alone."""
+    def gan_of_arms(self) -> str:
+        return existing(self._synthesis.gan)
+
+    def shard_settings(self, gan: str, gan_seed: str, shard: str) -> Settings:
+        """Names, seeds and number of one shard's volumes: more volumes make more shards, and leave the others alone."""
         wanted = self._synthesis
         first = int(shard) * wanted.shard_size
-        return {"first_seed": wanted.seed + first, "volumes": min(wanted.shard_size, self.volumes_of(gan) - first)}
+        return {
+            "first_seed": wanted.seed + first,
+            "name": self.generator_name(gan, int(gan_seed)),
+            "volumes": min(wanted.shard_size, self.volumes_of(gan) - first),
+        }
 
-    def shards(self, gan: str, folder: str = "") -> Files:
-        """All shards of a network's volumes; folder: `nodules/` for those in which half have nodules."""
+    def shards(self, gan: str, gan_seed: int = FIRST, folder: str = "") -> Files:
+        """All shards of one training's volumes; folder: `nodules/` for those in which half have nodules."""
         stems = [
-            f"{self.folder}/synthetic/{gan}/{folder}shard{shard}"
+            f"{self.folder}/synthetic/{gan}/seed{gan_seed}/{folder}shard{shard}"
             for shard in shards_for(self.volumes_of(gan), self._synthesis.shard_size)
         ]
         return {
@@ -653,13 +703,14 @@ class VolumePlan(StudyPlan):
 
     def first_shards(self) -> Files:
         """Of each network the first volumes, with which it is shown."""
+        stems = [f"{self.folder}/synthetic/{gan}/seed{FIRST}/shard0" for gan in self.gans()]
         return {
-            "synthetic_volumes": self.of_every_gan("synthetic/{gan}/shard0.zarr.zip"),
-            "synthetic_manifests": self.of_every_gan("synthetic/{gan}/shard0.parquet"),
+            "synthetic_volumes": [f"{stem}.zarr.zip" for stem in stems],
+            "synthetic_manifests": [f"{stem}.parquet" for stem in stems],
         }
 
     def measured_volumes(self, source: str) -> Files:
-        """`real` volumes without nodules, or all that a network drew."""
+        """`real` volumes without nodules, or all that a network's first training drew."""
         files = self.framed("free") if source == "real" else self.shards(source)
         return {kind: files[kind] for kind in ("volumes", "manifests")}
 
@@ -673,27 +724,32 @@ class VolumePlan(StudyPlan):
 
     def rejected_volumes(self) -> list[str]:
         """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
-        free = self.batches_below("volumes/free", "_rejected.parquet")
-        return free + self.shards(existing(self._synthesis.gan), "nodules/")["rejected"]
+        gan = self.gan_of_arms()
+        drawn = [self.shards(gan, gan_seed, "nodules/")["rejected"] for gan_seed in self.gan_seeds(gan)]
+        return self.batches_below("volumes/free", "_rejected.parquet") + [path for paths in drawn for path in paths]
 
     def exported_shard(self, gan: str, number: str) -> dict[str, str]:
-        """The shard that holds a volume: with its nodules if it is one of those that the detectors train on."""
+        """The shard that holds a volume of the first training, with its nodules if detectors train on such volumes."""
         wanted = self._synthesis
         shard = (int(number) - wanted.seed) // wanted.shard_size
         folder = "nodules/" if gan == wanted.gan else ""
-        stem = f"{self.folder}/synthetic/{gan}/{folder}shard{shard}"
+        stem = f"{self.folder}/synthetic/{gan}/seed{FIRST}/{folder}shard{shard}"
         return {"volumes": f"{stem}.zarr.zip", "manifest": f"{stem}.parquet"}
 
     # Detectors
 
-    def arm_inputs(self, arm: str) -> Files:
+    def arm_inputs(self, arm: str, training: str) -> Files:
         """The real volumes with and without nodules, those of the tests by size, and what an arm trains on besides."""
+        gan_seed = find_training(training).gan_seed
         sets = {version: self.framed(version) for version in ("free", "mixed")}
         stem = f"{self.folder}/volumes/sized"
         sets["sized"] = {"volumes": [f"{stem}.zarr.zip"], "manifests": [f"{stem}.parquet"]}
-        if find_arm(arm).reads_synthetic:
-            sets["synthetic"] = self.shards(existing(self._synthesis.gan), "nodules/")
-        return {f"{name}_{kind}": files[kind] for name, files in sets.items() for kind in ("volumes", "manifests")}
+        if find_arm(arm).reads_copies:  # how many synthetic volumes there are
+            sets["synthetic"] = self.shards(self.gan_of_arms(), FIRST, "nodules/") | {"volumes": []}
+        elif gan_seed is not None:
+            sets["synthetic"] = self.shards(self.gan_of_arms(), gan_seed, "nodules/")
+        found = {f"{name}_{kind}": files[kind] for name, files in sets.items() for kind in ("volumes", "manifests")}
+        return {kind: paths for kind, paths in found.items() if paths}
 
     # What it ends in
 

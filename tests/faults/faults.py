@@ -270,7 +270,7 @@ TERM_AND_TEAR = (
     injection("train_gan", "write .*checkpoint.partial", "stop writing", 50_000, "say"),
 )
 SPLIT, IMAGES, MANIFEST = "split/split.csv", "cohort/images.zarr.zip", "cohort/manifest.parquet"
-GAN, SHARD = "gan/dcgan32/normal/generator", "synthetic/dcgan32/normal/shard0"
+GAN, SHARD = "gan/dcgan32/seed0/normal/generator", "synthetic/dcgan32/seed0/normal/shard0"
 CLASSIFIER = "classifier/real/seed0"
 
 FAULTS = [
@@ -287,10 +287,8 @@ FAULTS = [
     kill("kill-gan-middle", "train_gan", "train_gan", GAN_STEP, "step 5", count=5, short=True),
     kill("kill-gan-end", "train_gan", "train_gan", "rename .* to .*generator.json$", "weights there, no description"),
     kill("kill-synthesize-end", "synthesize", "synthesize", "rename .*shard0.parquet$", "images there, no table"),
-    kill(
-        "kill-features-end", "extract_features", "extract_features", "rename .*dcgan32", "before its file has its name"
-    ),
-    kill("kill-fidelity-end", "measure_fidelity", "measure_fidelity", "rename .*dcgan32.csv", "first of two tables"),
+    kill("kill-features-end", "extract_features", "extract_features", "rename .*seed0", "before its file has its name"),
+    kill("kill-fidelity-end", "measure_fidelity", "measure_fidelity", "rename .*seed0.csv", "first of two tables"),
     kill("kill-classifier-begin", "train_classifier", "train_classifier", "read .*images.zarr.zip", "before step 1"),
     kill("kill-classifier-middle", "train_classifier", "train_classifier", CLASSIFIER_STEP, "step 3", count=3),
     kill("kill-classifier-end", "train_classifier", "train_classifier", "rename .*predictions", "weights there only"),
@@ -409,8 +407,8 @@ FAULTS = [
     changed("flip-description", f"{GAN}.json", "flip", "synthesize"),
     changed("flip-shard", f"{SHARD}.zarr.zip", "flip", "extract_features"),
     changed("cut-shard-table", f"{SHARD}.parquet", "truncate", "extract_features"),
-    changed("flip-features", "features/dcgan32.safetensors", "flip", "measure_fidelity"),
-    changed("flip-fidelity", "fidelity/dcgan32.csv", "flip", "tabulate"),
+    changed("flip-features", "features/dcgan32/seed0.safetensors", "flip", "measure_fidelity"),
+    changed("flip-fidelity", "fidelity/dcgan32/seed0.csv", "flip", "tabulate"),
     changed("flip-predictions", f"{CLASSIFIER}/predictions.parquet", "flip", "score"),
     changed("flip-scores", "classifier/scores.csv", "flip", "tabulate", short=True),
     changed("flip-table", "tables/classification.csv", "flip", None),

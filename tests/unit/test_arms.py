@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from scangan.arms import ARMS, Arm, ArmPhase, arm_pattern, find_arm, sweep
+from scangan.arms import ARMS, Arm, ArmPhase, Training, arm_pattern, find_arm, find_training, sweep
 from scangan.config import Classifier, Evaluation
 from scangan.data.store import ImageSet
 from scangan.errors import ConfigError
 from scangan.facts import Facts
 from scangan.metrics.classification import score_arms
 from scangan.metrics.comparison import compare_arms
+from scangan.metrics.convergence import count_steps
 from scangan.report import style
 from scangan.report.classification_figures import roc_curves
 from scangan.report.classification_tables import classification_table
@@ -97,12 +98,17 @@ def test_a_name_that_is_no_arms_is_refused(name):
 
 
 def test_what_arms_read():
-    assert [name for name, arm in ARMS.items() if not arm.reads_synthetic] == ["real", "real+classical"]
+    assert [name for name, arm in ARMS.items() if not arm.reads_synthetic] == ["real", "real+classical", "real+copies"]
     assert [name for name, arm in ARMS.items() if not arm.reads_real] == ["synthetic"]
     assert [name for name, arm in ARMS.items() if "classical" in arm.settings] == [
         "real+classical",
         "real+classical+synthetic",
     ]
+    assert {name for name, arm in ARMS.items() if "real_share" in arm.settings} == {
+        *("real+copies", "real+synthetic", "real+classical+synthetic")
+    }
+    assert [(name, arm.control) for name, arm in ARMS.items() if arm.control] == [("real+synthetic", "real+copies")]
+    assert [name for name, arm in ARMS.items() if arm.reads_copies] == ["real+copies"]
     assert {name for name, arm in ARMS.items() if {"pretrain_share", "fine_tune_rate"} & arm.settings} == {
         "synthetic-then-real"
     }
@@ -132,7 +138,7 @@ def test_a_new_arm_is_trained(new_arm, monkeypatch):
     monkeypatch.setattr(
         supervised, "build_classifier", lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(256, 1), nn.Flatten(0))
     )
-    sets = {"real_train": image_set(8, "r", 0), "validation": image_set(6, "v", 1), "synthetic": image_set(8, "s", 2)}
+    sets = {"real_train": image_set(8, "r", 0), "validation": image_set(6, "v", 1), "added": image_set(8, "s", 2)}
     trained = train_classifier(new_arm, **sets, settings=settings(), seed=0)
     assert list(trained.history["phase"]) == ["real", "both"]
     kept = settings().for_arm(new_arm.name)
@@ -162,7 +168,8 @@ def test_a_new_arm_stands_in_tables_and_figures(new_arm, drawn, tmp_path):
     scores = score_arms(found, "sick", Evaluation(bootstrap=100))
     validation = {arm: [pd.concat([each, each.assign(split="validation")]) for each in found[arm]] for arm in found}
     comparisons = compare_arms(validation, "sick", Evaluation())
-    table = classification_table(scores, comparisons, {}, FACTS)
+    steps = count_steps({arm: [pd.DataFrame({"step": [5, 10]})] for arm in found})
+    table = classification_table(scores, comparisons, steps, {}, FACTS)
     assert list(table["arm"].unique()) == ["real", "real+classical", new_arm.name, "synthetic"]
     against = table.dropna(subset="difference").groupby("arm")["against"].unique().map(list).to_dict()
     assert against == {"synthetic": ["real"], new_arm.name: ["real+classical"]}  # it augments its real images
@@ -186,3 +193,17 @@ assert Classifier(positive="sick", steps=1, arms=["real", {NEW.name!r}]).arms ==
 """
     run = subprocess.run([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("training", "name"), [(Training(0), "seed0"), (Training(12), "seed12"), (Training(1, 10), "gan_seed10-seed1")]
+)
+def test_a_training_is_found_by_its_name(training, name):
+    assert training.name == name
+    assert find_training(name) == training
+
+
+@pytest.mark.parametrize("name", ["seed", "seed1x", "gan_seed1", "gan_seed1-seed", "seed1-gan_seed1", ""])
+def test_other_names_are_no_trainings(name):
+    with pytest.raises(ConfigError, match=f"training: found '{name}', allowed: seed<number>"):
+        find_training(name)

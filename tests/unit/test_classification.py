@@ -154,12 +154,27 @@ def test_contradicting_predictions_are_named(change, message):
         score_arms({"real": [rows, change(rows)]}, "haemorrhage", SETTINGS)
 
 
-def test_predictions_are_read_arm_by_arm_and_seed_by_seed(tmp_path):
+def test_several_generators_are_resampled_whole():
+    """Three generators that differ, two classifiers of each that do not: an interval as of three trainings."""
+    label = np.arange(200) % 2 == 1
+    tables = [table(np.where(label, right, 1 - right), label) for right in (0.9, 0.9, 0.1)]
+    settings = Evaluation(bootstrap=400)
+    alone = score_arms({"synthetic": tables}, "haemorrhage", settings)
+    twice = {"synthetic": [each for each in tables for _ in range(2)]}
+    crossed = score_arms(twice, "haemorrhage", settings, {"synthetic": [0, 0, 1, 1, 2, 2]})
+    pd.testing.assert_frame_equal(crossed.assign(seeds=3), alone)
+    pretended = score_arms(twice, "haemorrhage", settings)
+    assert pretended["ci_low"].iloc[0] > alone["ci_low"].iloc[0] == 0
+    one = score_arms(twice, "haemorrhage", settings, {"synthetic": [0] * 6})
+    pd.testing.assert_frame_equal(one, pretended)
+
+
+def test_predictions_are_read_arm_by_arm_and_training_by_training(tmp_path):
     rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
     files = [str(tmp_path / f"{number}.parquet") for number in range(4)]
     for number, file in enumerate(files):
         rows.assign(probability=number / 10).to_parquet(file)
-    read = read_predictions(files, ["real", "synthetic"], 2)
+    read = read_predictions(files, {"real": [None, None], "synthetic": [0, 1]})
     assert {arm: [seed["probability"].iloc[0] for seed in seeds] for arm, seeds in read.items()} == {
         "real": [0.0, 0.1],
         "synthetic": [0.2, 0.3],
@@ -226,7 +241,8 @@ def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
     facts = Facts("head_ct", "phantom", "demo", pretrained="none")
     comparisons = compare_arms(arms, "haemorrhage", SETTINGS)
     assert npv.name in set(comparisons["metric"])
-    tidy = classification_table(scores, comparisons, {}, facts)
+    steps = pd.DataFrame({"arm": ["real"], "steps": 9, "steps_least": 9, "steps_most": 9})
+    tidy = classification_table(scores, comparisons, steps, {}, facts)
     assert npv.name in set(tidy["metric"])
     assert npv.name not in set(calibration_table(scores, facts)["metric"])
     write_classification(tidy, comparisons, tmp_path / "t.csv", tmp_path / "t.md")

@@ -199,6 +199,23 @@ def test_arms_are_compared_with_their_counterpart_and_with_the_best():
     assert set(primary.loc[primary["p_holm"].notna(), "metric"]) == {"f1"}
 
 
+def test_an_arm_is_compared_with_its_control_where_that_was_asked_for():
+    arms = {"real": 1.0, "real+copies": 0.8, "synthetic": 1.0, "real+synthetic": 1.5}
+    found = compare_arms(predictions(arms), "sick", SETTINGS)
+    reasons = found[found["metric"] == "auc"].set_index(["arm", "against"])[["counterpart", "control", "best"]]
+    assert reasons.apply(lambda row: [name for name in reasons if row[name]], axis=1).to_dict() == {
+        ("synthetic", "real"): ["counterpart", "best"],
+        ("real+synthetic", "real"): ["counterpart", "best"],
+        ("real+synthetic", "real+copies"): ["control"],
+    }
+    better = compare_arms(predictions(arms | {"real+copies": 3.0}), "sick", SETTINGS)
+    pair = better[(better["metric"] == "auc") & (better["against"] == "real+copies")].set_index("arm")
+    assert pair[["control", "best"]].to_dict("index") == {
+        "synthetic": {"control": False, "best": True},
+        "real+synthetic": {"control": True, "best": True},
+    }
+
+
 def test_the_best_arm_is_chosen_on_the_validation_images():
     arms = predictions({"real": 1.0, "real+classical": 1.0, "real+synthetic": 1.0})
     best = {}
@@ -224,10 +241,10 @@ def test_without_arms_to_compare_the_table_is_empty():
 
 def test_generators_are_the_trainings_of_an_arm_that_has_several():
     arms = predictions({"real": 1.0, "real+synthetic": 1.5}, trainings=6)
-    seeds = {"real+synthetic": [7, 7, 8, 8, 9, 9]}
+    seeds = {"real": [None] * 6, "real+synthetic": [7, 7, 8, 8, 9, 9]}
     found = compare_arms(arms, "sick", SETTINGS, seeds).set_index("metric").loc["auc"]
     assert (found["trainings"], found["against_trainings"], found["generators"]) == (3, 6, 3)
-    one = compare_arms(arms, "sick", SETTINGS, {"real+synthetic": [7] * 6}).set_index("metric").loc["auc"]
+    one = compare_arms(arms, "sick", SETTINGS, seeds | {"real+synthetic": [7] * 6}).set_index("metric").loc["auc"]
     assert (one["trainings"], one["generators"]) == (6, 1)
     label, patient = np.arange(60) % 3 == 0, np.arange(60)
     probability = np.random.default_rng(5).random((4, 60))

@@ -271,6 +271,7 @@ def test_an_arm_drops_exactly_what_it_does_not_read(arm):
     settings = Classifier(positive="haemorrhage", steps=10)
     unread = {"arms", "seeds", "shares"}
     unread |= set() if arm in ("real+classical", "real+classical+synthetic") else {"classical"}
+    unread |= set() if arm.startswith("real+") and arm != "real+classical" else {"real_share"}
     unread |= set() if arm == "synthetic-then-real" else {"pretrain_share", "fine_tune_rate"}
     kept = settings.for_arm(arm)
     assert set(Classifier.model_fields) - set(kept) == unread
@@ -469,7 +470,11 @@ def test_a_study_of_volumes_may_end_with_its_nodules():
         ),
         ("classifier.backbone", "resnet50", "classifier.backbone: found 'resnet50', allowed: squeezenet3d"),
         ("classifier.positive", "covid", "classifier.positive: found 'covid', allowed: nodules | none"),
-        ("classifier.arms", ["real+classical"], "classifier.arms: found 'real+classical', allowed: real | synthetic |"),
+        (
+            "classifier.arms",
+            ["real+classical"],
+            "classifier.arms: found 'real+classical', allowed: real | real+copies |",
+        ),
         ("nodules.annotated", "LIDC", "ct_sgan.nodules.annotated: found 'LIDC', allowed: lidc | nlst"),
         ("nodules.voi.size", 20, "nodules.voi.size: found 20 (int), allowed: 16, 24, 32, 48 or 64"),
         ("nodules.voi.margin_mm", 3, "nodules.voi.margin_mm: found 3, allowed: 8.4 or more (2 voxels)"),

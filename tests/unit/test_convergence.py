@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from scangan.metrics.convergence import count_unconverged, has_converged, read_histories
+from scangan.metrics.convergence import count_steps, count_unconverged, has_converged, read_histories
 
 FLAT = [0.3] * 12
 
@@ -44,5 +44,14 @@ def test_trainings_are_counted_arm_by_arm(tmp_path):
     files = [str(tmp_path / f"{number}.csv") for number in range(4)]
     for file, table in zip(files, (done, done, cut, done), strict=True):
         table.to_csv(file, index=False)
-    histories = read_histories(files, ["real", "synthetic"], 2)
+    histories = read_histories(files, {"real": [None, None], "synthetic": [0, 1]})
     assert count_unconverged(histories, patience=10) == {"real": 0, "synthetic": 1}
+
+
+def test_steps_are_those_of_the_last_validation():
+    """A training of two phases counts on."""
+    short, long = history([0.5] * 4), history([0.5] * 8)
+    both = pd.concat([short.assign(phase="synthetic"), history([0.5] * 3, first=5)], ignore_index=True)
+    steps = count_steps({"real": [short, long, long], "synthetic-then-real": [both]}).set_index("arm")
+    assert steps.loc["real"].tolist() == pytest.approx([20 / 3, 4, 8])
+    assert steps.loc["synthetic-then-real"].tolist() == [7, 7, 7]

@@ -12,7 +12,7 @@ from torch import nn
 
 from scangan.arms import find_arm
 from scangan.config import Classifier
-from scangan.data.split import draw_share
+from scangan.data.split import draw_share, repeat_images
 from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
 from scangan.errors import ConfigError, DataError
 from scangan.models.catalogue import write_weights
@@ -51,7 +51,7 @@ def sets():
     return {
         "real_train": volume_set(12, "r", 0),
         "validation": volume_set(6, "v", 1),
-        "synthetic": volume_set(16, "s", 2),
+        "added": volume_set(16, "s", 2),
     }
 
 
@@ -165,15 +165,32 @@ def test_every_arm_sees_its_own_volumes_and_all_of_them(sets, watched):
              for name, volumes in sets.items()}  # fmt: skip
     expected = {
         "real": [*whole["real_train"]],
-        "synthetic": [*whole["synthetic"]],
-        "synthetic-x2": [*whole["synthetic"]],
-        "real+synthetic": [*whole["real_train"], *whole["synthetic"]],
+        "synthetic": [*whole["added"]],
+        "synthetic-x2": [*whole["added"]],
+        "real+synthetic": [*whole["real_train"], *whole["added"]],
     }
     for arm, volumes in expected.items():
         watched.clear()
         train(sets, arm, {"steps": len(volumes) // 4, "validate_every": 100}, flips=False)
         sums = sorted(float(volume.double().sum()) for batch in watched for volume in batch)
         assert sums == sorted(float(volume.double().sum()) for volume in volumes), arm  # an epoch: each of them once
+
+
+def test_half_of_each_batch_of_volumes_is_real_where_it_is_asked_for(sets, watched):
+    """And copies are real volumes, so many of each class as were asked for."""
+    real = {
+        float(v.double().sum()) for v in scale_volumes(torch.from_numpy(sets["real_train"].read(range(12))), WINDOW)
+    }
+    values = {"steps": 6, "real_share": 0.5}
+    train(sets, "real+synthetic", values, flips=False)
+    batches = [[float(volume.double().sum()) for volume in batch] for batch in watched]
+    assert [sum(each in real for each in batch) for batch in batches] == [2] * 6
+    assert {each for batch in batches for each in batch} > real
+    watched.clear()
+    copies = repeat_images(sets["real_train"], {"nodules": 8, "none": 8}, 0)
+    assert copies.manifest["label"].value_counts().to_dict() == {"nodules": 8, "none": 8}
+    train(sets | {"added": copies}, "real+copies", {"steps": 7}, flips=False)
+    assert {float(volume.double().sum()) for batch in watched for volume in batch} == real
 
 
 def test_training_volumes_are_mirrored_along_every_axis_and_nothing_else(sets, watched):
@@ -255,16 +272,16 @@ def test_a_set_without_a_class_is_refused(sets):
 
 
 def test_volumes_of_another_size_are_refused(sets):
-    small = VolumeSet.hold(sets["synthetic"].read(range(16))[:, :17, :17, :17], sets["synthetic"].manifest)
+    small = VolumeSet.hold(sets["added"].read(range(16))[:, :17, :17, :17], sets["added"].manifest)
     with pytest.raises(DataError, match=r"size: found 32 .*, 17 .*, allowed: one size"):
-        train(sets | {"synthetic": small}, "real+synthetic")
+        train(sets | {"added": small}, "real+synthetic")
 
 
 def test_classical_augmentation_and_missing_synthetic_volumes_are_refused(sets):
     with pytest.raises(ConfigError, match=r"arms: found real\+classical, allowed for volumes"):
         train(sets, "real+classical")
     with pytest.raises(DataError, match="arm synthetic: found no synthetic"):
-        train(sets | {"synthetic": None}, "synthetic")
+        train(sets | {"added": None}, "synthetic")
 
 
 def test_weights_of_another_network_are_refused(sets, tmp_path):
@@ -274,11 +291,11 @@ def test_weights_of_another_network_are_refused(sets, tmp_path):
 
 
 def test_a_share_of_volumes_is_balanced_like_the_real_ones_and_more_hold_the_fewer(sets):
-    half, whole = (draw_share(sets["synthetic"], sets["real_train"], share, seed=5) for share in (0.5, 1))
+    half, whole = (draw_share(sets["added"], sets["real_train"], share, seed=5) for share in (0.5, 1))
     assert half.manifest.label.value_counts().to_dict() == {"nodules": 3, "none": 3}
     assert whole.manifest.label.value_counts().to_dict() == {"nodules": 6, "none": 6}
     assert set(half.manifest.volume_id) < set(whole.manifest.volume_id)
-    place = sets["synthetic"].manifest.volume_id.tolist().index(half.manifest.volume_id[4])
-    assert np.array_equal(half.read([4]), sets["synthetic"].read([place]))
+    place = sets["added"].manifest.volume_id.tolist().index(half.manifest.volume_id[4])
+    assert np.array_equal(half.read([4]), sets["added"].read([place]))
     with pytest.raises(DataError, match="takes 12 synthetic images of class nodules; allowed: what 8 suffice for"):
-        draw_share(sets["synthetic"], sets["real_train"], 2, seed=5)
+        draw_share(sets["added"], sets["real_train"], 2, seed=5)

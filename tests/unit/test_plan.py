@@ -110,28 +110,61 @@ def test_shards_of_images_hold_all_of_them(images, shards):
     simple = study("simple_ct_gan", synthesis={"images_per_class": images, "shard_size": 64})
     paths = simple.shards("baseline")["synthetic_images"]
     assert len(paths) == len(shards)
-    settings = [simple.shard_settings("baseline", f"{shard}") for shard in range(len(shards))]
+    settings = [simple.shard_settings("baseline", "0", f"{shard}") for shard in range(len(shards))]
     assert [each["images"] for each in settings] == shards
     assert [each["first_seed"] for each in settings] == [64 * shard for shard in range(len(shards))]
 
 
 def test_a_network_may_draw_with_the_weights_of_another():
     simple = study("simple_ct_gan")
-    assert simple.generator("baseline_at_64", "chest")["weights"].endswith("gan/baseline/chest/generator.safetensors")
+    weights = simple.generator("baseline_at_64", "1", "chest")["weights"]
+    assert weights == "results/simple_ct_gan/gan/baseline/seed1/chest/generator.safetensors"
     assert (simple.image_size("baseline"), simple.image_size("baseline_at_64")) == (40, 64)
-    assert simple.features("baseline_at_64")["real"] == "results/simple_ct_gan/features/real/64.safetensors"
-    measured = simple.measured("baseline_at_64")
-    assert measured["real"] == simple.features("baseline_at_64")["real"]
-    assert measured["synthetic_images"] == simple.shards("baseline_at_64")["synthetic_images"]
+    assert simple.features("baseline_at_64", "0")["real"] == "results/simple_ct_gan/features/real/64.safetensors"
+    measured = simple.measured("baseline_at_64", "1")
+    assert measured["real"] == simple.features("baseline_at_64", "1")["real"]
+    assert measured["synthetic_images"] == simple.shards("baseline_at_64", 1)["synthetic_images"]
     assert simple.network_module("baseline_at_64") == "scangan.models.simple_ct_gan"
 
 
-def test_predictions_go_arm_by_arm_and_seed_by_seed():
-    head_ct = study("head_ct", classifier={"arms": ["real", "synthetic"], "seeds": 2})
-    assert [path.split("/")[3:5] for path in head_ct.predictions()] == [
-        *(["real", "seed0"], ["real", "seed1"], ["synthetic", "seed0"], ["synthetic", "seed1"])
+def test_predictions_go_arm_by_arm_and_with_synthetic_images_generator_by_generator():
+    changed = {"classifier": {"arms": ["real", "synthetic"], "seeds": 2}, "gan": {"dcgan32": {"seeds": 2}}}
+    head_ct = study("head_ct", **changed)
+    crossed = [f"synthetic/gan_seed{gan_seed}-seed{seed}" for gan_seed in (0, 1) for seed in (0, 1)]
+    assert head_ct.predictions() == [
+        f"results/head_ct/classifier/{training}/predictions.parquet"
+        for training in ("real/seed0", "real/seed1", *crossed)
     ]
-    assert head_ct.arms_and_seeds() == {"arms": ["real", "synthetic"], "seeds": 2}
+    assert head_ct.gan_seeds_of_arms() == {"real": [None, None], "synthetic": [0, 0, 1, 1]}
+    swept = study("ct_sgan", classifier={"shares": [0.5], "seeds": 1}, gan={"ct_sgan": {"seeds": 3}})
+    assert swept.gan_seeds_of_shares() == {"real": [None], "synthetic-x0.5": [0, 1, 2]}
+
+
+def test_a_further_seed_changes_nothing_of_the_others():
+    once, twice = (study("head_ct", gan={"dcgan32": {"seeds": seeds}}) for seeds in (1, 2))
+    assert once.gan_settings("dcgan32", "0") == twice.gan_settings("dcgan32", "0")
+    assert "seeds" not in once.gan_settings("dcgan32", "0")
+    first, second = (twice.gan_settings("dcgan32", seed) for seed in ("0", "1"))
+    assert second == first | {"seed": first["seed"] + 1}
+    assert set(once.predictions()) < set(twice.predictions())
+    assert set(once.fidelities()) < set(twice.fidelities())
+
+
+def test_trainings_of_a_network_differ_in_their_files_and_the_names_of_their_images():
+    head_ct, ct_sgan = study("head_ct"), study("ct_sgan")
+    assert head_ct.shard_settings("dcgan32", "0", "0")["name"] == "dcgan32"
+    assert head_ct.shard_settings("dcgan32", "1", "0")["name"] == "dcgan32-seed1"
+    assert ct_sgan.shard_settings("gan3d", "2", "0")["name"] == "gan3d-seed2"
+    for kind, paths in head_ct.shards("dcgan32", 1).items():
+        assert paths == [path.replace("seed0", "seed1") for path in head_ct.shards("dcgan32")[kind]]
+
+
+def test_a_network_has_the_seeds_of_the_one_whose_weights_it_draws_with():
+    simple = study("simple_ct_gan", gan={"baseline": {"seeds": 2}, "kernel_5": {"seeds": 1}})
+    assert list(simple.gan_seeds("baseline_at_64")) == [0, 1]
+    assert [path for path in simple.fidelities() if "baseline_at_64" in path] == [
+        f"results/simple_ct_gan/fidelity/baseline_at_64/seed{seed}.csv" for seed in (0, 1)
+    ]
 
 
 def test_the_sweep_is_beside_real_images_and_of_volumes_alone():
@@ -143,11 +176,21 @@ def test_the_sweep_is_beside_real_images_and_of_volumes_alone():
 
 def test_only_arms_with_synthetic_images_wait_for_them():
     brain_mr, ct_sgan = study("brain_mr"), study("ct_sgan")
-    assert brain_mr.arm_inputs("real+classical") == {}
-    assert brain_mr.arm_inputs("real+synthetic-x0.5")["verdicts"] == ["results/brain_mr/screening/pggan.parquet"]
-    assert study("head_ct").arm_inputs("synthetic")["verdicts"] == []
-    assert "synthetic_volumes" not in ct_sgan.arm_inputs("real")
-    assert all("/nodules/" in path for path in ct_sgan.arm_inputs("synthetic-x0.25")["synthetic_volumes"])
+    assert brain_mr.arm_inputs("real+classical", "seed0") == {}
+    second = brain_mr.arm_inputs("real+synthetic-x0.5", "gan_seed1-seed0")
+    assert second["verdicts"] == ["results/brain_mr/screening/pggan/seed1.parquet"]
+    assert second["synthetic_images"] == brain_mr.shards("pggan", 1)["synthetic_images"]
+    assert study("head_ct").arm_inputs("synthetic", "gan_seed0-seed0")["verdicts"] == []
+    # Copies: only how many synthetic images there are, of the first training.
+    copies = brain_mr.arm_inputs("real+copies", "seed1")
+    assert set(copies) == {"synthetic_manifests", "verdicts"}
+    assert copies["verdicts"] == ["results/brain_mr/screening/pggan/seed0.parquet"]
+    assert "synthetic_volumes" not in ct_sgan.arm_inputs("real", "seed1")
+    copies, both = (ct_sgan.arm_inputs(*of) for of in (("real+copies", "seed1"), ("real+synthetic", "gan_seed0-seed1")))
+    assert set(both) - set(copies) == {"synthetic_volumes"}
+    assert copies["synthetic_manifests"] == both["synthetic_manifests"]
+    volumes = ct_sgan.arm_inputs("synthetic-x0.25", "gan_seed1-seed0")["synthetic_volumes"]
+    assert all("/ct_sgan/seed1/nodules/" in path for path in volumes)
 
 
 def test_an_arm_reads_just_its_own_settings():
@@ -162,20 +205,20 @@ def test_an_arm_reads_just_its_own_settings():
 def test_the_judge_sees_the_positive_class():
     images = study("covid_ct").judged_images("diffaugment")["synthetic_images"]
     assert images
-    assert all("/diffaugment/covid/" in path for path in images)
+    assert all("/diffaugment/seed0/covid/" in path for path in images)
 
 
 def test_volumes_in_shards_and_of_compared_networks():
     ct_sgan = study("ct_sgan", synthesis={"volumes": 70, "compared_volumes": 20, "shard_size": 30})
     assert len(ct_sgan.shards("ct_sgan")["volumes"]) == 3
-    assert ct_sgan.shard_settings("ct_sgan", "2") == {"first_seed": 60, "volumes": 10}
+    assert ct_sgan.shard_settings("ct_sgan", "0", "2") == {"first_seed": 60, "name": "ct_sgan", "volumes": 10}
     assert len(ct_sgan.shards("gan3d")["volumes"]) == 1
-    assert ct_sgan.shard_settings("gan3d", "0") == {"first_seed": 0, "volumes": 20}
+    assert ct_sgan.shard_settings("gan3d", "0", "0") == {"first_seed": 0, "name": "gan3d", "volumes": 20}
     assert (
         ct_sgan.exported_shard("ct_sgan", "31")["volumes"]
-        == "results/ct_sgan/synthetic/ct_sgan/nodules/shard1.zarr.zip"
+        == "results/ct_sgan/synthetic/ct_sgan/seed0/nodules/shard1.zarr.zip"
     )
-    assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == "results/ct_sgan/synthetic/gan3d/shard0.zarr.zip"
+    assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == "results/ct_sgan/synthetic/gan3d/seed0/shard0.zarr.zip"
 
 
 def test_a_study_of_volumes_may_end_with_its_nodules():
@@ -209,11 +252,12 @@ def test_files_of_the_users_own(tmp_path):
         classifier={"pretrained": str(own), "arms": ["real"]},
         fidelity={"weights": str(own)},
     )
-    assert brain_mr.own_split() == brain_mr.overruling_file() == brain_mr.readings() == [str(own)]
+    assert brain_mr.own_split() == brain_mr.overruling_file("0") == brain_mr.readings() == [str(own)]
+    assert brain_mr.overruling_file("1") == []  # they are verdicts on the images that are shown
     assert brain_mr.pretrained_file() == brain_mr.feature_weights() == [str(own)]
     assert brain_mr.facts("pretrained")["pretrained"] == "file:own.csv"
     as_shipped = study("brain_mr")
-    assert as_shipped.own_split() == as_shipped.overruling_file() == as_shipped.pretrained_file() == []
+    assert as_shipped.own_split() == as_shipped.overruling_file("0") == as_shipped.pretrained_file() == []
     assert as_shipped.readings() == ["results/brain_mr/reading_room/simulated/reader1.csv"]
 
 

@@ -7,8 +7,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import binomtest
 
 from scangan.config import Screening
-from scangan.data.screened import kept_images
-from scangan.data.store import ImageSet
+from scangan.data.screened import count_screened, kept_images, read_screened
+from scangan.data.store import ImageSet, write_image_set
 from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.metrics.feature_sets import Features, FeatureSet
@@ -206,6 +206,18 @@ def test_kept_images_are_in_order(sets):
     names = ["pggan-tumour-0", "pggan-tumour-2", "pggan-healthy-0", "pggan-healthy-3"]
     assert kept.manifest["image_id"].tolist() == names
     assert kept.images.ravel().tolist() == pytest.approx([4.4, 0, 78, 100])
+
+
+def test_images_are_counted_without_being_read(sets, tmp_path):
+    verdicts, synthetic = judge(sets), image_set(sets[2])
+    rows = synthetic.manifest.assign(patient_id="", source="pggan", data="phantom")
+    write_image_set(tmp_path / "s.zarr.zip", tmp_path / "s.parquet", ImageSet(synthetic.images, rows))
+    verdicts.to_parquet(tmp_path / "verdicts.parquet")
+    for files, left in (([], 4), ([tmp_path / "verdicts.parquet"], 2)):
+        expected = {"tumour": left, "healthy": left}
+        read = read_screened([tmp_path / "s.zarr.zip"], [tmp_path / "s.parquet"], files)
+        assert read.manifest["label"].value_counts().to_dict() == expected
+        assert count_screened([tmp_path / "s.parquet"], files) == expected
 
 
 def test_foreign_verdicts_and_an_emptied_class_are_refused(sets):

@@ -16,6 +16,7 @@ from scangan.data.split import (
     patients_on_both_sides,
     read_parts,
     read_split,
+    repeat_images,
     select_split,
     split_cohort,
 )
@@ -624,3 +625,19 @@ def test_a_share_is_a_multiple_of_the_real_images_of_each_class():
     expected = "classifier.shares: found 5, which takes 50 synthetic images of class a; allowed: what 40 suffice for"
     with pytest.raises(DataError, match=re.escape(expected)):
         draw_share(synthetic, real, 5, 0)
+
+
+def test_copies_are_as_many_as_asked_for_and_all_images_equally_often():
+    labels = ["a"] * 3 + ["b"] * 5
+    ids = [f"i{number}" for number in range(8)]
+    manifest = pd.DataFrame({"image_id": ids, "patient_id": ids, "label": labels})
+    real = ImageSet(np.arange(8, dtype=np.float32)[:, None, None, None], manifest)
+    copies = repeat_images(real, {"a": 7, "b": 4}, 0)
+    assert copies.manifest["label"].value_counts().to_dict() == {"a": 7, "b": 4}
+    often = copies.manifest["image_id"].value_counts()
+    assert sorted(often[often.index.isin(ids[:3])]) == [2, 2, 3]
+    assert sorted(often[often.index.isin(ids[3:])]) == [1, 1, 1, 1]
+    assert [f"i{value:.0f}" for value in copies.images.ravel()] == copies.manifest["image_id"].tolist()
+    # Which ones come once more is drawn.
+    extra = {repeat_images(real, {"a": 4}, seed).manifest["image_id"].value_counts().idxmax() for seed in range(20)}
+    assert extra == {"i0", "i1", "i2"}

@@ -11,12 +11,13 @@ from torch import nn
 
 from scangan.arms import ARMS, find_arm
 from scangan.config import Classifier
+from scangan.data.split import repeat_images
 from scangan.data.store import ImageSet
 from scangan.errors import DataError, TrainingError
 from scangan.progress import Progress
 from scangan.training import supervised
 from scangan.training.checkpoint import CheckpointStore
-from scangan.training.supervised import class_weights, predict, train_classifier
+from scangan.training.supervised import class_weights, order_with_share, predict, train_classifier
 
 
 def image_set(positives, negatives, name, seed=0, size=16):
@@ -50,7 +51,7 @@ def settings(**values):
 
 
 def train(arm="real", values=None, **options):
-    options = {"real_train": REAL, "validation": VALIDATION, "synthetic": SYNTHETIC, "seed": 0} | options
+    options = {"real_train": REAL, "validation": VALIDATION, "added": SYNTHETIC, "seed": 0} | options
     return train_classifier(find_arm(arm), settings=settings(**(values or {})), **options)
 
 
@@ -113,9 +114,11 @@ def test_every_arm_has_the_same_steps(toy, arm):
 
 
 def test_the_arms_differ_and_the_seed_repeats_them(toy):
-    weights = {arm: train(arm).state_dict["0.weight"] for arm in ARMS}
+    copies = repeat_images(REAL, {"haemorrhage": 20, "normal": 24}, 0)
+    added = {arm: copies if ARMS[arm].reads_copies else SYNTHETIC for arm in ARMS}
+    weights = {arm: train(arm, added=added[arm]).state_dict["0.weight"] for arm in ARMS}
     for arm in ARMS:
-        assert torch.equal(train(arm).state_dict["0.weight"], weights[arm])
+        assert torch.equal(train(arm, added=added[arm]).state_dict["0.weight"], weights[arm])
     assert len({tuple(value.flatten().tolist()) for value in weights.values()}) == len(ARMS)
     assert not torch.equal(train(seed=1).state_dict["0.weight"], weights["real"])
 
@@ -172,6 +175,58 @@ def test_class_weights_closed_form():
     assert weights.mean() == pytest.approx(1)
 
 
+def test_class_weights_are_of_what_is_drawn():
+    """A quarter of the draws is of 2 positive images, the rest of 6 of which a third is positive: half in all."""
+    targets = torch.tensor([1.0, 1, 1, 0, 0, 1, 0, 0])
+    weights = class_weights(targets, "toy", real=2, real_share=0.25)
+    assert weights.tolist() == pytest.approx([1] * 8)
+    weights = class_weights(targets, "toy", real=2, real_share=0.7)  # 0.7 + 0.3 / 3 = 0.8 of the draws are positive
+    assert weights.tolist() == pytest.approx([1 / 1.6 if target else 1 / 0.4 for target in targets])
+    drawn = torch.tensor([0.7 / 2] * 2 + [0.3 / 6] * 6, dtype=torch.float64)
+    assert (weights * drawn).sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("real", "others", "share", "batch_size"),
+    [(8, 8, 0.5, 4), (5, 40, 0.5, 4), (40, 5, 0.5, 16), (7, 13, 0.3, 5), (1, 9, 0.25, 2), (3, 100, 0.99, 8)],
+)
+def test_batches_have_their_share_of_real_images(real, others, share, batch_size):
+    order = order_with_share(real, others, share, batch_size, torch.Generator().manual_seed(3))
+    batches = max(math.ceil(real / share / batch_size), math.ceil(others / (1 - share) / batch_size))
+    assert len(order) == batches * batch_size
+    found = (order.reshape(batches, batch_size) < real).sum(1)
+    assert ((found - share * batch_size).abs() <= 1).all()
+    assert abs(int(found.sum()) - share * len(order)) <= 0.5
+    for first, images in ((0, real), (real, others)):
+        of_part = order[(order >= first) & (order < first + images)] - first
+        whole = len(of_part) // images
+        # Each time all of them, once, before one comes again: all are in an epoch.
+        assert whole >= 1
+        for turn in of_part[: whole * images].reshape(whole, images):
+            assert sorted(turn.tolist()) == list(range(images))
+        assert len(set(of_part[whole * images :].tolist())) == len(of_part) % images
+
+
+def test_half_of_each_batch_is_real_where_it_is_asked_for(toy, monkeypatch):
+    """Real images are whole numbers below, the others above 1000."""
+    shown = []
+    monkeypatch.setattr(supervised, "build_classifier", lambda *_: Watched(shown))
+    sets = [image_set(13, 8, "r"), image_set(200, 240, "s", 2)]
+    for each, level in zip(sets, (0, 1000), strict=True):
+        each.images[:] = (level + np.arange(len(each)))[:, None, None, None]
+    train("real+synthetic", {"steps": 30, "real_share": 0.5, "learning_rate": 1e-9}, real_train=sets[0], added=sets[1])
+    levels = torch.stack([images.mean((1, 2, 3)) for images in shown])
+    assert ((levels < 1000).sum(1) == 2).all()
+    real = levels[levels < 1000].tolist()
+    assert sorted(real[:21]) == sorted(real[21:42]) == list(range(21))
+    shown.clear()
+    train("real", {"steps": 30, "real_share": 0.5, "learning_rate": 1e-9}, real_train=sets[0])  # no union
+    alone = torch.stack([images.mean((1, 2, 3)) for images in shown])
+    shown.clear()
+    train("real", {"steps": 30, "learning_rate": 1e-9}, real_train=sets[0])
+    assert torch.equal(torch.stack([images.mean((1, 2, 3)) for images in shown]), alone)
+
+
 def test_epochs_are_without_replacement_and_drop_the_incomplete_batch(toy):
     phase = supervised.Phase(
         "real", supervised.LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10) % 2.0), 9, 0.1
@@ -198,6 +253,31 @@ def test_an_interrupted_training_goes_on_to_the_bit(toy, tmp_path, arm, moment):
     torch.rand(100)  # another process would have other random numbers
     assert_same(train(arm, resume_folder=tmp_path, checkpoint_seconds=0), whole)
     assert_same(train(arm, resume_folder=tmp_path, checkpoint_seconds=0), whole)  # nothing left to do
+
+
+@pytest.mark.parametrize("moment", [1, 13, 18, 24])
+def test_batches_with_a_share_go_on_to_the_bit(toy, tmp_path, moment):
+    """An epoch is 22 steps: 44 images of 2 a batch. So the last moment is in the second one."""
+    values = {"real_share": 0.5, "batch_size": 4}
+    whole = train("real+synthetic", values)
+    with pytest.raises(Interrupted):
+        train("real+synthetic", values, resume_folder=tmp_path, checkpoint_seconds=0, progress=interrupted_at(moment))
+    assert_same(train("real+synthetic", values, resume_folder=tmp_path, checkpoint_seconds=0), whole)
+    assert not torch.equal(whole.state_dict["0.weight"], train("real+synthetic").state_dict["0.weight"])
+
+
+def test_steps_of_a_phase_that_ends_early_are_not_counted(toy, tmp_path):
+    """Of 60 steps the first phase may have 30, but its loss rises from the start."""
+    values = {"steps": 60, "learning_rate": 0.5, "validate_every": 1, "patience": 2}
+    Counting.counts = []
+    whole = train("synthetic-then-real", values, progress=Counting)
+    first = whole.history["phase"] == "synthetic"
+    assert first.sum() < 30
+    assert whole.history["step"].tolist() == list(range(1, len(Counting.counts) + 1))
+    options = {"resume_folder": tmp_path, "checkpoint_seconds": 0}
+    with pytest.raises(Interrupted):
+        train("synthetic-then-real", values, progress=interrupted_at(int(first.sum()) + 2), **options)
+    assert_same(train("synthetic-then-real", values, **options), whole)
 
 
 def test_a_damaged_checkpoint_goes_on_from_the_one_before(toy, tmp_path):
@@ -266,7 +346,9 @@ def test_a_set_without_a_class_is_refused(toy):
 
 def test_an_arm_without_its_synthetic_images_is_refused(toy):
     with pytest.raises(DataError, match=r"arm real\+synthetic: found no synthetic images"):
-        train("real+synthetic", synthetic=None)
+        train("real+synthetic", added=None)
+    with pytest.raises(DataError, match=r"arm real\+copies: found no copies, allowed: some of both classes"):
+        train("real+copies", added=None)
 
 
 def test_the_weights_of_the_classes_are_logged(toy, caplog):

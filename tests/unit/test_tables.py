@@ -40,19 +40,21 @@ def scores(arms=("synthetic", "real")):
     )
 
 
-def comparisons(trainings=3):
+def comparisons(trainings=3, generators=1):
     table = pd.DataFrame({"metric": ["accuracy", "sensitivity", "specificity", "f1", "auc"]})
     p_holm = np.where(table["metric"] == "auc", 0.031 if trainings > 1 else np.nan, np.nan)
     return table.assign(
         **{"arm": "synthetic", "against": "real", "counterpart": True, "best": True, "p_holm": p_holm},
         **{"difference": -0.05, "difference_low": -0.12, "difference_high": 0.02, "detectable": 0.09},
-        **{"trainings": trainings, "against_trainings": 3},
+        **{"trainings": trainings, "against_trainings": 3, "generators": generators},
     )
 
 
 def classification(data="phantom", scale="demo", pretrained="none", unconverged=None, **arguments):
     facts = Facts("head_ct", data, scale, pretrained=pretrained)
-    return classification_table(scores(**arguments), comparisons(), unconverged or {}, facts)
+    steps = pd.DataFrame({"arm": ["real", "synthetic"], "steps": [60, 45.5], "steps_least": 60, "steps_most": 60})
+    steps.loc[1, "steps_least"] = 31
+    return classification_table(scores(**arguments), comparisons(), steps, unconverged or {}, facts)
 
 
 def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
@@ -82,7 +84,7 @@ def test_classification_has_the_columns_of_the_contract_and_the_order_of_the_arm
     table = classification()
     assert ", ".join(table.columns) == (
         "study, arm, metric, value, ci_low, ci_high, seeds, cases, difference, difference_low, difference_high, "
-        "against, detectable, p_holm, converged, data, scale, pretrained"
+        "against, detectable, p_holm, steps, steps_least, steps_most, converged, data, scale, pretrained"
     )
     assert list(table["arm"].unique()) == ["real", "synthetic"]
     assert list(table["metric"].unique()) == ["accuracy", "sensitivity", "specificity", "f1", "auc"]
@@ -98,7 +100,7 @@ def test_fidelity_has_the_columns_of_the_contract_and_a_row_for_copies():
     table = fidelity()
     assert ", ".join(table.columns) == (
         "study, variant, metric, value, ci_low, ci_high, images, reference, extractor, data, scale, "
-        "reference_low, reference_high"
+        "reference_low, reference_high, plus_minus, trainings"
     )
     copies = table[table["metric"] == "suspected_copies"]
     assert list(copies["variant"]) == ["dcgan32/all"]
@@ -142,13 +144,14 @@ def test_classification_markdown(tmp_path):
     assert lines[0] == "**head_ct; phantom data, demo scale; 22 test images; seeds: 3; pretrained: none**"
     metrics = ["accuracy", "sensitivity", "specificity", "f1", "auc"]
     head, _, real, synthetic, pair_head, _, pair = rows_of(markdown)
-    assert head == ["arm", "converged", *metrics]
-    assert real == ["real", "yes"] + ["0.82 [0.75, 0.88]"] * 5
-    assert synthetic == ["synthetic", "no"] + ["0.82 [0.75, 0.88]"] * 5
+    assert head == ["arm", "steps", "converged", *metrics]
+    assert real == ["real", "60", "yes"] + ["0.82 [0.75, 0.88]"] * 5
+    assert synthetic == ["synthetic", "46 (31 to 60)", "no"] + ["0.82 [0.75, 0.88]"] * 5
     assert pair_head == ["arm", "against", *metrics]
     difference = "-0.05 [-0.12, +0.02], could show 0.09"
     assert pair == ["synthetic", "real"] + [difference] * 4 + [f"{difference}, p = 0.031"]
     assert "Obuchowski and Rockette" in markdown
+    assert "mean over trainings (least to most)" in markdown
     assert "raise classifier.steps" in markdown
     assert "single training" not in markdown
     assert markdown.endswith("\n\n1 of 200 images rejected: see rejected.csv\n\nA second line.\n")
@@ -164,8 +167,34 @@ def test_classification_markdown(tmp_path):
 def test_differences_are_printed_as_long_as_there_are_any():
     assert differences_markdown(comparisons()[:0]) == []
     assert "[-0.12, +0.02], could show none" in differences_markdown(comparisons().assign(detectable=1.1))[0]
+    assert "of one training of the generator" in differences_markdown(comparisons())[-1]
+    assert "of 3 trainings of the generator" in differences_markdown(comparisons(generators=3))[-1]
     unvaried = comparisons().assign(difference_low=np.nan, difference_high=np.nan, detectable=np.nan, p_holm=np.nan)
     assert rows_of(differences_markdown(unvaried)[0])[2] == ["synthetic", "real"] + ["-0.05"] * 5
+
+
+def test_fidelity_is_the_mean_over_the_trainings_of_a_network():
+    once = pd.DataFrame({"variant": "dcgan32/all", "metric": ["fid", "frd"], "value": [10.0, 1.0], "images": 40})
+    once = once.assign(ci_low=8.0, ci_high=12.0, reference=5.0, reference_low=4.0, reference_high=6.0)
+    again = once.assign(value=[14.0, np.nan], ci_low=10.0, ci_high=18.0)
+    facts = Facts("head_ct", "real", "demo", "efficientnet-lite0")
+    fid, frd = fidelity_table(pd.concat([once, again]), facts).to_dict("records")
+    assert (fid["value"], fid["ci_low"], fid["ci_high"]) == (12, 9, 15)
+    assert fid["plus_minus"] == pytest.approx(8**0.5)
+    assert (fid["images"], fid["reference"], fid["trainings"]) == (40, 5, 2)
+    assert np.isnan(frd["value"])  # it is not the other training's
+    other = pd.concat([once, once.assign(variant="other/all")])
+    single = fidelity_table(other, facts)
+    assert list(single["trainings"]) == [1] * 4
+    assert single["plus_minus"].isna().all()
+    pd.testing.assert_frame_equal(single[other.columns], other.reset_index(drop=True), check_like=True)
+
+
+def test_fidelity_says_of_how_many_trainings_it_is():
+    assert "One training of each network: no number here covers another one" in to_markdown(fidelity(), "variant")
+    markdown = to_markdown(fidelity().assign(trainings=3, plus_minus=1.25), "variant")
+    assert "35.1 ± 1.2 [30.0, 40.0] (real 20.0 [18.0, 22.0])" in markdown
+    assert "Mean over so many trainings of a network: 3, ± their standard deviation" in markdown
 
 
 def test_fidelity_markdown():

@@ -45,7 +45,7 @@ def test_slices_taken_and_dropped_are_counted(toy: Workflow):
 
 def test_discarded_images_are_in_no_training_set(toy: Workflow):
     folder = toy.folder / STUDY
-    verdicts = pd.read_parquet(folder / f"screening/{GAN}.parquet")
+    verdicts = pd.read_parquet(folder / f"screening/{GAN}/seed0.parquet")
     assert set(verdicts.decided_by) == {"rule"}
     assert (verdicts.kept == (verdicts.distance <= verdicts.limit)).all()
     table = pd.read_csv(folder / "tables/screening.csv").set_index(["variant", "metric"])
@@ -53,25 +53,25 @@ def test_discarded_images_are_in_no_training_set(toy: Workflow):
     kept = int(verdicts.kept.sum())
     split = pd.read_csv(folder / "split/split.csv")
     real = int((split.split == "train").sum())
-    log = (folder / "logs/train_classifier/real+classical+synthetic/seed0.log").read_text()
+    log = (folder / "logs/train_classifier/real+classical+synthetic/gan_seed0-seed0.log").read_text()
     assert f"on {real + kept} images" in log
     swept = pd.read_csv(folder / "tables/shares.csv")
     assert swept.share.unique().tolist() == [0, 0.5]
     synthetic = int(swept.synthetic_images.max())
     assert synthetic == pytest.approx(real / 2, abs=1)
-    log = (folder / "logs/train_classifier/real+synthetic-x0.5/seed0.log").read_text()
+    log = (folder / "logs/train_classifier/real+synthetic-x0.5/gan_seed0-seed0.log").read_text()
     assert f"on {real + synthetic} images" in log
 
 
 def test_a_hand_overrules_the_screening(toy_copy: Workflow):
-    verdicts = pd.read_parquet(toy_copy.folder / STUDY / f"screening/{GAN}.parquet")
+    verdicts = pd.read_parquet(toy_copy.folder / STUDY / f"screening/{GAN}/seed0.parquet")
     changed = verdicts.iloc[[0, 1]].assign(kept=lambda table: ~table.kept)
     changed[["image_id", "kept"]].to_csv(toy_copy.folder / "mine.csv", index=False)
     own = {"brain_mr": {"synthesis": {"screening": {"overrule": "mine.csv"}}}}
     options = ("--config", f"studies={json.dumps(own)}")
     run = toy_copy.snakemake(*options, target=f"{STUDY}/tables/screening.csv")
     assert run.returncode == 0, run.stdout
-    again = pd.read_parquet(toy_copy.folder / STUDY / f"screening/{GAN}.parquet")
+    again = pd.read_parquet(toy_copy.folder / STUDY / f"screening/{GAN}/seed0.parquet")
     assert (again.kept != verdicts.kept).tolist() == [True, True] + [False] * (len(verdicts) - 2)
     overruled = pd.read_csv(toy_copy.folder / STUDY / "tables/screening.csv").query("metric == 'overruled'")
     assert overruled.value[overruled.variant == f"{GAN}/all"].item() == pytest.approx(2 / len(verdicts))

@@ -109,13 +109,13 @@ def test_networks_learn_from_training_volumes_without_nodules(toy: Workflow):
     assert set(free.manifest.volume_id) <= set(mixed.manifest.volume_id)
     in_training = (free.manifest.volume_id.map(labels.split) == "train").sum()
     for gan in GANS:
-        facts = json.loads((folder / f"gan/{gan}/generator.json").read_text())
+        facts = json.loads((folder / f"gan/{gan}/seed0/generator.json").read_text())
         assert facts["training_volumes"] == in_training
         assert (facts["size"], facts["spacing_mm"], facts["data"]) == (56, 6.0, "phantom")
 
 
 def test_half_of_the_synthetic_volumes_have_nodules_and_seeds_of_their_own(toy: Workflow):
-    folder = toy.folder / STUDY / "synthetic/ct_sgan"
+    folder = toy.folder / STUDY / "synthetic/ct_sgan/seed0"
     rejected = pd.concat(map(pd.read_parquet, stores(folder, "nodules/shard*_rejected.parquet")))
     rows = pd.concat(map(pd.read_parquet, [folder / f"nodules/shard{shard}.parquet" for shard in (0, 1)]))
     assert len(rows) + rejected.counted.sum() == 8
@@ -143,10 +143,10 @@ def test_table_1_and_figure_3b_stand_beside_the_papers(toy: Workflow):
 
 
 def test_a_lost_shard_is_made_again_alone_and_the_same(toy_copy: Workflow):
-    shard = toy_copy.folder / STUDY / "synthetic/ct_sgan/shard1.zarr.zip"
+    shard = toy_copy.folder / STUDY / "synthetic/ct_sgan/seed0/shard1.zarr.zip"
     before = shard.read_bytes()
     shard.unlink()
-    run = toy_copy.snakemake(target=f"{STUDY}/synthetic/ct_sgan/shard1.zarr.zip")
+    run = toy_copy.snakemake(target=f"{STUDY}/synthetic/ct_sgan/seed0/shard1.zarr.zip")
     assert run.returncode == 0, run.stdout
     assert run.stdout.count("Finished jobid") == 1
     assert "synthetic volumes will take up to" in run.stdout
@@ -155,7 +155,7 @@ def test_a_lost_shard_is_made_again_alone_and_the_same(toy_copy: Workflow):
 
 def test_a_disk_that_is_too_small_is_named_before_the_first_job(toy_copy: Workflow):
     wanted = {"ct_sgan": {"synthesis": {"volumes": 10**12, "shard_size": 10**12}}}
-    target = f"{STUDY}/synthetic/ct_sgan/shard0.zarr.zip"
+    target = f"{STUDY}/synthetic/ct_sgan/seed0/shard0.zarr.zip"
     run = toy_copy.snakemake("--config", f"studies={json.dumps(wanted)}", target=target)
     assert run.returncode != 0
     assert "make room, or ask for fewer or smaller volumes" in run.stdout

@@ -23,11 +23,11 @@ from scangan.metrics.fidelity import METRICS
 from tests.workflow.conftest import TOYS, Workflow, copy_workflow
 
 DIFFERENCE = "difference difference_low difference_high against detectable p_holm".split()
-TABLE = [*"study arm metric value ci_low ci_high seeds cases".split(), *DIFFERENCE, "converged"]
-TABLE += "data scale pretrained".split()
+TABLE = [*"study arm metric value ci_low ci_high seeds cases".split(), *DIFFERENCE]
+TABLE += "steps steps_least steps_most converged data scale pretrained".split()
 FIDELITY = "study variant metric value ci_low ci_high images reference extractor data scale".split()
 FIDELITY += ["reference_low", "reference_high"]
-WEIGHTS = "results/head_ct/gan/dcgan32/normal/generator.safetensors"
+WEIGHTS = "results/head_ct/gan/dcgan32/seed0/normal/generator.safetensors"
 
 
 def test_the_tables_are_whole_and_honest(toy: Workflow):
@@ -95,7 +95,7 @@ def test_a_gan_stopped_in_the_middle_goes_on_to_the_same_weights(toy_copy: Workf
     longer = ("--config", f"studies={json.dumps({'head_ct': {'gan': {'dcgan32': {'epochs': 400}}}})}")
     command = [sys.executable, "-m", "snakemake", WEIGHTS, "--cores", "1", "--resources", "gpu=1"]
     command += ["--configfile", *TOYS.values()]
-    log = toy_copy.folder / "results/head_ct/logs/train_gan/dcgan32/normal.log"
+    log = toy_copy.folder / "results/head_ct/logs/train_gan/dcgan32/seed0/normal.log"
     log.unlink()
     with subprocess.Popen(
         [*command, *longer], cwd=toy_copy.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -116,7 +116,7 @@ def test_a_gan_stopped_in_the_middle_goes_on_to_the_same_weights(toy_copy: Workf
 
 def wait_for_training(folder: Path) -> int:
     """The process id of the job's script, once its networks have begun to train."""
-    log = folder / "results/head_ct/logs/train_gan/dcgan32/normal.log"
+    log = folder / "results/head_ct/logs/train_gan/dcgan32/seed0/normal.log"
     for _ in range(600):
         time.sleep(0.1)
         if log.exists() and "training on" in log.read_text():
@@ -160,7 +160,7 @@ data_roots: {mine: data}
 studies:
   my_study:
     data: {root: mine, classes: {healthy: healthy, sick: sick}, image_size: 32}
-    gan: {dcgan32: {model: dcgan32, base_width: 4, epochs: 1}}
+    gan: {dcgan32: {model: dcgan32, seeds: 1, base_width: 4, epochs: 1}}
     synthesis: {gan: dcgan32, images_per_class: 2}
     classifier: {positive: sick, steps: 2, arms: [real, synthetic], seeds: 1, batch_size: 8}
     evaluation: {bootstrap: 100}

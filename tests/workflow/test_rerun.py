@@ -30,15 +30,14 @@ RENDER = of("head_ct", "render_phantom")
 ASKED = ("compare_arms", "reach_verdict")
 INGEST = of("head_ct", "ingest_images")
 SPLIT = of("head_ct", "split_cohort", "tabulate_cohort")
-GANS = of("head_ct", *(f"train_gan(dcgan32, {label})" for label in LABELS))
-SHARDS = of("head_ct", *(f"synthesize(dcgan32, {label}, {shard})" for label in LABELS for shard in (0, 1)))
-FEATURES, REAL_FEATURES = of("head_ct", "extract_features(dcgan32)"), of("head_ct", "extract_real_features(32)")
-FIDELITY = of("head_ct", "measure_fidelity(dcgan32)", "tabulate_fidelity") | FINAL
+GANS = of("head_ct", *(f"train_gan(dcgan32, 0, {label})" for label in LABELS))
+SHARDS = of("head_ct", *(f"synthesize(dcgan32, 0, {label}, {shard})" for label in LABELS for shard in (0, 1)))
+FEATURES, REAL_FEATURES = of("head_ct", "extract_features(dcgan32, 0)"), of("head_ct", "extract_real_features(32)")
+FIDELITY = of("head_ct", "measure_fidelity(dcgan32, 0)", "tabulate_fidelity") | FINAL
 GAN_FIGURES = of("head_ct", "plot_gan(dcgan32)")
 SCORES = of("head_ct", "score", "tabulate_classification", *ASKED) | FINAL
-REAL, CLASSICAL, PRETRAINED = (
-    of("head_ct", f"train_classifier({arm}, 0)") for arm in ("real", "real+classical", "synthetic-then-real")
-)
+REAL, CLASSICAL = (of("head_ct", f"train_classifier({arm}, seed0)") for arm in ("real", "real+classical"))
+PRETRAINED = of("head_ct", "train_classifier(synthetic-then-real, gan_seed0-seed0)")
 CLASSIFIERS = REAL | CLASSICAL | PRETRAINED
 JUDGED = SCORES | of("head_ct", "plot_classification")
 # What follows from new synthetic images.
@@ -47,7 +46,10 @@ FROM_GAN = GANS | SHARDS | FROM_SYNTHETIC
 FROM_SPLIT = SPLIT | FROM_GAN | CLASSIFIERS
 FROM_INGEST = INGEST | REAL_FEATURES | FROM_SPLIT
 HEAD_CT = RENDER | FROM_INGEST
-THIRD_SHARD = of("head_ct", *(f"synthesize(dcgan32, {label}, 2)" for label in LABELS))
+THIRD_SHARD = of("head_ct", *(f"synthesize(dcgan32, 0, {label}, 2)" for label in LABELS))
+# Another training of the network: what its images are measured and trained on by, and nothing that shows the first's.
+SECOND_GAN = {job.replace("dcgan32, 0", "dcgan32, 1") for job in GANS | SHARDS | FEATURES | FIDELITY}
+SECOND_GAN |= {job.replace("gan_seed0", "gan_seed1") for job in PRETRAINED} | JUDGED
 
 # simple_ct_gan
 
@@ -65,16 +67,17 @@ LIDC_FIGURES = of("simple_ct_gan", "plot_scans", "describe_nodules")
 def from_drawing(*gans: str) -> set[str]:
     """What follows from new images of these networks."""
     panels = {panel for panel, shown in PANELS.items() if set(shown) & set(gans)}
-    jobs = [f"{rule}({gan})" for gan in gans for rule in ("extract_features", "measure_fidelity", "plot_gan")]
+    jobs = [f"{rule}({gan}, 0)" for gan in gans for rule in ("extract_features", "measure_fidelity")]
+    jobs += [f"plot_gan({gan})" for gan in gans]
     return of("simple_ct_gan", *jobs, *(f"plot_panel({panel})" for panel in panels)) | NETWORK_TABLES
 
 
 def drawn(shard: int, *gans: str) -> set[str]:
-    return of("simple_ct_gan", *(f"synthesize({gan}, chest, {shard})" for gan in gans))
+    return of("simple_ct_gan", *(f"synthesize({gan}, 0, chest, {shard})" for gan in gans))
 
 
 def trained(*gans: str) -> set[str]:
-    return of("simple_ct_gan", *(f"train_gan({gan}, chest)" for gan in gans))
+    return of("simple_ct_gan", *(f"train_gan({gan}, 0, chest)" for gan in gans))
 
 
 ALL_GANS = (*ABLATIONS, "baseline_at_64")
@@ -101,8 +104,8 @@ SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
 COVID_LABELS = ("covid", "non_covid")
 PAIR = ("dcgan224", "diffaugment")
 COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
-COVID_REAL = of("covid_ct", *(f"train_classifier(real, {seed})" for seed in (0, 1)))
-COVID_SYNTHETIC = of("covid_ct", *(f"train_classifier(real+synthetic, {seed})" for seed in (0, 1)))
+COVID_REAL = of("covid_ct", *(f"train_classifier(real, seed{seed})" for seed in (0, 1)))
+COVID_SYNTHETIC = of("covid_ct", *(f"train_classifier(real+synthetic, gan_seed0-seed{seed})" for seed in (0, 1)))
 COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in PAIR for seed in (0, 1)), "tabulate_judge")
 COVID_TABLES = of("covid_ct", "tabulate_fidelity", "tabulate_networks", "tabulate_judge") | FINAL
 
@@ -110,13 +113,13 @@ COVID_TABLES = of("covid_ct", "tabulate_fidelity", "tabulate_networks", "tabulat
 def from_covid_gan(gan: str) -> set[str]:
     """What follows from another training of this network."""
     jobs = [
-        f"{rule}({gan}, {label}{end})"
+        f"{rule}({gan}, 0, {label}{end})"
         for rule, end in (("train_gan", ""), ("synthesize", ", 0"))
         for label in COVID_LABELS
     ]
     jobs += [f"judge_images({gan}, {seed})" for seed in (0, 1)]
-    jobs += [f"{rule}({gan})" for rule in ("extract_features", "measure_fidelity", "plot_gan")]
-    jobs += ["plot_panel(diffaugment)"]
+    jobs += [f"{rule}({gan}, 0)" for rule in ("extract_features", "measure_fidelity")]
+    jobs += [f"plot_gan({gan})", "plot_panel(diffaugment)"]
     arms = COVID_SYNTHETIC | COVID_SCORES if gan == "dcgan224" else set()
     return of("covid_ct", *jobs) | COVID_TABLES | arms
 
@@ -130,26 +133,32 @@ FROM_COVID_SPLIT = (
 FROM_COVID_INGEST = of("covid_ct", "ingest_images", "extract_real_features(32)") | FROM_COVID_SPLIT
 COVID_CT = of("covid_ct", "render_phantom") | FROM_COVID_INGEST
 
-# brain_mr
+# brain_mr, whose network is trained twice
 
 BRAIN_LABELS = ("tumour", "non_tumour")
 SWEPT, BOTH = "real+synthetic-x0.5", "real+classical+synthetic"
-BRAIN_SHARDS = of("brain_mr", *(f"synthesize(pggan, {label}, 0)" for label in BRAIN_LABELS))
+BRAIN_GANS = of("brain_mr", *(f"train_gan(pggan, {seed}, {label})" for seed in (0, 1) for label in BRAIN_LABELS))
+BRAIN_SHARDS = of("brain_mr", *(f"synthesize(pggan, {seed}, {label}, 0)" for seed in (0, 1) for label in BRAIN_LABELS))
 SECOND_BRAIN_SHARDS = {job.replace(", 0)", ", 1)") for job in BRAIN_SHARDS}
 BRAIN_SCORES = of("brain_mr", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
 SWEEP_SCORES = of("brain_mr", "score_shares", "tabulate_shares") | {"all"}
-BRAIN_ARMS = {arm: of("brain_mr", f"train_classifier({arm}, 0)") for arm in ("real", BOTH, SWEPT)}
+BRAIN_ARMS = {
+    arm: of("brain_mr", *(f"train_classifier({arm}, gan_seed{seed}-seed0)" for seed in (0, 1))) for arm in (BOTH, SWEPT)
+} | {"real": of("brain_mr", "train_classifier(real, seed0)")}
 MAP = of("brain_mr", "embed_images", "plot_embedding") | {"all"}
 READ = of("brain_mr", "simulate_reader(1)", "score_readers") | FINAL
 ROOM = of("brain_mr", "open_reading_room") | READ
 # What follows from other verdicts of the screening.
 FROM_VERDICTS = BRAIN_ARMS[BOTH] | BRAIN_ARMS[SWEPT] | BRAIN_SCORES | SWEEP_SCORES | MAP | ROOM
-FROM_SCREENING = of("brain_mr", "screen_images(pggan)", "tabulate_screening") | FROM_VERDICTS
-BRAIN_FIDELITY = of("brain_mr", "measure_fidelity(pggan)", "tabulate_fidelity") | FINAL
-FROM_BRAIN_SHARDS = BRAIN_FIDELITY | of("brain_mr", "extract_features(pggan)", "plot_gan(pggan)") | FROM_SCREENING
-FROM_PGGAN = (
-    of("brain_mr", *(f"train_gan(pggan, {label})" for label in BRAIN_LABELS)) | BRAIN_SHARDS | FROM_BRAIN_SHARDS
-)
+FROM_SCREENING = of("brain_mr", *(f"screen_images(pggan, {seed})" for seed in (0, 1)), "tabulate_screening")
+FROM_SCREENING |= FROM_VERDICTS
+BRAIN_FIDELITY = of("brain_mr", *(f"measure_fidelity(pggan, {seed})" for seed in (0, 1)), "tabulate_fidelity") | FINAL
+FROM_BRAIN_SHARDS = of("brain_mr", *(f"extract_features(pggan, {seed})" for seed in (0, 1)), "plot_gan(pggan)")
+FROM_BRAIN_SHARDS |= BRAIN_FIDELITY | FROM_SCREENING
+FROM_PGGAN = BRAIN_GANS | BRAIN_SHARDS | FROM_BRAIN_SHARDS
+OF_SECOND = {job for job in FROM_PGGAN if "pggan, 1" in job or "gan_seed1" in job}
+THIRD_GAN = {job.replace("pggan, 1", "pggan, 2").replace("gan_seed1", "gan_seed2") for job in OF_SECOND}
+THIRD_GAN |= of("brain_mr", "tabulate_fidelity") | BRAIN_SCORES | SWEEP_SCORES
 FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGAN | BRAIN_ARMS["real"]
 FROM_BRATS = of("brain_mr", "ingest_images", "tabulate_slices", "extract_real_features(32)") | FROM_BRAIN_SPLIT
 BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
@@ -167,9 +176,10 @@ DETECTION = (
     of("ct_sgan", "score", "tabulate_classification", "plot_classification", "tabulate_detection", *ASKED) | FINAL
 )
 SHARES = of("ct_sgan", "score_shares", "tabulate_shares") | {"all"}
-ON_REAL = of("ct_sgan", "train_detector(real, 0)")
+ON_REAL = of("ct_sgan", "train_detector(real, seed0)")
 ON_SYNTHETIC = of(
-    "ct_sgan", *(f"train_detector({arm}, 0)" for arm in ("synthetic", "synthetic-then-real", "synthetic-x0.5"))
+    "ct_sgan",
+    *(f"train_detector({arm}, gan_seed0-seed0)" for arm in ("synthetic", "synthetic-then-real", "synthetic-x0.5")),
 )
 DETECTED = ON_REAL | ON_SYNTHETIC | DETECTION | SHARES
 MEASURED_REAL = of("ct_sgan", "measure_volumes(real)") | VOLUME_TABLES
@@ -177,20 +187,20 @@ MEASURED_REAL = of("ct_sgan", "measure_volumes(real)") | VOLUME_TABLES
 
 def injected(*shards: int) -> set[str]:
     """Nodules in these shards, and what follows."""
-    jobs = of("ct_sgan", *(f"inject_synthetic(ct_sgan, {shard})" for shard in shards))
+    jobs = of("ct_sgan", *(f"inject_synthetic(ct_sgan, 0, {shard})" for shard in shards))
     return jobs | ON_SYNTHETIC | DETECTION | SHARES | VOLUME_TABLES
 
 
 def from_volume_drawing(*gans: str) -> set[str]:
     """What follows from other volumes of these networks; of `ct_sgan` there are two shards."""
     shards = {gan: (0, 1) if gan == "ct_sgan" else (0,) for gan in gans}
-    jobs = [f"synthesize_volumes({gan}, {shard})" for gan in gans for shard in shards[gan]]
+    jobs = [f"synthesize_volumes({gan}, 0, {shard})" for gan in gans for shard in shards[gan]]
     jobs += [f"measure_volumes({gan})" for gan in gans]
     return of("ct_sgan", *jobs, "plot_volumes") | VOLUME_TABLES | (injected(0, 1) if "ct_sgan" in gans else set())
 
 
 def from_volume_gan(*gans: str) -> set[str]:
-    return of("ct_sgan", *(f"train_volume_gan({gan})" for gan in gans)) | from_volume_drawing(*gans)
+    return of("ct_sgan", *(f"train_volume_gan({gan}, 0)" for gan in gans)) | from_volume_drawing(*gans)
 
 
 FROM_FRAMED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
@@ -216,7 +226,11 @@ def from_phantom(cohort: str) -> set[str]:
     return of(f"ct_sgan/cohorts/{cohort}", "render_phantom") | from_index(cohort)
 
 
-COMPARED = (("synthesize_volumes", ", 1"), ("measure_volumes", ""))
+COMPARED = (("synthesize_volumes", ", 0, 1"), ("measure_volumes", ""))
+SECOND_VOLUME_GAN = {
+    job.replace("(ct_sgan, 0", "(ct_sgan, 1").replace("gan_seed0", "gan_seed1")
+    for job in from_volume_gan("ct_sgan") - of("ct_sgan", "measure_volumes(ct_sgan)", "plot_volumes")
+}
 CT_SGAN = from_phantom("lidc") | from_phantom("nlst")
 EVERYTHING = HEAD_CT | SIMPLE_CT_GAN | COVID_CT | BRAIN_MR | CT_SGAN | {"survey_lidc"}
 
@@ -228,18 +242,22 @@ EXPECTED = {
         "split": FROM_SPLIT,
         "split.file": FROM_INGEST,  # a split that is given keeps its copies
         "gan.dcgan32": FROM_GAN,
+        "gan.dcgan32.seeds": SECOND_GAN,
         "synthesis": SHARDS | FROM_SYNTHETIC,
         "synthesis.images_per_class": THIRD_SHARD | FROM_SYNTHETIC,
         "classifier": CLASSIFIERS | JUDGED,
         "classifier.positive": CLASSIFIERS | JUDGED,
         "classifier.arms": JUDGED,
-        "classifier.seeds": {job.replace(" 0)", " 1)") for job in CLASSIFIERS} | JUDGED,
-        "classifier.shares": of("head_ct", *(f"train_classifier(real+synthetic-x{share}, 0)" for share in (0.5, 0.75)))
+        "classifier.seeds": {job.replace("seed0)", "seed1)") for job in CLASSIFIERS} | JUDGED,
+        "classifier.shares": of(
+            "head_ct", *(f"train_classifier(real+synthetic-x{share}, gan_seed0-seed0)" for share in (0.5, 0.75))
+        )
         | of("head_ct", "score_shares", "tabulate_shares")
         | {"all"},
         "classifier.classical": CLASSICAL | JUDGED,
         "classifier.pretrain_share": PRETRAINED | JUDGED,
         "classifier.fine_tune_rate": PRETRAINED | JUDGED,
+        "classifier.real_share": set(),  # no arm has real and other images
         "fidelity": FIDELITY,
         "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
         "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
@@ -275,7 +293,7 @@ EXPECTED = {
         "panels.optimizer": of("simple_ct_gan", "plot_panel(optimizer)") | {"all"},
         "synthesis": drawn(0, *ALL_GANS) | from_drawing(*ALL_GANS),
         "synthesis.images_per_class": drawn(1, *ALL_GANS) | from_drawing(*ALL_GANS),
-        "fidelity": of("simple_ct_gan", *(f"measure_fidelity({gan})" for gan in ALL_GANS)) | NETWORK_TABLES,
+        "fidelity": of("simple_ct_gan", *(f"measure_fidelity({gan}, 0)" for gan in ALL_GANS)) | NETWORK_TABLES,
         "evaluation": set(),  # there is no classifier
     },
     "covid_ct": {
@@ -294,13 +312,17 @@ EXPECTED = {
         "data.image_size": {job.replace("real_features(32)", "real_features(64)") for job in FROM_BRATS},
         "split": FROM_BRAIN_SPLIT,
         "gan.pggan": FROM_PGGAN,
+        "gan.pggan.seeds": THIRD_GAN,
         "synthesis": BRAIN_SHARDS | FROM_BRAIN_SHARDS,
         "synthesis.images_per_class": SECOND_BRAIN_SHARDS | FROM_BRAIN_SHARDS,
         "synthesis.screening": FROM_SCREENING,
+        # They are verdicts on the images that are shown.
+        "synthesis.screening.overrule": FROM_SCREENING - OF_SECOND,
         "classifier": ALL_BRAIN_ARMS | BRAIN_SCORES | SWEEP_SCORES | MAP,
-        "classifier.arms": of("brain_mr", "train_classifier(real+classical, 0)") | BRAIN_SCORES,
-        "classifier.shares": of("brain_mr", "train_classifier(real+synthetic-x0.75, 0)") | SWEEP_SCORES,
+        "classifier.arms": of("brain_mr", "train_classifier(real+classical, seed0)") | BRAIN_SCORES,
+        "classifier.shares": {job.replace("x0.5", "x0.75") for job in BRAIN_ARMS[SWEPT]} | SWEEP_SCORES,
         "classifier.classical": BRAIN_ARMS[BOTH] | BRAIN_SCORES | MAP,
+        "classifier.real_share": BRAIN_ARMS[BOTH] | BRAIN_ARMS[SWEPT] | BRAIN_SCORES | SWEEP_SCORES,
         "embedding": MAP,
         "reading_room": ROOM,
         "reading_room.simulated_skill": READ,
@@ -323,7 +345,10 @@ EXPECTED = {
         "grid": FRAMED | FROM_FRAMED,
         "grid.window": FROM_FRAMED - SIZED,
         **{f"gan.{gan}": from_volume_gan(gan) for gan in VOLUME_GANS},
-        "synthesis.volumes": of("ct_sgan", "synthesize_volumes(ct_sgan, 2)", "measure_volumes(ct_sgan)") | injected(2),
+        "gan.ct_sgan.seeds": SECOND_VOLUME_GAN,
+        "gan.gan3d.seeds": set(),  # its volumes are shown, and the first training's alone
+        "synthesis.volumes": of("ct_sgan", "synthesize_volumes(ct_sgan, 0, 2)", "measure_volumes(ct_sgan)")
+        | injected(2),
         "synthesis.compared_volumes": of(
             "ct_sgan", *(f"{rule}({gan}{end})" for rule, end in COMPARED for gan in ("ct_sgan_js", "gan3d"))
         )
@@ -331,8 +356,8 @@ EXPECTED = {
         "synthesis.attempts": injected(0, 1),
         "synthesis.seed": from_volume_drawing(*VOLUME_GANS),
         "classifier": DETECTED,
-        "classifier.seeds": {job.replace(", 0)", ", 1)") for job in ON_REAL | ON_SYNTHETIC} | DETECTION | SHARES,
-        "classifier.shares": of("ct_sgan", "train_detector(synthetic-x0.75, 0)") | SHARES,
+        "classifier.seeds": {job.replace("seed0)", "seed1)") for job in ON_REAL | ON_SYNTHETIC} | DETECTION | SHARES,
+        "classifier.shares": of("ct_sgan", "train_detector(synthetic-x0.75, gan_seed0-seed0)") | SHARES,
         "fidelity": of("ct_sgan", "measure_nodules") | VOLUME_TABLES,
         "fidelity.positions": of(
             "ct_sgan", "measure_nodules", *(f"measure_volumes({source})" for source in ("real", *VOLUME_GANS))
@@ -398,6 +423,7 @@ ANOTHER = {
     "synthesis.gan": None,  # tested below
     "synthesis.screening.overrule": TOY,
     "classifier.shares": [0.5, 0.75],
+    "classifier.real_share": 0.5,
     "classifier.centre_crop": {"head_ct": 32, "brain_mr": 30},
     "evaluation.primary": "accuracy",
     "evaluation.margin": 0.05,
@@ -482,6 +508,7 @@ BUT = {
         *("cohorts.lidc.data.annotations", "cohorts.nlst.data.scans", "split.seed", "fidelity.resamples"),
         *("evaluation.bootstrap", "nodules.mix_seed", "nodules.annotated", "nodules.test_diameters_mm"),
         *("grid.size", "grid.spacing_mm", "grid.window", "gan.ct_sgan.slabs.told_position", "gan.gan3d.seed"),
+        *("gan.ct_sgan.seeds", "gan.gan3d.seeds"),
         *(f"synthesis.{key}" for key in ("volumes", "compared_volumes", "attempts", "seed")),
         *("classifier.steps", "classifier.seeds", "classifier.shares", "fidelity.positions"),
         *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
@@ -492,9 +519,11 @@ BUT = {
         *(f"data.{key}" for key in toy_study("brain_mr")["data"]),
         *(f"synthesis.{key}" for key in ("images_per_class", "seed", "screening.neighbours", "screening.overrule")),
         *(f"synthesis.screening.{key}" for key in ("quantile", "most_discarded")),
-        *(f"classifier.{key}" for key in ("arms", "shares", "centre_crop", "dropout", "classical.vertical_flip")),
+        *(f"classifier.{key}" for key in ("arms", "shares", "real_share", "centre_crop", "dropout")),
+        "classifier.classical.vertical_flip",
         "split.seed",
         "gan.pggan.drift",
+        "gan.pggan.seeds",
         "gan.pggan.progressive.fade",
         "gan.pggan.progressive.batch_sizes.4",
     },
@@ -577,7 +606,7 @@ def test_images_of_another_network_need_that_network_only(toy: Workflow):
     study = {"gan": {"other": toy_study("head_ct")["gan"]["dcgan32"]}, "synthesis": {"gan": "other"}}
     planned = toy.planned("--config", f"studies={json.dumps({'head_ct': study})}")
     of_other = {job.replace("dcgan32", "other") for job in GANS | SHARDS | FEATURES | GAN_FIGURES}
-    tables = of("head_ct", "measure_fidelity(other)", "tabulate_fidelity", "tabulate_networks")
+    tables = of("head_ct", "measure_fidelity(other, 0)", "tabulate_fidelity", "tabulate_networks")
     assert planned == of_other | tables | PRETRAINED | JUDGED
 
 
@@ -608,10 +637,10 @@ def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
     first = override(("head_ct", "gan.dcgan32", one | other))
     rates = {"learning_rate_generator": 5e-4, "learning_rate_discriminator": 1e-3}
     swapped = override(("head_ct", "gan.dcgan32", rates))
-    samples = "results/head_ct/gan/dcgan32/normal/samples.png"
+    samples = "results/head_ct/gan/dcgan32/seed0/normal/samples.png"
     assert toy_copy.snakemake(*first, target=samples).returncode == 0
     assert toy_copy.planned(*first, target=samples) == set()
-    assert toy_copy.planned(*swapped, target=samples) == {"head_ct train_gan(dcgan32, normal)"}
+    assert toy_copy.planned(*swapped, target=samples) == {"head_ct train_gan(dcgan32, 0, normal)"}
 
 
 def test_threads_cores_and_profile_rerun_nothing(toy: Workflow):
@@ -697,7 +726,7 @@ def test_an_edit_of_a_metric_retrains_nothing(toy_copy: Workflow):
 def test_results_of_another_config_are_replaced_and_nothing_else_is_deleted(toy_copy: Workflow):
     foreign = toy_copy.folder / "results/head_ct/gan/notes.txt"
     foreign.write_text("mine")
-    weights = toy_copy.folder / "results/head_ct/gan/dcgan32/normal/generator.safetensors"
+    weights = toy_copy.folder / "results/head_ct/gan/dcgan32/seed0/normal/generator.safetensors"
     before = weights.read_bytes()
     run = toy_copy.snakemake(*override(("head_ct", "evaluation.bootstrap", 150)))
     assert run.returncode == 0, run.stdout

@@ -36,7 +36,7 @@ def sinfo(columns: str) -> list[str]:
 def test_toy_trains_a_gan_under_slurm(tmp_path):
     nodes = sinfo("%c %G")
     smallest = min(int(line.split()[0].rstrip("+")) for line in nodes)
-    target = tmp_path / "head_ct/gan/dcgan32/normal/generator.safetensors"
+    target = tmp_path / "head_ct/gan/dcgan32/seed0/normal/generator.safetensors"
     command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm"]
     command += ["--configfile", "tests/configs/head_ct.yaml", "--config", f"results={tmp_path}"]
     # The profile asks for what a cluster has; this may be a machine with two cores and no GPU.

@@ -1,18 +1,18 @@
-# The experiment: the same classifier trained on each arm, for several seeds.
+# The experiment: the same classifier trained on each arm, for several seeds of it and of the generator.
 
 
 rule screen_images:
     input:
-        unpack(of_study("features", "gan")),
+        unpack(of_study("features", "gan", "gan_seed")),
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
-        overrule=of_study("overruling_file"),
+        overrule=of_study("overruling_file", "gan_seed"),
     output:
-        verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}.parquet",
+        verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}/seed{{gan_seed}}.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/screen_images/{{gan}}.log",
+        f"{RESULTS}/{{study}}/logs/screen_images/{{gan}}/seed{{gan_seed}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/screen_images/{{gan}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/screen_images/{{gan}}/seed{{gan_seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
@@ -24,19 +24,19 @@ rule screen_images:
 
 rule train_classifier:
     input:
-        unpack(of_study("arm_inputs", "arm")),
+        unpack(of_study("arm_inputs", "arm", "training")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
         pretrained=of_study("pretrained_file"),
     output:
-        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
-        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
-        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
+        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors",
+        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/history.csv",
+        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/predictions.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/train_classifier/{{arm}}/seed{{seed}}.log",
+        f"{RESULTS}/{{study}}/logs/train_classifier/{{arm}}/{{training}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/seed{{seed}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/train_classifier/{{arm}}/{{training}}.tsv"
     wildcard_constraints:
         study=only(PLAN.images),
     conda:

@@ -5,7 +5,7 @@ import time
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence.file import FilePersistence
 
-from scangan.arms import arm_pattern
+from scangan.arms import TRAINING_PATTERN, arm_pattern
 from scangan.code_digest import script_digest
 from scangan.config import Scans, Volumes, check_config_file, load, sort_keys, validate
 from scangan.errors import ConfigError, DataError
@@ -67,6 +67,8 @@ wildcard_constraints:
     network="injector|eraser",
     arm=arm_pattern(),
     gan="[A-Za-z0-9_-]+",
+    gan_seed=r"\d+",
+    training=TRAINING_PATTERN,
     panel="[A-Za-z0-9_-]+",
     label="[A-Za-z0-9_-]+",
     root="[A-Za-z0-9_-]+",
@@ -144,7 +146,7 @@ def volumes_to_write(jobs):
     for job in jobs:
         if job.rule.name in ("synthesize_volumes", "inject_synthetic"):
             study = PLAN.studies[job.wildcards.study]
-            shard = study.shard_settings(job.wildcards.gan, job.wildcards.shard)
+            shard = study.shard_settings(job.wildcards.gan, job.wildcards.gan_seed, job.wildcards.shard)
             need += disk_need(shard["volumes"], study.settings.grid.size)
     return need
 

@@ -3,18 +3,18 @@
 
 rule measure_fidelity:
     input:
-        unpack(of_study("measured", "gan")),
+        unpack(of_study("measured", "gan", "gan_seed")),
         images=COHORT["images"],
         manifest=COHORT["manifest"],
         duplicates=COHORT["duplicates"],
         split=rules.split_cohort.output.split,
     output:
-        fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}.csv",
-        copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}_copies.csv",
+        fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}/seed{{gan_seed}}.csv",
+        copies=f"{RESULTS}/{{study}}/fidelity/{{gan}}/seed{{gan_seed}}_copies.csv",
     log:
-        f"{RESULTS}/{{study}}/logs/measure_fidelity/{{gan}}.log",
+        f"{RESULTS}/{{study}}/logs/measure_fidelity/{{gan}}/seed{{gan_seed}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/measure_fidelity/{{gan}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/measure_fidelity/{{gan}}/seed{{gan_seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
@@ -38,7 +38,7 @@ rule score:
     params:
         settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
     script:
         "../scripts/score.py"
 
@@ -57,7 +57,7 @@ rule compare_arms:
     params:
         settings=settings_of("evaluation", "primary"),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
     script:
         "../scripts/compare_arms.py"
 
@@ -97,7 +97,7 @@ rule score_shares:
     params:
         settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
-        arms=of_study("shares_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_shares"),
     script:
         "../scripts/score.py"
 

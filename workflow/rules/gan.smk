@@ -1,4 +1,5 @@
-# The generative networks, one of each kind for each class, the images drawn from them, and what a network sees in these.
+# The generative networks, one of each kind for each class and seed, the images drawn from them, and what a network sees in
+# these.
 
 
 rule train_gan:
@@ -7,35 +8,35 @@ rule train_gan:
         manifest=COHORT["manifest"],
         split=rules.split_cohort.output.split,
     output:
-        weights=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.safetensors",
-        description=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/generator.json",
-        history=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/history.csv",
-        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/{{label}}/samples.png",
+        weights=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/{{label}}/generator.safetensors",
+        description=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/{{label}}/generator.json",
+        history=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/{{label}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/{{label}}/samples.png",
     log:
-        f"{RESULTS}/{{study}}/logs/train_gan/{{gan}}/{{label}}.log",
+        f"{RESULTS}/{{study}}/logs/train_gan/{{gan}}/seed{{gan_seed}}/{{label}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/train_gan/{{gan}}/{{label}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/train_gan/{{gan}}/seed{{gan_seed}}/{{label}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
+        settings=of_study("gan_settings", "gan", "gan_seed"),
     script:
         "../scripts/train_gan.py"
 
 
 rule synthesize:
     input:
-        unpack(of_study("generator", "gan", "label")),
+        unpack(of_study("generator", "gan", "gan_seed", "label")),
     output:
-        images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.zarr.zip",
-        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/{{label}}/shard{{shard}}.parquet",
+        images=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/{{label}}/shard{{shard}}.zarr.zip",
+        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/{{label}}/shard{{shard}}.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/synthesize/{{gan}}/{{label}}/shard{{shard}}.log",
+        f"{RESULTS}/{{study}}/logs/synthesize/{{gan}}/seed{{gan_seed}}/{{label}}/shard{{shard}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/{{label}}/shard{{shard}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/synthesize/{{gan}}/seed{{gan_seed}}/{{label}}/shard{{shard}}.tsv"
     wildcard_constraints:
         study=only(PLAN.images),
     conda:
@@ -44,21 +45,21 @@ rule synthesize:
     resources:
         gpu=1,
     params:
-        settings=of_study("shard_settings", "gan", "shard"),
+        settings=of_study("shard_settings", "gan", "gan_seed", "shard"),
     script:
         "../scripts/synthesize.py"
 
 
 rule extract_features:
     input:
-        unpack(of_study("drawn", "gan")),
+        unpack(of_study("drawn", "gan", "gan_seed")),
         weights=of_study("feature_weights"),
     output:
-        features=f"{RESULTS}/{{study}}/features/{{gan}}.safetensors",
+        features=f"{RESULTS}/{{study}}/features/{{gan}}/seed{{gan_seed}}.safetensors",
     log:
-        f"{RESULTS}/{{study}}/logs/extract_features/{{gan}}.log",
+        f"{RESULTS}/{{study}}/logs/extract_features/{{gan}}/seed{{gan_seed}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/extract_features/{{gan}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/extract_features/{{gan}}/seed{{gan_seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads

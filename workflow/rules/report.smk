@@ -41,7 +41,7 @@ rule tabulate_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
         patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
         study=facts("pretrained"),
     script:
@@ -62,7 +62,7 @@ rule reach_verdict:
     conda:
         "../../envs/scangan.yaml"
     params:
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
         patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
         settings=settings_of("evaluation", "margin", "primary"),
         study=facts(),
@@ -72,7 +72,7 @@ rule reach_verdict:
 
 rule tabulate_fidelity:
     input:
-        fidelity=of_study("of_every_gan", file="fidelity/{gan}.csv"),
+        fidelity=of_study("fidelities"),
     output:
         fidelity=report_table("fidelity"),
     log:
@@ -121,7 +121,7 @@ rule plot_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
         study=facts("positive"),
     script:
         "../scripts/plot_classification.py"

@@ -1,11 +1,11 @@
 # Whole volumes of studies with cohorts: cubes of the scans, networks that make more of them, and detectors of nodules.
 VOLUME_GENERATOR = {
-    "weights": f"{RESULTS}/{{study}}/gan/{{gan}}/generator.safetensors",
-    "description": f"{RESULTS}/{{study}}/gan/{{gan}}/generator.json",
+    "weights": f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/generator.safetensors",
+    "description": f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/generator.json",
 }
 SHARD = {
-    "volumes": f"{RESULTS}/{{study}}/synthetic/{{gan}}/shard{{shard}}.zarr.zip",
-    "manifest": f"{RESULTS}/{{study}}/synthetic/{{gan}}/shard{{shard}}.parquet",
+    "volumes": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.zarr.zip",
+    "manifest": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.parquet",
 }
 
 
@@ -73,19 +73,19 @@ rule train_volume_gan:
         split=rules.split_cohort.output.split,
     output:
         **VOLUME_GENERATOR,
-        history=f"{RESULTS}/{{study}}/gan/{{gan}}/history.csv",
-        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/samples.png",
+        history=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/samples.png",
     log:
-        f"{RESULTS}/{{study}}/logs/train_volume_gan/{{gan}}.log",
+        f"{RESULTS}/{{study}}/logs/train_volume_gan/{{gan}}/seed{{gan_seed}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/train_volume_gan/{{gan}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/train_volume_gan/{{gan}}/seed{{gan_seed}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        settings=lookup(dpath="studies/{study}/gan/{gan}", within=config),
+        settings=of_study("gan_settings", "gan", "gan_seed"),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
     script:
         "../scripts/train_volume_gan.py"
@@ -97,9 +97,9 @@ rule synthesize_volumes:
     output:
         **SHARD,
     log:
-        f"{RESULTS}/{{study}}/logs/synthesize_volumes/{{gan}}/shard{{shard}}.log",
+        f"{RESULTS}/{{study}}/logs/synthesize_volumes/{{gan}}/seed{{gan_seed}}/shard{{shard}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/synthesize_volumes/{{gan}}/shard{{shard}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/synthesize_volumes/{{gan}}/seed{{gan_seed}}/shard{{shard}}.tsv"
     wildcard_constraints:
         study=only(PLAN.volumes),
     conda:
@@ -108,7 +108,7 @@ rule synthesize_volumes:
     resources:
         gpu=1,
     params:
-        settings=of_study("shard_settings", "gan", "shard"),
+        settings=of_study("shard_settings", "gan", "gan_seed", "shard"),
     script:
         "../scripts/synthesize_volumes.py"
 
@@ -121,14 +121,14 @@ rule inject_synthetic:
         lidc_counts=rules.survey_lidc.output.counts,
         lidc_nodules=rules.survey_lidc.output.nodules,
     output:
-        volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}.zarr.zip",
-        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}.parquet",
-        nodules=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}_nodules.parquet",
-        rejected=f"{RESULTS}/{{study}}/synthetic/{{gan}}/nodules/shard{{shard}}_rejected.parquet",
+        volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.zarr.zip",
+        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.parquet",
+        nodules=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_nodules.parquet",
+        rejected=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_rejected.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/inject_synthetic/{{gan}}/shard{{shard}}.log",
+        f"{RESULTS}/{{study}}/logs/inject_synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/inject_synthetic/{{gan}}/shard{{shard}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/inject_synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
@@ -224,16 +224,16 @@ rule plot_volumes:
 
 rule train_detector:
     input:
-        unpack(of_study("arm_inputs", "arm")),
+        unpack(of_study("arm_inputs", "arm", "training")),
         split=rules.split_cohort.output.split,
     output:
-        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/classifier.safetensors",
-        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/history.csv",
-        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/seed{{seed}}/predictions.parquet",
+        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors",
+        history=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/history.csv",
+        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/predictions.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/train_detector/{{arm}}/seed{{seed}}.log",
+        f"{RESULTS}/{{study}}/logs/train_detector/{{arm}}/{{training}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/train_detector/{{arm}}/seed{{seed}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/train_detector/{{arm}}/{{training}}.tsv"
     wildcard_constraints:
         study=only(PLAN.volumes),
     conda:
@@ -264,7 +264,7 @@ rule tabulate_detection:
     params:
         settings=settings_of("evaluation", "bootstrap", "seed"),
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
-        arms=of_study("arms_and_seeds"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
         study=facts("positive"),
     script:
         "../scripts/tabulate_detection.py"

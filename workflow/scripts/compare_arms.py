@@ -6,7 +6,8 @@ with job(snakemake):
     from scangan.metrics.classification import read_predictions
     from scangan.metrics.comparison import compare_arms
 
-    predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)
+    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
     settings = Evaluation.model_validate(snakemake.params.settings)
     with atomic(snakemake.output.comparisons) as path:
-        compare_arms(predictions, snakemake.params.positive, settings).to_csv(path, index=False)
+        table = compare_arms(predictions, snakemake.params.positive, settings, snakemake.params.gan_seeds)
+        table.to_csv(path, index=False)

@@ -5,7 +5,8 @@ with job(snakemake):
     from scangan.files import atomic
     from scangan.metrics.classification import read_predictions, score_arms
 
-    predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)
+    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
     settings = Evaluation.model_validate(snakemake.params.settings)
     with atomic(snakemake.output.scores) as path:
-        score_arms(predictions, snakemake.params.positive, settings).to_csv(path, index=False)
+        table = score_arms(predictions, snakemake.params.positive, settings, snakemake.params.gan_seeds)
+        table.to_csv(path, index=False)

@@ -10,7 +10,7 @@ with job(snakemake, snakemake.threads):
     settings = dict(snakemake.params.settings)
     weights, description = Path(snakemake.input.weights), Path(snakemake.input.description)
     generator, facts = read_generator(weights, description, settings.pop("image_size"))
-    facts["gan"] = snakemake.wildcards.gan
+    facts["gan"] = settings.pop("name")
     shape = (facts["channels"], facts["image_size"], facts["image_size"])
     with ImageWriter(snakemake.output.images, snakemake.output.manifest, shape) as writer:
         for images, rows in synthesize(generator, facts, **settings):

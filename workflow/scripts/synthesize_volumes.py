@@ -7,6 +7,8 @@ with job(snakemake, snakemake.threads):
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes
 
+    settings = dict(snakemake.params.settings)
     generator, facts = read_generator(Path(snakemake.input.weights), Path(snakemake.input.description))
+    facts["gan"] = settings.pop("name")
     with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, facts["size"]) as writer:
-        synthesize_volumes(VolumeSynthesizer(generator, facts), **snakemake.params.settings, writer=writer)
+        synthesize_volumes(VolumeSynthesizer(generator, facts), **settings, writer=writer)

@@ -4,7 +4,7 @@ with job(snakemake):
     import pandas as pd
 
     from scangan.facts import Facts
-    from scangan.metrics.convergence import count_unconverged, read_histories
+    from scangan.metrics.convergence import count_steps, count_unconverged, read_histories
     from scangan.rejected import read_rejected, rejected_note
     from scangan.report.classification_tables import (
         CALIBRATION_NOTE,
@@ -16,11 +16,11 @@ with job(snakemake):
 
     facts = Facts(**snakemake.params.study)
     scores, comparisons = pd.read_csv(snakemake.input.scores), pd.read_csv(snakemake.input.comparisons)
-    histories = read_histories(snakemake.input.histories, **snakemake.params.arms)
+    histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds)
     unconverged = count_unconverged(histories, snakemake.params.patience)
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), read_rejected(snakemake.input.rejected)
     note = rejected_note(rejected, len(split), "images", snakemake.input.rejected)
-    table = classification_table(scores, comparisons, unconverged, facts)
+    table = classification_table(scores, comparisons, count_steps(histories), unconverged, facts)
     write_classification(table, comparisons, *snakemake.output.classification, note)
     write_scores(
         calibration_table(scores, facts), *snakemake.output.calibration, index="arm", note=f"{CALIBRATION_NOTE}\n{note}"

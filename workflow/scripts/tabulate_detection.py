@@ -9,9 +9,11 @@ with job(snakemake):
     from scangan.report.volume_figures import detection_figure
 
     facts = Facts(**snakemake.params.study)
-    predictions = read_predictions(snakemake.input.predictions, **snakemake.params.arms)
+    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
     settings = Evaluation.model_validate(snakemake.params.settings)
-    scores = score_sizes(predictions, snakemake.params.diameters_mm, facts.positive, settings)
+    scores = score_sizes(
+        predictions, snakemake.params.diameters_mm, facts.positive, settings, snakemake.params.gan_seeds
+    )
     table = sizes_table(scores, facts)
     write_scores(table, *snakemake.output.detection, index=["arm", "diameter_mm"], note=SIZES_NOTE)
     detection_figure(scores, snakemake.output.figure, facts)

@@ -23,6 +23,7 @@ with job(snakemake, snakemake.threads):
         facts = {
             "study": snakemake.wildcards.study,
             "gan": snakemake.wildcards.gan,
+            "gan_seed": int(snakemake.wildcards.gan_seed),
             "label": snakemake.wildcards.label,
             "data": images.manifest.data.iloc[0],
             "model": settings.model,

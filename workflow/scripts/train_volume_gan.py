@@ -23,6 +23,7 @@ with job(snakemake, snakemake.threads):
         facts = {
             "study": snakemake.wildcards.study,
             "gan": name,
+            "gan_seed": int(snakemake.wildcards.gan_seed),
             "data": " and ".join(sorted(volumes.manifest.data.unique())),
             "model": settings.model,
             "options": network_options(settings),

@@ -45,7 +45,9 @@ class Screening(Section):
         0.25, description="but of a class at most this share, the farthest: of a weak network all might be"
     )
     overrule: ExistingFile | None = Field(
-        None, description="your own verdicts: a CSV of image_id, kept; they replace the rule's"
+        None,
+        description="your own verdicts on images of the network's first training: a CSV of image_id, kept; they "
+        "replace the rule's",
     )
 
 
@@ -140,10 +142,15 @@ class Classifier(Section):
     centre_crop: Annotated[int, Field(ge=8)] | None = Field(
         None, description="edge of the middle of every image that the classifier sees, pixels; null: the whole"
     )
-    seeds: Positive = Field(3, description="independent trainings of each arm")
+    seeds: Positive = Field(3, description="independent trainings of each arm, on the images of each generator")
     steps: Positive = Field(description="optimisation steps, the same for every arm")
     pretrain_share: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.5, description="share of the steps spent on synthetic images in `synthetic-then-real`"
+    )
+    real_share: Annotated[float, Field(ge=0.01, le=0.99)] | None = Field(
+        None,
+        description="share of real images in the batches of arms with real and other images (0.5: half of each); "
+        "null: that of all their images",
     )
     batch_size: Annotated[int, Field(ge=2)] = Field(16, description="images a step")
     learning_rate: Rate = Field(1e-3, description="Adam's learning rate")

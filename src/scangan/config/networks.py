@@ -128,6 +128,15 @@ class Gan(Rules, Training):
     IMAGE_SIZES: ClassVar[Sequence[int]]
     model: str = Field(description="the network, named after its file in `scangan.models`")
     base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+    seeds: Positive = Field(
+        3,
+        description="independent trainings, seeded by `seed`, `seed` + 1, ...; classifiers are trained on the images "
+        "of each; figures, readers and judges see those of the first",
+    )
+
+    def for_seed(self, gan_seed: int) -> dict[str, Any]:
+        """Just the settings that one of its trainings reads, as plain values: their number retrains nothing."""
+        return self.model_dump(mode="json", exclude={"seeds"}) | {"seed": self.seed + gan_seed}
 
     @classmethod
     def size_problem(cls, size: int, origin: str) -> str | None:
@@ -157,7 +166,7 @@ class ImageGan(Gan):
     weights_of: Name | None = Field(
         None,
         description="no training: images are drawn with the weights of the network of this name, at another "
-        "`image_size`, which a fully convolutional generator allows",
+        "`image_size`, which a fully convolutional generator allows; its `seeds` are that one's",
     )
     epochs: Positive | None = Field(
         None, description="passes over the training images of the class; required unless `weights_of`"

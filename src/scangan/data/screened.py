@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scangan.data.store import ImageSet, read_image_sets
+from scangan.data.store import ImageSet, read_image_sets, read_manifest
 from scangan.errors import DataError
 
 
@@ -21,12 +21,28 @@ def read_screened(
     return kept_images(synthetic, pd.concat(map(pd.read_parquet, verdicts), ignore_index=True))
 
 
+def count_screened(manifests: Sequence[str | Path], verdicts: Sequence[str | Path]) -> dict[str, int]:
+    """Class -> how many images `read_screened` gives; none is read."""
+    manifest = pd.concat(map(read_manifest, manifests), ignore_index=True)
+    if verdicts:
+        manifest = manifest[kept_rows(manifest, pd.concat(map(pd.read_parquet, verdicts), ignore_index=True))]
+    return manifest["label"].value_counts().to_dict()
+
+
 def kept_images(synthetic: ImageSet, verdicts: pd.DataFrame) -> ImageSet:
     """The synthetic images that the verdicts of `metrics.screening.screen` keep, in the order of `synthetic`.
 
+    Raises DataError as `kept_rows` does.
+    """
+    return synthetic.select(kept_rows(synthetic.manifest, verdicts))
+
+
+def kept_rows(manifest: pd.DataFrame, verdicts: pd.DataFrame) -> pd.Series:
+    """Which synthetic images, rows of a manifest, the verdicts keep: bool [N].
+
     Raises DataError if the verdicts are not those of just these images, or of a class none is left.
     """
-    ids = synthetic.manifest["image_id"]
+    ids = manifest["image_id"]
     if sorted(verdicts["image_id"]) != sorted(ids):
         foreign = sorted(set(verdicts["image_id"]) ^ set(ids))
         named = f", the first in one alone: {foreign[0]}" if foreign else ""
@@ -34,9 +50,9 @@ def kept_images(synthetic: ImageSet, verdicts: pd.DataFrame) -> ImageSet:
             f"screening: image_id: found verdicts on {len(verdicts)} images for {len(ids)} synthetic ones{named}, "
             "allowed: one on each, and no other"
         )
-    kept = synthetic.select(ids.map(verdicts.set_index("image_id")["kept"]).astype(bool))
-    for label, images in synthetic.manifest["label"].value_counts(sort=False).items():
-        if not (kept.manifest["label"] == label).any():
+    kept = ids.map(verdicts.set_index("image_id")["kept"]).astype(bool)
+    for label, images in manifest["label"].value_counts(sort=False).items():
+        if not kept[manifest["label"] == label].any():
             raise DataError(
                 f"screening: kept: found none of {images} images of class {label}, "
                 "allowed: at least 1 (train the network longer, or overrule by hand: synthesis.screening.overrule)"

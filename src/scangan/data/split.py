@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol, Self, TypeVar
@@ -393,6 +393,16 @@ def draw_share(synthetic: AnySet, real: AnySet, share: float, seed: int) -> AnyS
             )
         drawn.append(draw_images(of_class, wanted, seed))
     return synthetic.concatenate(drawn)
+
+
+def repeat_images(real: AnySet, wanted: Mapping[str, int], seed: int) -> AnySet:
+    """Copies of real images, so many of each class: all images as often as one another, or once more, at random."""
+    generator = np.random.default_rng(seed)
+    copied = []
+    for label in sorted(wanted):
+        of_class = np.flatnonzero(real.manifest.label == label)
+        copied.append(np.resize(generator.permutation(of_class), wanted[label]))
+    return real.select(np.concatenate(copied))
 
 
 def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:

@@ -274,6 +274,11 @@ def _read_manifest(path: str | Path) -> pd.DataFrame:
     return rows
 
 
+def count_volumes(manifest_paths: Sequence[str | Path]) -> dict[str, int]:
+    """Class -> how many volumes `read_volume_set` gives; no volume is opened."""
+    return pd.concat(map(_read_manifest, manifest_paths))["label"].value_counts().to_dict()
+
+
 def _open_source(path: str | Path, manifest_path: str | Path, rows: int) -> _Source:
     with reading(path, "volumes", "a whole Zarr array in a zip"):
         # Stays open as long as the set: every read would have to go through the zip's table of contents again.

@@ -17,24 +17,50 @@ from scangan.metrics.classifier_metrics import METRICS, weighted_metrics
 CHUNK = 2**22  # numbers held at once: 32 MB
 
 
-def read_predictions(files: Sequence[str], arms: Sequence[str], seeds: int) -> dict[str, list[pd.DataFrame]]:
-    """Arm -> one table a seed, from prediction files that are ordered arm by arm, seed by seed."""
+# Arm -> of each of its trainings the seed of the generator whose images it saw; None: it saw none.
+GanSeeds = Mapping[str, Sequence[int | None]]
+
+
+def read_predictions(files: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
+    """Arm -> one table a training, from prediction files that are ordered arm by arm, training by training."""
     tables = iter(files)
-    return {arm: [pd.read_parquet(next(tables)) for _ in range(seeds)] for arm in arms}
+    return {arm: [pd.read_parquet(next(tables)) for _ in trainings] for arm, trainings in gan_seeds.items()}
 
 
-def score_arms(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, settings: Evaluation) -> pd.DataFrame:
+def number_generators(gan_seeds: Sequence[int | None]) -> np.ndarray:
+    """The generator [trainings] that each of an arm's trainings saw images of, numbered from 0; 0 where it saw none."""
+    numbers = {seed: number for number, seed in enumerate(dict.fromkeys(gan_seeds))}
+    return np.array([numbers[seed] for seed in gan_seeds])
+
+
+def number_replicates(generator: np.ndarray) -> np.ndarray:
+    """The replicate [trainings] that each of an arm's trainings belongs to, numbered from 0.
+
+    generator: as `number_generators` returns it. Where there are several they are the replicates, for the trainings on
+    images of one share what is peculiar to it; else each training is one.
+    """
+    return generator if generator.max() else np.arange(len(generator))
+
+
+def score_arms(
+    predictions: Mapping[str, Sequence[pd.DataFrame]],
+    positive: str,
+    settings: Evaluation,
+    gan_seeds: GanSeeds | None = None,
+) -> pd.DataFrame:
     """Scores of every arm on the test images.
 
-    predictions: arm -> one table a seed: `image_id, patient_id, label, split, probability` (of the class `positive`).
+    predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
+    `positive`). gan_seeds: the generators behind them, with as many trainings each; None: one.
     Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
 
-    - value: mean over the seeds; a probability >= 0.5 is positive; `cases`: test images.
-    - ci_low, ci_high: 95% percentile interval of a hierarchical bootstrap. Seeds are drawn with replacement, and so are
-      test patients with all their images, among patients of the same labels; all seeds and arms share the draw.
+    - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
+    - ci_low, ci_high: 95% percentile interval of a hierarchical bootstrap. Replicates (see `number_replicates`) are
+      drawn with replacement, and so are test patients with all their images, among patients of the same labels; all
+      trainings and arms share the draw.
     - if_calibrated: what perfectly calibrated probabilities would give (NaN where a metric is none of calibration).
 
-    Raises DataError if arms or seeds do not share the same test images, or a probability is not within 0 to 1.
+    Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1.
     """
     cases, probabilities = align_images(predictions)
     is_positive = both_classes(cases, positive)
@@ -51,7 +77,9 @@ def score_arms(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str,
     for arm, probability in probabilities.items():
         seeds = len(probability)
         rng = np.random.default_rng([settings.seed, 2])
-        draws = rng.multinomial(seeds, np.full(seeds, 1 / seeds), settings.bootstrap)
+        replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * seeds))
+        replicates = replicate.max() + 1
+        draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
         scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))))
         for name, metric in METRICS.items():
             bootstrap = (np.concatenate(resampled[arm][name]) * draws).sum(axis=1) / seeds
@@ -65,9 +93,9 @@ def score_arms(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str,
 def align_images(
     predictions: Mapping[str, Sequence[pd.DataFrame]], part: str = "test"
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The images of a part (`image_id, patient_id, label`), and arm -> probabilities [seeds, N] in their order.
+    """The images of a part (`image_id, patient_id, label`), and arm -> probabilities [trainings, N] in their order.
 
-    Raises DataError if arms or seeds do not share the same images, or a probability is not within 0 to 1.
+    Raises DataError if arms or trainings do not share the same images, or a probability is not within 0 to 1.
     """
     cases, probabilities = None, {}
     for arm, tables in predictions.items():

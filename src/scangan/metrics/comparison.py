@@ -23,14 +23,22 @@ from scipy.special import gammaln
 
 from scangan.arms import Arm, find_arm
 from scangan.config import Evaluation
-from scangan.metrics.classification import CHUNK, align_images, both_classes, labels_of
+from scangan.metrics.classification import (
+    CHUNK,
+    GanSeeds,
+    align_images,
+    both_classes,
+    labels_of,
+    number_generators,
+    number_replicates,
+)
 from scangan.metrics.classifier_metrics import metrics_of, weighted_metrics
 
 LEVEL, POWER = 0.05, 0.8  # of the tests, and of what they are said to be able to show
 _NORMAL = 1e4  # degrees of freedom from which t is the normal distribution
 _NOTHING = 1e-15  # a variance that is rounding
 COLUMNS = [
-    *("arm", "against", "counterpart", "best", "metric", "difference", "difference_low", "difference_high"),
+    *("arm", "against", "counterpart", "control", "best", "metric", "difference", "difference_low", "difference_high"),
     *("detectable", "p_holm", "trainings", "against_trainings", "generators", "patients", "smaller_class", "cases"),
     *("training_variance", "case_variance"),
 ]
@@ -105,11 +113,16 @@ def compare(one: Replicates, other: Replicates) -> Difference:
 
 @dataclass(frozen=True)
 class Pair:
-    """An arm with synthetic images, and one without that it is compared with: its counterpart, the best, or both."""
+    """An arm with synthetic images, and one without that it is compared with, for one or more of three reasons.
+
+    counterpart: it has the same real images alone. control: it has copies of them in place of the synthetic ones.
+    best: it is the best without synthetic images.
+    """
 
     arm: str
     against: str
     counterpart: bool
+    control: bool
     best: bool
 
 
@@ -141,21 +154,21 @@ def compare_arms(
     predictions: Mapping[str, Sequence[pd.DataFrame]],
     positive: str,
     settings: Evaluation,
-    gan_seeds: Mapping[str, Sequence[int]] | None = None,
+    gan_seeds: GanSeeds | None = None,
 ) -> pd.DataFrame:
-    """Every arm with synthetic images against its counterpart without, and against the best arm without.
+    """Every arm with synthetic images against its counterpart without, its control, and the best arm without.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
     `positive`).
-    gan_seeds: arm -> of each of its trainings the seed of the generator whose images it saw. Where an arm has several
-    generators they are its trainings, each the mean over its classifiers, which are no independent ones. An arm that is
-    not named has classifiers alone, or those of one generator: then the interval is of this generator, not of another.
+    gan_seeds: the generators behind them; None: one. Where an arm has several generators they are its replicates, each
+    the mean over its classifiers, which are no independent ones. Where it has one, the interval is of this generator,
+    not of another.
 
     The best arm without synthetic images is that with the highest primary metric on the validation images: chosen on
     the test images it would be the luckiest, too, and the test no longer valid.
     Returns the COLUMNS, one row a pair and metric; none if there is nothing to compare:
 
-    - counterpart, best: what `against` is to the arm; the same pair can be both.
+    - counterpart, control, best: what `against` is to the arm, see `Pair`.
     - those of `Difference`; p_holm: of the primary metric alone, Holm's p value for all pairs together.
     - trainings, against_trainings: independent ones of the two arms; generators: that the arm's images are from.
     - smaller_class: patients with images of the class of which fewer patients have any.
@@ -168,7 +181,7 @@ def compare_arms(
     cases, probabilities = align_images(predictions)
     is_positive, patient = both_classes(cases, positive), pd.factorize(cases["patient_id"])[0]
     generators = {
-        arm: np.unique((gan_seeds or {}).get(arm, [0] * len(rows)), return_inverse=True)[1]
+        arm: number_generators(gan_seeds[arm] if gan_seeds else [None] * len(rows))
         for arm, rows in probabilities.items()
     }
     compared = {arm for pair in pairs for arm in (pair.arm, pair.against)}
@@ -206,7 +219,7 @@ def replicates_of(
     """
     values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics)
     influences = influence_of_patients(probability, is_positive, patient, metrics)
-    group = generator if generator.max() else np.arange(len(probability))
+    group = number_replicates(generator)
     mean = np.eye(group.max() + 1)[group].T / np.bincount(group)[:, None]  # [replicates, trainings]
     return {metric: Replicates(mean @ values[metric][0], mean @ influences[metric]) for metric in metrics}
 
@@ -250,9 +263,9 @@ def _pairs(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, pri
     best = without[0] if len(without) == 1 else _best(predictions, without, positive, primary)
     pairs = []
     for arm in (arm for arm in predictions if arm not in without):
-        own = counterpart(find_arm(arm))
-        pairs += [Pair(arm, own, True, own == best)] * (own in without)
-        pairs += [Pair(arm, best, False, True)] * (own != best)
+        own, control = counterpart(find_arm(arm)), find_arm(arm).control
+        against = dict.fromkeys([*(other for other in (own, control) if other in without), best])
+        pairs += [Pair(arm, other, other == own, other == control, other == best) for other in against]
     return pairs
 
 

@@ -1,4 +1,4 @@
-"""Whether classifiers were trained long enough, from the losses that their trainings wrote down."""
+"""How long classifiers were trained, and whether that was enough, from what their trainings wrote down."""
 
 from __future__ import annotations
 
@@ -6,19 +6,31 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from scangan.metrics.classification import GanSeeds
+
 LAST = 0.1  # of a phase: a best validation loss there says that a longer one may have been better
 FALL = 0.02  # of the training loss from one quarter of a phase to the next, in nats: it still falls
 
 
-def read_histories(files: Sequence[str], arms: Sequence[str], seeds: int) -> dict[str, list[pd.DataFrame]]:
-    """Arm -> the history of each seed, from files that are ordered arm by arm, seed by seed."""
+def read_histories(files: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
+    """Arm -> the history of each training, from files that are ordered arm by arm, training by training."""
     tables = iter(files)
-    return {arm: [pd.read_csv(next(tables)) for _ in range(seeds)] for arm in arms}
+    return {arm: [pd.read_csv(next(tables)) for _ in trainings] for arm, trainings in gan_seeds.items()}
 
 
 def count_unconverged(histories: Mapping[str, Sequence[pd.DataFrame]], patience: int) -> dict[str, int]:
     """Arm -> how many of its trainings had not converged; see `has_converged`."""
     return {arm: sum(not has_converged(each, patience) for each in found) for arm, found in histories.items()}
+
+
+def count_steps(histories: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
+    """`arm, steps, steps_least, steps_most`: mean, least and most optimisation steps of each arm's trainings.
+
+    A phase ends with its steps, or after `patience` validations without a better loss: so arms may have different ones.
+    """
+    steps = {arm: pd.Series([each["step"].iloc[-1] for each in found]) for arm, found in histories.items()}
+    rows = [(arm, each.mean(), each.min(), each.max()) for arm, each in steps.items()]
+    return pd.DataFrame(rows, columns=["arm", "steps", "steps_least", "steps_most"])
 
 
 def has_converged(history: pd.DataFrame, patience: int) -> bool:

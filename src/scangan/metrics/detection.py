@@ -9,7 +9,7 @@ import pandas as pd
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classification import score_arms
+from scangan.metrics.classification import GanSeeds, score_arms
 
 TEST, FREE, SIZED = "test", "free", "sized"  # parts of the predictions
 
@@ -19,12 +19,13 @@ def score_sizes(
     diameters_mm: Sequence[float],
     positive: str,
     settings: Evaluation,
+    gan_seeds: GanSeeds | None = None,
 ) -> pd.DataFrame:
     """Scores of every arm on the test volumes as they are, and for each diameter of simulated nodules.
 
-    predictions: arm -> one table a seed: `image_id, patient_id, label, split, diameter_mm, probability`. Of the splits
-    `test` holds the test volumes of the mix, `free` those without nodules, and `sized` the free ones with nodules of
-    just one diameter put into them; others are not looked at.
+    predictions: arm -> one table a training: `image_id, patient_id, label, split, diameter_mm, probability`. Of the
+    splits `test` holds the test volumes of the mix, `free` those without nodules, and `sized` the free ones with
+    nodules of just one diameter put into them; others are not looked at. gan_seeds: as of `score_arms`.
     Returns `diameter_mm` and the columns of `metrics.classification.score_arms`, first of `test` (diameter missing),
     then of each diameter.
 
@@ -44,7 +45,7 @@ def score_sizes(
         sets.append((float(diameter), of_size))
     scores = []
     for diameter, tables in sets:
-        table = score_arms(tables, positive, settings)
+        table = score_arms(tables, positive, settings, gan_seeds)
         table.insert(0, "diameter_mm", diameter)
         scores.append(table)
     return pd.concat(scores, ignore_index=True)

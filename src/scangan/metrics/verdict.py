@@ -127,13 +127,18 @@ def _could_show(row: pd.Series, needed: int | None, settings: Evaluation) -> str
     if pd.isna(row["detectable"]):
         return "nothing varies between these trainings and cases, or a class has a single patient"
     if row["detectable"] > 1:
-        return "no difference could have been shown, however large: raise classifier.seeds"
+        return f"no difference could have been shown, however large: {_more_trainings(row)}"
     shown = f"a difference of {row['detectable']:.2f} could have been shown"
     if needed is None:
-        return f"{shown}, and one of {settings.margin:g} by no number of test patients: raise classifier.seeds"
+        return f"{shown}, and one of {settings.margin:g} by no number of test patients: {_more_trainings(row)}"
     if needed <= row["patients"]:
         return shown
     return f"{shown}, and one of {settings.margin:g} with {_rounded(needed)} test patients"
+
+
+def _more_trainings(row: pd.Series) -> str:
+    """What makes the spread between trainings less uncertain: of several generators, these are an arm's replicates."""
+    return "raise classifier.seeds" if row["generators"] == 1 else "raise gan.*.seeds and classifier.seeds"
 
 
 def _rounded(number: int) -> str:

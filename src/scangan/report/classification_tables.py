@@ -14,7 +14,10 @@ from scangan.metrics.classifier_metrics import METRICS, Table, metrics_of
 from scangan.report.tables import SCORE_COLUMNS, to_markdown, write_table
 
 DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high", "against", "detectable", "p_holm"]
-CLASSIFICATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], *DIFFERENCE_COLUMNS, "converged", *SCORE_COLUMNS[-3:]]
+STEPS_COLUMNS = ["steps", "steps_least", "steps_most"]
+CLASSIFICATION_COLUMNS = [
+    *("study", "arm", *SCORE_COLUMNS[:-3], *DIFFERENCE_COLUMNS, *STEPS_COLUMNS, "converged", *SCORE_COLUMNS[-3:])
+]
 CALIBRATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], "if_calibrated", *SCORE_COLUMNS[-3:]]
 SIZES_COLUMNS = ["study", "arm", "diameter_mm", *SCORE_COLUMNS[:-1]]
 SIZES_NOTE = (
@@ -24,6 +27,10 @@ SIZES_NOTE = (
 CALIBRATION_NOTE = (
     "If calibrated: what to expect of so few images if every probability were right. Only what an expected calibration "
     "error has beyond that speaks of the classifier."
+)
+STEPS_NOTE = (
+    "Steps: that each arm was trained for, mean over trainings (least to most); a training ends early where the "
+    "validation loss no longer falls."
 )
 DIFFERENCES_NOTE = (
     "Difference to an arm without synthetic images [95% interval, over trainings and test patients]; could show: the "
@@ -35,19 +42,29 @@ SINGLE_NOTE = (
     "Of an arm with a single training the interval of a difference covers the test patients alone: another training "
     "may differ by more. There is no p value then."
 )
+ONE_GENERATOR_NOTE = (
+    "All synthetic images are of one training of the generator. No interval, and no p value, covers another one, with "
+    "which the difference may be another: raise gan.*.seeds."
+)
+GENERATORS_NOTE = (
+    "Synthetic images are of {generators} trainings of the generator. Those are the trainings of an arm with synthetic "
+    "images, each the mean over its classifiers, in the intervals of differences as in those of scores."
+)
 
 
 def classification_table(
-    scores: pd.DataFrame, comparisons: pd.DataFrame, unconverged: Mapping[str, int], facts: Facts
+    scores: pd.DataFrame, comparisons: pd.DataFrame, steps: pd.DataFrame, unconverged: Mapping[str, int], facts: Facts
 ) -> pd.DataFrame:
     """`classification.csv`: accuracy, sensitivity, specificity, F1, AUC of each arm, and its difference.
 
     scores: what `score_arms` returns. comparisons: what `metrics.comparison.compare_arms` returns; here stands the
-    difference to the counterpart, the same arm without the synthetic images. unconverged: arm -> trainings that had not
-    converged (`metrics.convergence`); `converged` is `yes` without any.
+    difference to the counterpart, the same arm without the synthetic images. steps: what
+    `metrics.convergence.count_steps` returns. unconverged: arm -> trainings that had not converged; `converged` is
+    `yes` without any.
     """
     differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCE_COLUMNS]]
     table = _table("classification", scores, list(ARMS), facts).merge(differences, on=["arm", "metric"], how="left")
+    table = table.merge(steps, on="arm", how="left")
     converged = table["arm"].map(lambda arm: "no" if unconverged.get(arm) else "yes")
     return table.assign(converged=converged)[CLASSIFICATION_COLUMNS]
 
@@ -79,9 +96,10 @@ def write_classification(
     """`classification.csv`, and for people the scores and below them all comparisons of the study."""
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
-        scores = to_markdown(
-            tidy.drop(columns=DIFFERENCE_COLUMNS), "arm", note=_convergence_note(tidy), decimals=_decimals()
-        )
+        said = [_steps(*row) for row in tidy[STEPS_COLUMNS].itertuples(index=False)]
+        shown = tidy.assign(steps=said).drop(columns=[*DIFFERENCE_COLUMNS, *STEPS_COLUMNS[1:]])
+        how = "\n".join(filter(None, (STEPS_NOTE, _convergence_note(tidy))))
+        scores = to_markdown(shown, "arm", note=how, decimals=_decimals())
         paragraphs = [scores, *differences_markdown(comparisons), *note.splitlines()]
         markdown.write_text("\n\n".join(each.rstrip() for each in paragraphs) + "\n", encoding="utf-8")
 
@@ -94,10 +112,12 @@ def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
     wide = cells.pivot(index=["arm", "against"], columns="metric", values="cell")
     wide = wide.loc[list(dict.fromkeys(zip(cells["arm"], cells["against"], strict=True))), cells["metric"].unique()]
     single = cells[["trainings", "against_trainings"]].min(axis=None) == 1
+    generators = cells["generators"].max()
     return [
         wide.reset_index().to_markdown(index=False, disable_numparse=True),
         DIFFERENCES_NOTE,
         *([SINGLE_NOTE] if single else []),
+        ONE_GENERATOR_NOTE if generators == 1 else GENERATORS_NOTE.format(generators=generators),
     ]
 
 
@@ -111,6 +131,10 @@ def _difference(row: dict) -> str:
     if pd.notna(row["p_holm"]):
         cell += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
     return cell
+
+
+def _steps(mean: float, least: float, most: float) -> str:
+    return f"{mean:.0f}" if least == most else f"{mean:.0f} ({least:.0f} to {most:.0f})"
 
 
 def _convergence_note(tidy: pd.DataFrame) -> str:

@@ -14,7 +14,8 @@ NOTE = (
     "images [95% Wilson interval, given the threshold]; real: the share expected of realistic images.\n"
     "Discarded: share that no arm trains on: the unrealistic ones, of a class at most `most_discarded`, the farthest; "
     "after a person's overruling.\n"
-    "Overruled: share of images on which a person decided otherwise than the rule."
+    "Overruled: share of images on which a person decided otherwise than the rule.\n"
+    "The images are of the network's first training; those of others are screened alike."
 )
 
 

@@ -19,6 +19,7 @@ SCORE_COLUMNS = ["metric", "value", "ci_low", "ci_high", "seeds", "cases", "data
 FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
 ]
+OVER_TRAININGS = ["plus_minus", "trainings"]  # of a network: their standard deviation, and number
 BY_RADIOMICS = ["radiomics_distance", "frd"]
 BY_PIXELS = ["suspected_copies", "leaked_held_out", "membership_auc"]
 PLANTED = "planted_"  # metrics: the share that was found of planted copies of a kind
@@ -27,7 +28,7 @@ TIDY_COLUMNS = {
     *SCORE_COLUMNS,
     *FIDELITY_COLUMNS,
     *REFERENCE_INTERVAL,
-    "plus_minus",
+    *OVER_TRAININGS,
     "if_calibrated",
 }  # what a wide table has in its cells
 JUDGE_COLUMNS = [
@@ -52,13 +53,25 @@ DECIMALS = {
 def fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """`fidelity.csv` from the scores of `metrics.generators.evaluate_generators`, for all networks of a study.
 
+    scores: of every training, one below the other. Numbers are means over the trainings, those of the interval too,
+    which is that of a single one. plus_minus: standard deviation of the value over the trainings, NaN of one.
     extractor: what each row is measured by: the study's network, `radiomics`, or `pixels`.
     """
-    table = facts.assign(scores)[[*FIDELITY_COLUMNS, *REFERENCE_INTERVAL]]
+    table = facts.assign(_mean_over_trainings(scores))[[*FIDELITY_COLUMNS, *REFERENCE_INTERVAL, *OVER_TRAININGS]]
     table.loc[table["metric"].isin(BY_RADIOMICS), "extractor"] = "radiomics"
     of_copies = table["metric"].isin(BY_PIXELS) | table["metric"].str.startswith(PLANTED)
     table.loc[of_copies, "extractor"] = "pixels"
     return table
+
+
+def _mean_over_trainings(scores: pd.DataFrame) -> pd.DataFrame:
+    groups = scores.groupby(["variant", "metric"], sort=False)
+    numbers = ["value", "ci_low", "ci_high", "reference", *REFERENCE_INTERVAL]
+    # A score that one of them lacks has no mean.
+    table = groups[numbers].agg(lambda values: values.mean(skipna=False))
+    spread = groups["value"].agg(lambda values: values.std(skipna=False))
+    table = table.assign(images=groups["images"].first(), plus_minus=spread, trainings=groups.size())
+    return table.reset_index()
 
 
 def write_fidelity(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, copy_quantile: float) -> None:
@@ -124,7 +137,7 @@ def networks_table(
     scores = scores[~scores["metric"].str.startswith(PLANTED)]
     scores = scores.assign(network=scores["variant"].str.removesuffix("/all")).drop(columns="variant")
     joined = scores.merge(table[differ].rename_axis("network").reset_index(), on="network")
-    return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:], *REFERENCE_INTERVAL]]
+    return joined[["study", "network", *differ, *FIDELITY_COLUMNS[2:], *REFERENCE_INTERVAL, *OVER_TRAININGS]]
 
 
 def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -341,13 +354,15 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
     if "set" in tidy:
         return [
             "Share of images that classifiers trained on real images call positive, with a probability of at least "
-            "0.5: mean over seeds [95% interval: bootstrap over seeds and images, real ones by patient].",
+            "0.5: mean over seeds [95% interval: bootstrap over seeds and images, real ones by patient]. Synthetic "
+            "images are of each network's first training.",
             "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
             "can only be read beside what they say of these.",
         ]
-    if "extractor" in tidy and "energy_distance" in set(tidy["metric"]) and "plus_minus" not in tidy:
+    if "extractor" in tidy and "energy_distance" in set(tidy["metric"]) and "trainings" in tidy:
         counts = ", ".join(map(str, sorted(tidy.loc[tidy["metric"] == "fid", "images"].unique())))
         return [
+            _trainings_note(tidy),
             "Energy distance (0: the same distribution; at most 1) and KID: to held-out real images, unbiased at any "
             "number of images, so that they may be negative [95%: bootstrap over images and patients]; real: of the "
             "training images, which stand for a perfect generator.",
@@ -364,3 +379,15 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "[95%: bootstrap over patients]; 0.5: nothing is told of the training images.",
         ]
     return []
+
+
+def _trainings_note(fidelity: pd.DataFrame) -> str:
+    """Whether a table of fidelity speaks of one training of each network, or of several."""
+    counts = fidelity["trainings"].unique()
+    if counts.max() == 1:
+        return "One training of each network: no number here covers another one (gan.*.seeds)."
+    said = ", ".join(map(str, sorted(counts)))
+    return (
+        f"Mean over so many trainings of a network: {said}, ± their standard deviation; an interval is that of one "
+        "training, on average."
+    )

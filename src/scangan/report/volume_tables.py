@@ -18,7 +18,8 @@ FIDELITY_NOTE = (
     "Each score is computed slice position by slice position, of so many volumes (images), and averaged over "
     "positions; plus_minus: standard deviation over positions [95% of random sets of volumes].\n"
     "fid and inception_score: axial slices, as in the paper; fid_2.5d: mean over axial, coronal, sagittal positions.\n"
-    "The number of volumes and the extractor are part of a score: these cannot be compared with published ones."
+    "The number of volumes and the extractor are part of a score: these cannot be compared with published ones.\n"
+    "Volumes are of each network's first training: no number here covers another one."
 )
 CONSISTENCY_NOTE = (
     "Medians [95% bootstrap over volumes]: difference of neighbouring slices within the body, HU; lung volume, ml.\n"
@@ -27,7 +28,7 @@ CONSISTENCY_NOTE = (
     "Distances: 1-Wasserstein, from the training volumes' distribution, of as many volumes as are held out "
     "[95% of random sets].\n"
     "suspected_copies: share of volumes nearer to a training volume than nearly all held-out ones, averaged to 16^3 "
-    "[95% Wilson]; reference: the share expected of real volumes."
+    "[95% Wilson]; reference: the share expected of real volumes. Volumes are of each network's first training."
 )
 
 

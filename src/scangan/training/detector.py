@@ -100,7 +100,7 @@ def train_detector(
     arm: Arm,
     real_train: VolumeSet,
     validation: VolumeSet,
-    synthetic: VolumeSet | None,
+    added: VolumeSet | None,
     settings: Classifier,
     window: tuple[float, float],
     seed: int,
@@ -113,8 +113,7 @@ def train_detector(
     """Train `SqueezeNet3d` on one arm of volumes, with one seed, on the GPU where there is one; as `train_classifier`.
 
     The sets may be larger than memory: volumes are read a batch ahead, int16 in HU, and seen with the window in
-    [0, 1]. arm: one `of_volumes`; one of the sweep (`synthetic-x4`) has the volumes that its caller draws
-    (`data.split.draw_share`).
+    [0, 1]. arm: one `of_volumes`.
     flips: mirror the training volumes at random, in every arm (`mirror`). batch_norm: see
     `SqueezeNet3d`.
 
@@ -131,8 +130,8 @@ def train_detector(
     model = SqueezeNet3d(batch_norm, settings.dropout, stem=settings.stem, **width)
     model = model.to(device, memory_format=torch.channels_last_3d)
     labelled = partial(LabelledVolumes.of, positive=settings.positive, window=window, device=device)
-    generated = labelled(synthetic) if synthetic is not None else None
-    phases = phases_of(arm, labelled(real_train), generated, settings)
+    others = labelled(added) if added is not None else None
+    phases = phases_of(arm, labelled(real_train), others, settings)
     if flips:
         phases = [replace(phase, augment=mirror, augmented=len(phase.data.targets)) for phase in phases]
     name = f"detector {arm.name} seed {seed}"

@@ -98,6 +98,8 @@ class Phase:
     """A stretch of training with one training set, one learning rate and one fresh optimiser.
 
     augmented: so many of the data's first images, the real ones, are augmented by `augment`.
+    real, real_share: so many of the data's first images are real, and a batch has this share of them; None: that of all
+    images.
     """
 
     name: str
@@ -106,13 +108,15 @@ class Phase:
     learning_rate: float
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
     augmented: int = 0
+    real: int = 0
+    real_share: float | None = None
 
 
 def train_classifier(
     arm: Arm,
     real_train: ImageSet,
     validation: ImageSet,
-    synthetic: ImageSet | None,
+    added: ImageSet | None,
     settings: Classifier,
     seed: int,
     resume_folder: Path | None = None,
@@ -125,8 +129,10 @@ def train_classifier(
     images every `settings.validate_every` steps (loss with both classes weighted alike); training stops after
     `settings.patience` validations without a better loss, and the best weights are kept. An arm of several phases does
     so in each, from the best weights of the one before: `synthetic-then-real` on the synthetic images, then on the real
-    ones. Classical augmentation is of real images only. An arm of the sweep (`real+synthetic-x2`) has the synthetic
-    images that its caller draws (`data.split.draw_share`).
+    ones. Classical augmentation is of real images only.
+
+    added: the synthetic images; for an arm of the sweep (`real+synthetic-x2`) those that its caller draws
+    (`data.split.draw_share`), for one with copies these (`data.split.repeat_images`).
 
     With a `resume_folder` the whole state is kept there every `checkpoint_seconds`, and a training that was interrupted
     goes on from it; on a CPU the weights are then identical to the bit. The caller removes the folder
@@ -148,8 +154,8 @@ def train_classifier(
         settings.centre_crop,
     ).to(device)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
-    generated = labelled(synthetic) if synthetic is not None else None
-    phases = phases_of(arm, labelled(real_train), generated, settings)
+    others = labelled(added) if added is not None else None
+    phases = phases_of(arm, labelled(real_train), others, settings)
     name = f"classifier {arm.name} seed {seed}"
     return train_phases(
         model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress
@@ -167,12 +173,15 @@ def train_phases(
     checkpoint_seconds: float,
     progress: Callable[..., Progress],
 ) -> TrainedClassifier:
-    """The phases, one after the other, each from the best weights of the one before."""
+    """The phases, one after the other, each from the best weights of the one before.
+
+    A history's steps are those that were done, over all phases: what a phase that ended early had left is not counted.
+    """
     store = CheckpointStore(resume_folder) if resume_folder else None
     resumed = store.load_latest() if store else None
     first_phase = resumed["phase"] if resumed else 0
     history: list[dict[str, Any]] = resumed["history"] if resumed else []
-    done = sum(phase.steps for phase in phases[:first_phase])
+    done = resumed["done"] if resumed else 0  # steps of the phases that have ended
     initial = done + (resumed["training"]["step"] if resumed else 0)
     if resumed:
         log.info("%s: resumed at step %d", name, initial)
@@ -192,14 +201,14 @@ def train_phases(
                     history.append({"phase": phase.name, "step": done + training.step} | training.validate())
                 shown.update(steps=1, images=training.batch_size, loss=loss, best_validation=training.best_loss)
                 if store and time.monotonic() - saved >= checkpoint_seconds:
-                    state = {"phase": index, "training": training.state_dict(), "history": history}
+                    state = {"phase": index, "done": done, "training": training.state_dict(), "history": history}
                     store.save(done + training.step, state | {"random": random_state()})
                     saved = time.monotonic()
             model.load_state_dict(training.best_weights)
             log.info(
                 "%s: %s: best validation loss %.4f at step %d", name, phase.name, training.best_loss, training.best_step
             )
-            done += phase.steps
+            done += training.step
 
     import pandas as pd
 
@@ -256,8 +265,10 @@ def predict_parts(model: nn.Module, parts: dict[str, ImageSet], batch_size: int)
     )
 
 
-def class_weights(targets: torch.Tensor, where: str) -> torch.Tensor:
+def class_weights(targets: torch.Tensor, where: str, real: int = 0, real_share: float | None = None) -> torch.Tensor:
     """Weight of every image, [N]: N / (2 N_class). Both classes then weigh the same, and the mean weight is 1.
+
+    With a `real_share`, that of the first `real` images in a batch, N_class is what is drawn of a class in N draws.
 
     Raises DataError, beginning with `where`, if a class is missing.
     """
@@ -267,24 +278,46 @@ def class_weights(targets: torch.Tensor, where: str) -> torch.Tensor:
         raise DataError(
             f"{where}: label: found {positives} positive and {negatives} negative images, allowed: some of both"
         )
-    return torch.where(targets == 1, len(targets) / (2 * positives), len(targets) / (2 * negatives))
+    drawn = positives
+    if real_share is not None:
+        positive_of_real, positive_of_others = targets[:real].mean().item(), targets[real:].mean().item()
+        drawn = len(targets) * (real_share * positive_of_real + (1 - real_share) * positive_of_others)
+    return torch.where(targets == 1, len(targets) / (2 * drawn), len(targets) / (2 * (len(targets) - drawn)))
+
+
+def order_with_share(real: int, others: int, share: float, batch_size: int, generator: torch.Generator) -> torch.Tensor:
+    """An epoch's order of a union, positions of whole batches: of the first `real` images, and of the `others` behind.
+
+    Of each batch `share` are real, to within one image, and of the epoch to within half of one. Every image is there;
+    none of the real ones comes again before all of them have come, and none of the others either.
+    """
+    batches = math.ceil(max(real / share, others / (1 - share)) / batch_size)
+    ends = (torch.arange(batches * batch_size + 1, dtype=torch.float64) * share + 0.5).floor()
+    is_real = ends.diff() == 1
+    order = torch.empty(len(is_real), dtype=torch.long)
+    for places, first, images in ((is_real, 0, real), (~is_real, real, others)):
+        wanted = int(places.sum())
+        again = [torch.randperm(images, generator=generator) for _ in range(-(-wanted // images))]
+        order[places] = first + torch.cat(again)[:wanted]
+    return order
 
 
 def phases_of(
     arm: Arm,
     real: LabelledData,
-    generated: LabelledData | None,
+    added: LabelledData | None,
     settings: Classifier,
 ) -> list[Phase]:
     """The arm's training, in order; the steps of its phases add up to `settings.steps`.
 
-    Raises DataError for an arm with synthetic images without any.
+    Raises DataError for an arm with synthetic images, or copies, without any.
     """
     sets = {"real": real}
-    if generated is not None:
-        sets["synthetic"] = generated
-    elif arm.reads_synthetic:
-        raise DataError(f"arm {arm.name}: found no synthetic images, allowed: some of both classes")
+    if added is not None:
+        sets["copies" if arm.reads_copies else "synthetic"] = added
+    elif arm.reads_copies or arm.reads_synthetic:
+        missing = "copies" if arm.reads_copies else "synthetic images"
+        raise DataError(f"arm {arm.name}: found no {missing}, allowed: some of both classes")
     classical = ClassicalAugmentation(settings.classical)
     phases, left = [], settings.steps
     for phase in arm.phases:
@@ -293,7 +326,9 @@ def phases_of(
         if steps:
             data = reduce(lambda first, then: first.and_also(then), [sets[name] for name in phase.reads])
             augment, augmented = (classical, len(real.targets)) if phase.classical else (None, 0)
-            phases.append(Phase(phase.name, data, steps, getattr(settings, phase.rate), augment, augmented))
+            share = settings.real_share if len(phase.reads) > 1 else None
+            rate = getattr(settings, phase.rate)
+            phases.append(Phase(phase.name, data, steps, rate, augment, augmented, len(real.targets), share))
     return phases
 
 
@@ -321,7 +356,7 @@ class _PhaseTraining:
             model.parameters(), lr=phase.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.batch_size = min(settings.batch_size, len(phase.data.targets))
-        self.weights = class_weights(phase.data.targets, f"{name}: {phase.name}")
+        self.weights = class_weights(phase.data.targets, f"{name}: {phase.name}", phase.real, phase.real_share)
         self.held_out_weights = class_weights(held_out.targets, f"{name}: validation")
         positive = phase.data.targets == 1
         log.info(
@@ -408,7 +443,10 @@ class _PhaseTraining:
         return batch
 
     def _new_order(self) -> torch.Tensor:
-        return torch.randperm(len(self.phase.data.targets), generator=self.order_generator)
+        images, real, share = len(self.phase.data.targets), self.phase.real, self.phase.real_share
+        if share is None:
+            return torch.randperm(images, generator=self.order_generator)
+        return order_with_share(real, images - real, share, self.batch_size, self.order_generator)
 
     def _assert_finite(self, kind: str, loss: float, step: int) -> None:
         if not math.isfinite(loss):
