@@ -54,11 +54,11 @@ for each in workflow.rules:
 rule all:
     default_target: True
     input:
-        [study.targets() for study in PLAN.studies.values()],
+        [study.targets() for study in PLAN.configured],
         f"{RESULTS}/paper_comparison.csv",
 
 
-for study in PLAN.studies.values():
+for study in PLAN.configured:
 
     rule:
         name:

@@ -15,7 +15,7 @@ class Facts:
 
     data: phantom | real | phantom and real. scale: demo | paper | custom.
     extractor: of the features behind the number. pretrained: with which weights the classifiers began. positive: their
-    positive class. None where it is not of this number.
+    positive class. None where it is not of this number. folds: put together in it.
     """
 
     study: str
@@ -24,11 +24,13 @@ class Facts:
     extractor: str | None = None
     pretrained: str | None = None
     positive: str | None = None
+    folds: int = 1
 
     @property
     def provenance(self) -> str:
-        """`phantom data, demo scale`"""
-        return f"{self.data} data, {self.scale} scale"
+        """`phantom data, demo scale`, and how many folds."""
+        folds = f", {self.folds} folds" if self.folds > 1 else ""
+        return f"{self.data} data, {self.scale} scale{folds}"
 
     def assign(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the columns `study, data, scale`, and `extractor`, `pretrained` where they are known."""

@@ -7,8 +7,9 @@ folder of results. Nothing here knows Snakemake, or takes long to load.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 from scangan.arms import Training, find_arm, find_training, sweep
 from scangan.config import (
@@ -43,30 +44,55 @@ BATCH_FILES = {
 }
 # The tables that are set beside the papers' figures.
 COMPARED_TABLES = ("classification", "detection", "fidelity", "judge", "readers")
+FOLD = "fold{}"  # as `data.split`, which is slow to load, calls them
 FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
 NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Which part of a study this is: it has the cohort of the whole, and a split and networks of its own.
+
+    fold: the one that tests; None: not of one. share: of the training patients; None: all.
+    """
+
+    fold: int | None = None
+    share: float | None = None
+
+    @property
+    def folders(self) -> list[str]:
+        """Where it lies below the study's folder."""
+        share = [] if self.share is None else [f"share{self.share:g}"]
+        return share if self.fold is None else [*share, FOLD.format(self.fold)]
 
 
 class Plan:
     """All studies of a configuration.
 
     scales: study -> scale -> digest of its settings (config/scales.json).
+    configured: those that the configuration names. studies: these and their branches, as `head_ct/fold0`.
     """
 
     def __init__(self, config: Config, scales: dict[str, dict[str, str]]) -> None:
         plain = config.model_dump(mode="json")
-        self.studies: dict[str, ImagePlan | VolumePlan] = {}
+        self.configured: list[ImagePlan | VolumePlan] = []
         for name, study in config.studies.items():
             scale = scale_of(name, plain, scales)
             kind = VolumePlan if isinstance(study, VolumeStudy) else ImagePlan
-            self.studies[name] = kind(name, study, config, scale)
-        self.sources = {source.name: source for study in self.studies.values() for source in study.sources}
+            self.configured.append(kind(name, study, config, scale))
+        self.studies = {study.name: study for whole in self.configured for study in whole.with_branches()}
+        self.sources = {source.name: source for study in self.configured for source in study.sources}
 
     @property
     def images(self) -> list[str]:
-        """The names of the studies of images."""
-        return [name for name, study in self.studies.items() if isinstance(study, ImagePlan)]
+        """The names of the studies of images that have networks: not of those that put folds together."""
+        return [name for name, study in self.studies.items() if isinstance(study, ImagePlan) and not study.is_of_folds]
+
+    @property
+    def branches(self) -> list[str]:
+        """The names of the branches of studies."""
+        return [name for name, study in self.studies.items() if study.branch != Branch()]
 
     @property
     def volumes(self) -> list[str]:
@@ -99,7 +125,7 @@ class Plan:
         """The tables of all studies that are set beside the papers'."""
         return [
             f"{study.folder}/tables/{table}.csv"
-            for study in self.studies.values()
+            for study in self.configured
             for table in COMPARED_TABLES
             if table in study.tables()
         ]
@@ -167,10 +193,43 @@ class Source:
 class StudyPlan(ABC):
     """What studies of images and of volumes have in common."""
 
-    def __init__(self, name: str, settings: ImageStudy | VolumeStudy, config: Config, scale: str) -> None:
-        self.name, self.settings, self.scale = name, settings, scale
+    def __init__(
+        self, study: str, settings: ImageStudy | VolumeStudy, config: Config, scale: str, branch: Branch = Branch()
+    ) -> None:
+        self.study, self.settings, self.scale, self.branch = study, settings, scale, branch
         self.results, self.config = config.results, config
-        self.folder = f"{config.results}/{name}"
+        self.name = "/".join([study, *branch.folders])
+        self.folder = f"{config.results}/{self.name}"
+        # Of the whole study, with the cohort in it.
+        self.whole_folder = f"{config.results}/{study}"
+
+    @property
+    def is_of_folds(self) -> bool:
+        """Whether it has no networks of its own, but puts together those of its folds."""
+        return self.settings.split.fold_count > 1 and self.branch.fold is None
+
+    def folds(self) -> list[Self]:
+        """Its folds; itself, where it has none."""
+        if not self.is_of_folds:
+            return [self]
+        return [self._branch(replace(self.branch, fold=fold)) for fold in range(self.settings.split.fold_count)]
+
+    def fold_count(self) -> int:
+        """How many folds it puts together; 1 for none."""
+        return len(self.folds())
+
+    def with_branches(self) -> Iterator[Self]:
+        """Itself, and its branches."""
+        yield self
+        if self.is_of_folds:
+            yield from self.folds()
+
+    def _branch(self, branch: Branch) -> Self:
+        return type(self)(self.study, self.settings, self.config, self.scale, branch)
+
+    def branch_settings(self) -> Settings:
+        """What makes the split of a branch of that of the whole study."""
+        return {"fold": self.branch.fold, "seed": self.settings.split.seed, "share": self.branch.share}
 
     @property
     @abstractmethod
@@ -208,6 +267,9 @@ class StudyPlan(ABC):
         known |= {"extractor": self.settings.fidelity.extractor}
         if (classifier := self.settings.classifier) is not None:
             known |= {"positive": classifier.positive, "pretrained": classifier.pretrained_name}
+        if self.is_of_folds:
+            known |= {"folds": self.fold_count()}
+            more = ("folds", *more)
         return {name: known[name] for name in sorted({"data", "scale", "study", *more})}
 
     # Generative networks
@@ -261,11 +323,12 @@ class StudyPlan(ABC):
         return [Training(seed, gan_seed) for gan_seed in gan_seeds for seed in self.seeds()]
 
     def predictions(self, arms: Iterable[str] | None = None, file: str = "predictions.parquet") -> list[str]:
-        """Arm by arm, training by training; of all arms, or of some. Or another file that lies beside each of them."""
+        """Arm by arm, training by training, fold by fold; of all arms, or of some. Or a file that lies beside each."""
         return [
-            f"{self.folder}/classifier/{arm}/{training.name}/{file}"
+            f"{fold.folder}/classifier/{arm}/{training.name}/{file}"
             for arm in (arms or self._classifier.arms)
             for training in self.trainings(arm)
+            for fold in self.folds()
         ]
 
     def gan_seeds_of_arms(self) -> dict[str, list[int | None]]:
@@ -323,7 +386,8 @@ class StudyPlan(ABC):
         """The files that it ends in."""
         tables = [f"{self.folder}/tables/{table}.{ending}" for table in self.tables() for ending in ("csv", "md")]
         figures = [f"{self.folder}/figures/{figure}.png" for figure in self.figures()]
-        verdict = [f"{self.folder}/verdict.{ending}" for ending in ("json", "md")] if self.settings.classifier else []
+        wanted = self.settings.classifier is not None and self.branch == Branch()
+        verdict = [f"{self.folder}/verdict.{ending}" for ending in ("json", "md")] if wanted else []
         return tables + figures + verdict
 
 
@@ -334,7 +398,7 @@ class ImagePlan(StudyPlan):
 
     @property
     def sources(self) -> list[Source]:
-        return [Source(self.name, self.settings, self.config, self.settings.split)]
+        return [Source(self.study, self.settings, self.config, self.settings.split)]
 
     @property
     def is_of_scans(self) -> bool:
@@ -360,18 +424,20 @@ class ImagePlan(StudyPlan):
         return {"image_size": data.image_size, "threshold": data.duplicates.threshold}
 
     def labelled_split(self) -> str:
-        """Part and label of each image that classifiers learn of."""
-        return f"{self.folder}/split/split.csv"
+        """Part and label of each image that classifiers learn of; of folds, in the first."""
+        return f"{self.folds()[0].folder}/split/split.csv"
 
     def official_split(self) -> list[str]:
         """The parts that the data set brings, of readers of images."""
-        return [] if self.is_of_scans else [f"{self.folder}/cohort/official_split.csv"]
+        return [] if self.is_of_scans else [f"{self.whole_folder}/cohort/official_split.csv"]
 
     def cohort_notes(self) -> list[str]:
         """What readers of images say below the cohort's table."""
-        return [] if self.is_of_scans else [f"{self.folder}/cohort/notes.txt"]
+        return [] if self.is_of_scans else [f"{self.whole_folder}/cohort/notes.txt"]
 
-    def needs_of_split(self) -> Settings:
+    def needs_of_split(self) -> Settings | None:
+        if self.is_of_folds:  # its folds have parts, and needs
+            return None
         settings, wanted = self.settings, self.settings.synthesis
         least: list[tuple[str, list[str], int]] = [("fidelity", ["train"], 2)]
         if wanted.screening is not None:
@@ -478,7 +544,7 @@ class ImagePlan(StudyPlan):
         return {
             "synthetic": f"{self.folder}/features/{gan}/seed{gan_seed}.safetensors",
             "synthetic_manifests": self.shards(gan, int(gan_seed))["synthetic_manifests"],
-            "real": f"{self.folder}/features/real/{self.image_size(gan)}.safetensors",
+            "real": f"{self.whole_folder}/features/real/{self.image_size(gan)}.safetensors",
         }
 
     def measured(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
@@ -535,34 +601,54 @@ class ImagePlan(StudyPlan):
 
     # What it ends in
 
+    @property
+    def _is_of_cohort(self) -> bool:
+        """Whether it ends in what the whole cohort has, and not a part of it."""
+        return self.branch == Branch()
+
+    @property
+    def _is_compared(self) -> bool:
+        """Whether it ends in what the classifiers of all folds say."""
+        return self.branch.fold is None
+
     def tables(self) -> list[str]:
         settings = self.settings
+        reader = READERS.get(settings.data.reader)
+        of_cohort = ["nodules"] * self.draws_nodules + list(reader.tables if reader else ())
         asked = {
             "judge": settings.judge is not None,
             "screening": settings.synthesis.screening is not None,
             "separation": settings.embedding is not None,
             "readers": settings.reading_room is not None,
             "networks": len(settings.gan) > 1,
-            "nodules": self.draws_nodules,
         }
-        names = [*self.experiment_tables(), *(name for name, wanted in asked.items() if wanted)]
-        reader = READERS.get(settings.data.reader)
-        return ["cohort", "fidelity", *names, *(reader.tables if reader else ())]
+        of_networks = ["fidelity", *(name for name, wanted in asked.items() if wanted)]
+        return [
+            *(["cohort"] if self._is_of_cohort else []),
+            *([] if self.is_of_folds else of_networks),
+            *(self.experiment_tables() if self._is_compared else []),
+            *(of_cohort if self._is_of_cohort else []),
+        ]
 
     def figures(self) -> list[str]:
         settings = self.settings
-        asked = {
-            "judge": settings.judge is not None,
-            "embedding": settings.embedding is not None,
-            "scans": self.is_of_scans,
-            "nodules": self.draws_nodules,
-        }
-        return [
+        asked = {"judge": settings.judge is not None, "embedding": settings.embedding is not None}
+        of_networks = [
             *(f"panels/{panel}" for panel in settings.panels),
             *(f"{gan}/{figure}" for gan in self.gans() for figure in ("images", "training")),
-            *self.experiment_figures(),
             *(name for name, wanted in asked.items() if wanted),
         ]
+        of_cohort = ["scans"] * self.is_of_scans + ["nodules"] * self.draws_nodules
+        return [
+            *([] if self.is_of_folds else of_networks),
+            *(self.experiment_figures() if self._is_compared else []),
+            *(of_cohort if self._is_of_cohort else []),
+        ]
+
+    def targets(self) -> list[str]:
+        """The files that it and its branches end in."""
+        branches = [study for study in self.with_branches() if study is not self]
+        return super().targets() + [path for study in branches for path in study.targets()]
 
 
 class VolumePlan(StudyPlan):

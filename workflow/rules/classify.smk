@@ -4,7 +4,7 @@
 rule screen_images:
     input:
         unpack(of_study("features", "gan", "gan_seed")),
-        manifest=COHORT["manifest"],
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
         overrule=of_study("overruling_file", "gan_seed"),
     output:
@@ -17,7 +17,7 @@ rule screen_images:
         "../../envs/scangan.yaml"
     threads: network_threads
     params:
-        settings=lookup(dpath="studies/{study}/synthesis/screening", within=config),
+        settings=setting("synthesis/screening"),
     script:
         "../scripts/screen_images.py"
 
@@ -25,8 +25,8 @@ rule screen_images:
 rule train_classifier:
     input:
         unpack(of_study("arm_inputs", "arm", "training")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
         pretrained=of_study("pretrained_file"),
     output:

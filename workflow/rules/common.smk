@@ -61,7 +61,8 @@ def only(names):
 
 
 wildcard_constraints:
-    # A cohort of a study of volumes is read like a study, which is then called `ct_sgan/cohorts/lidc`.
+    # A cohort of a study of volumes is read like a study, which is then called `ct_sgan/cohorts/lidc`; a branch of a study
+    # is one of its own, called `head_ct/fold0`.
     study=only({*PLAN.studies, *PLAN.sources}),
     cohort="[A-Za-z0-9_-]+",
     network="injector|eraser",
@@ -114,11 +115,27 @@ def data_kind(wildcards):
     return PLAN.sources[wildcards.study].data
 
 
+def whole(wildcards):
+    """The name of the study that a study is a branch of; its own, if it is none."""
+    study = PLAN.studies.get(wildcards.study)
+    return study.study if study else wildcards.study
+
+
+def cohort_of(kind):
+    """A file of the study's cohort, which its branches share."""
+    return lambda wildcards: COHORT[kind].format(study=whole(wildcards))
+
+
+def setting(key):
+    """A setting of the study, or all settings of a section."""
+    return lambda wildcards: lookup(dpath=f"studies/{whole(wildcards)}/{key}", within=config)
+
+
 def settings_of(section, *keys):
     """Some of a section's settings: those that a rule reads."""
 
     def settings(wildcards):
-        found = lookup(dpath=f"studies/{wildcards.study}/{section}", within=config)
+        found = setting(section)(wildcards)
         return {key: found[key] for key in sorted(keys)}
 
     return settings

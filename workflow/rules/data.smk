@@ -201,6 +201,8 @@ rule split_cohort:
         f"{RESULTS}/{{study}}/logs/split_cohort.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/split_cohort.tsv"
+    wildcard_constraints:
+        study=only(set(PLAN.studies) - set(PLAN.branches)),
     conda:
         "../../envs/scangan.yaml"
     params:
@@ -208,3 +210,23 @@ rule split_cohort:
         needs=needs_of("split"),
     script:
         "../scripts/split_cohort.py"
+
+
+rule split_branch:
+    input:
+        split=lambda wildcards: rules.split_cohort.output.split.format(study=whole(wildcards)),
+    output:
+        split=f"{RESULTS}/{{study}}/split/split.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/split_branch.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/split_branch.tsv"
+    wildcard_constraints:
+        study=only(PLAN.branches),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        branch=of_study("branch_settings"),
+        needs=needs_of("split"),
+    script:
+        "../scripts/split_branch.py"

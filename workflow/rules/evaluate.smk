@@ -4,9 +4,9 @@
 rule measure_fidelity:
     input:
         unpack(of_study("measured", "gan", "gan_seed")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
-        duplicates=COHORT["duplicates"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
+        duplicates=cohort_of("duplicates"),
         split=rules.split_cohort.output.split,
     output:
         fidelity=f"{RESULTS}/{{study}}/fidelity/{{gan}}/seed{{gan_seed}}.csv",
@@ -36,8 +36,9 @@ rule score:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         settings=settings_of("evaluation", "bootstrap", "seed"),
-        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_arms"),
     script:
         "../scripts/score.py"
@@ -55,8 +56,9 @@ rule compare_arms:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         settings=settings_of("evaluation", "primary"),
-        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_arms"),
     script:
         "../scripts/compare_arms.py"
@@ -95,8 +97,9 @@ rule score_shares:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         settings=settings_of("evaluation", "bootstrap", "seed"),
-        positive=lookup(dpath="studies/{study}/classifier/positive", within=config),
+        positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_shares"),
     script:
         "../scripts/score.py"
@@ -105,8 +108,8 @@ rule score_shares:
 rule embed_images:
     input:
         unpack(of_study("screened_shards")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
         weights=f"{RESULTS}/{{study}}/classifier/real/seed0/classifier.safetensors",
     output:
@@ -130,8 +133,8 @@ rule embed_images:
 rule open_reading_room:
     input:
         unpack(of_study("screened_shards")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
     output:
         page=f"{RESULTS}/{{study}}/reading_room/index.html",

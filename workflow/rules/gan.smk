@@ -4,8 +4,8 @@
 
 rule train_gan:
     input:
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
     output:
         weights=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/{{label}}/generator.safetensors",
@@ -66,7 +66,7 @@ rule extract_features:
     resources:
         gpu=1,
     params:
-        extractor=lookup(dpath="studies/{study}/fidelity/extractor", within=config),
+        extractor=setting("fidelity/extractor"),
     script:
         "../scripts/extract_features.py"
 

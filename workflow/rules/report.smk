@@ -30,7 +30,7 @@ rule tabulate_classification:
         comparisons=rules.compare_arms.output.comparisons,
         histories=of_study("predictions", file="history.csv"),
         split=rules.split_cohort.output.split,
-        rejected=COHORT["rejected"],
+        rejected=cohort_of("rejected"),
     output:
         classification=report_table("classification"),
         calibration=report_table("calibration"),
@@ -41,8 +41,9 @@ rule tabulate_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         gan_seeds=of_study("gan_seeds_of_arms"),
-        patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
+        patience=setting("classifier/patience"),
         study=facts("pretrained"),
     script:
         "../scripts/tabulate_classification.py"
@@ -62,8 +63,9 @@ rule reach_verdict:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         gan_seeds=of_study("gan_seeds_of_arms"),
-        patience=lookup(dpath="studies/{study}/classifier/patience", within=config),
+        patience=setting("classifier/patience"),
         settings=settings_of("evaluation", "margin", "primary"),
         study=facts(),
     script:
@@ -103,7 +105,7 @@ rule tabulate_networks:
     conda:
         "../../envs/scangan.yaml"
     params:
-        gans=lookup(dpath="studies/{study}/gan", within=config),
+        gans=setting("gan"),
     script:
         "../scripts/tabulate_networks.py"
 
@@ -121,6 +123,7 @@ rule plot_classification:
     conda:
         "../../envs/scangan.yaml"
     params:
+        folds=of_study("fold_count"),
         gan_seeds=of_study("gan_seeds_of_arms"),
         study=facts("positive"),
     script:
@@ -140,9 +143,9 @@ rule tabulate_judge:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/judge", within=config),
+        settings=setting("judge"),
         evaluation=settings_of("evaluation", "bootstrap", "seed"),
-        seeds=lookup(dpath="studies/{study}/classifier/seeds", within=config),
+        seeds=setting("classifier/seeds"),
         study=facts("positive", "pretrained"),
     script:
         "../scripts/tabulate_judge.py"
@@ -178,7 +181,7 @@ rule tabulate_screening:
     conda:
         "../../envs/scangan.yaml"
     params:
-        gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
+        gan=setting("synthesis/gan"),
         study=facts("extractor"),
     script:
         "../scripts/tabulate_screening.py"
@@ -218,7 +221,7 @@ rule plot_embedding:
         "../../envs/scangan.yaml"
     params:
         study=facts(),
-        settings=lookup(dpath="studies/{study}/embedding", within=config),
+        settings=setting("embedding"),
     script:
         "../scripts/plot_embedding.py"
 
@@ -226,8 +229,8 @@ rule plot_embedding:
 rule plot_gan:
     input:
         unpack(of_study("shards", "gan")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
         histories=of_study("histories", "gan"),
     output:
@@ -248,8 +251,8 @@ rule plot_gan:
 rule plot_panel:
     input:
         unpack(of_study("panel_shards", "panel")),
-        images=COHORT["images"],
-        manifest=COHORT["manifest"],
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
     output:
         panel=report_figure("{panel}", "figures/panels", caption="panel"),

@@ -6,6 +6,6 @@ with job(snakemake):
     from scangan.report.classification_figures import reliability, roc_curves
 
     facts = Facts(**snakemake.params.study)
-    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
+    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds, snakemake.params.folds)
     roc_curves(predictions, snakemake.output.roc, facts)
     reliability(predictions, snakemake.output.reliability, facts)

@@ -11,7 +11,7 @@ with job(snakemake):
 
     facts = Facts(**snakemake.params.study)
     comparisons = pd.read_csv(snakemake.input.comparisons)
-    histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds)
+    histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds, snakemake.params.folds)
     unconverged = count_unconverged(histories, snakemake.params.patience)
     settings = Evaluation.model_validate(snakemake.params.settings)
     verdict = reach_verdict(comparisons, unconverged, settings, facts)

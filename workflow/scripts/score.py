@@ -5,7 +5,7 @@ with job(snakemake):
     from scangan.files import atomic
     from scangan.metrics.classification import read_predictions, score_arms
 
-    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
+    predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds, snakemake.params.folds)
     settings = Evaluation.model_validate(snakemake.params.settings)
     with atomic(snakemake.output.scores) as path:
         table = score_arms(predictions, snakemake.params.positive, settings, snakemake.params.gan_seeds)

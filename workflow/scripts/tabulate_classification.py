@@ -16,7 +16,7 @@ with job(snakemake):
 
     facts = Facts(**snakemake.params.study)
     scores, comparisons = pd.read_csv(snakemake.input.scores), pd.read_csv(snakemake.input.comparisons)
-    histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds)
+    histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds, snakemake.params.folds)
     unconverged = count_unconverged(histories, snakemake.params.patience)
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), read_rejected(snakemake.input.rejected)
     note = rejected_note(rejected, len(split), "images", snakemake.input.rejected)

@@ -355,8 +355,11 @@ class Cohort(Section):
     phantom: ChestPhantom | None = Field(None, description="stand-in when the data root is null")
 
 
+DEFAULT_FOLDS = 5
+
+
 class Split(Section):
-    """Training, validation and test patients; all three counts or all three fractions."""
+    """Training, validation and test patients; all three counts or all three fractions, or folds."""
 
     train: Annotated[int | float, Field(gt=0)] = Field(0.7, description="images (whole number) or share (0 to 1)")
     validation: Annotated[int | float, Field(gt=0)] = Field(0.15, description="images or share")
@@ -365,15 +368,25 @@ class Split(Section):
     file: ExistingFile | None = Field(
         None, description="your own split: a CSV of image_id, split; replaces the shuffle"
     )
-    method: Literal["by_patient", "official"] = Field(
+    method: Literal["by_patient", "official", "folds"] = Field(
         "by_patient",
         description="`by_patient`: the shuffle, which keeps each patient's images together; `official`: the parts that "
-        "the data set brings (`covid_ct`), whose patients may be in several of them, which is counted",
+        "the data set brings (`covid_ct`), whose patients may be in several of them, which is counted; `folds`: each "
+        "patient is tested once, by networks that are trained without it",
+    )
+    folds: Annotated[int, Field(ge=3)] | None = Field(
+        None,
+        description="with `folds`: how many; each in turn tests, the next one validates, the others train; null: 5",
     )
 
     @property
     def is_counts(self) -> bool:
         return all(isinstance(value, int) for value in (self.train, self.validation, self.test))
+
+    @property
+    def fold_count(self) -> int:
+        """How many folds there are; 1 where images are divided once."""
+        return (self.folds or DEFAULT_FOLDS) if self.method == "folds" else 1
 
     @property
     def is_given(self) -> bool:
@@ -390,4 +403,8 @@ class Split(Section):
             )
         if self.file is not None and self.method != "by_patient":
             raise ValueError(f"method: found {self.method} beside a file, allowed: by_patient, or no file")
+        if self.folds is not None and self.method != "folds":
+            raise ValueError(
+                f"folds: found {self.folds} with the method {self.method}, allowed: null, or method: folds"
+            )
         return self

@@ -234,6 +234,8 @@ class VolumeStudy(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> VolumeStudy:
+        if self.split.method != "by_patient":
+            raise ValueError(f"split.method: found {self.split.method}, allowed: by_patient, for volumes")
         parts = {"gan": self.gan, "synthesis": self.synthesis, "nodules": self.nodules, "grid": self.grid}
         if any([self.gan, self.synthesis, self.grid, self.classifier]) and not all(parts.values()):
             missing = next(name for name, part in parts.items() if not part)

@@ -39,6 +39,8 @@ class LabelledSet(Protocol):
 
 AnySet = TypeVar("AnySet", bound=LabelledSet)
 SPLITS = ("train", "validation", "test")
+FOLD = "fold{}"  # a part of the cohort that is divided into folds
+UNUSED = "unused"  # training images that a smaller share of the patients leaves out
 OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
 SHOWN = 3
@@ -60,11 +62,14 @@ def split_cohort(
     several are counted, and the log names both.
     Raises DataError if counts add up neither to the images nor to images + rejected, if there are too few patients of
     a class for every part to have one, and if the official split is asked for where there is none, or lacks a class
-    in a part.
+    in a part. Folds: whole patients to each, the parts being `fold0`, `fold1` ...; `split_of_branch` makes splits of
+    them; DataError if a class has fewer patients than there are folds.
     """
     cohort = manifest[["image_id", "patient_id", "label"]].sort_values("image_id", ignore_index=True)
     if settings.method == OFFICIAL:
         return _official_split(cohort, official)
+    if settings.method == "folds":
+        return _folds(cohort, settings)
     _check_patients(cohort)
     counts = _target_counts(settings, len(cohort), rejected)
     generator = np.random.default_rng(settings.seed)
@@ -77,6 +82,51 @@ def split_cohort(
     assert_patients_apart(table, "split")
     achieved = table.split.value_counts()
     log.info("split: %s", ", ".join(f"{achieved[name]} {name} (of {count})" for name, count in counts.items()))
+    return table
+
+
+def _folds(cohort: pd.DataFrame, settings: config.Split) -> pd.DataFrame:
+    """Folds with each class in proportion, patients undivided."""
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to load, and nearly every job loads this module
+
+    patients = cohort.groupby("label").patient_id.nunique()
+    if patients.min() < settings.fold_count:
+        of_class = ", ".join(f"{label} {number}" for label, number in patients.items())
+        raise DataError(
+            f"config: split.folds: found {settings.fold_count} with patients of {of_class}, "
+            "allowed: as many as the smallest class has patients"
+        )
+    folds = StratifiedGroupKFold(settings.fold_count, shuffle=True, random_state=settings.seed)
+    split = pd.Series("", cohort.index, dtype="str")
+    for number, (_, members) in enumerate(folds.split(cohort, cohort.label, cohort.patient_id)):
+        split.iloc[members] = FOLD.format(number)
+    table = cohort.assign(split=split, method=settings.method)[COLUMNS]
+    _check_classes(table, "split", [FOLD.format(number) for number in range(settings.fold_count)])
+    assert_patients_apart(table, "split")
+    log.info("split: %s", ", ".join(f"{images} in {name}" for name, images in table.split.value_counts().items()))
+    return table
+
+
+def split_of_branch(table: pd.DataFrame, fold: int | None, share: float | None, seed: int) -> pd.DataFrame:
+    """The split of one fold of a study, or of a study with a share of its training patients; or both.
+
+    table: as `split_cohort` returns it. fold: the one that tests; the next one validates, the others train; None: as
+    they are. share: of the training patients of each class that are left, at random, more hold the fewer, at least
+    one of each class; the others' images are in the part `unused`.
+    """
+    if fold is not None:
+        names = list(dict.fromkeys(table.split))
+        parts = dict.fromkeys(names, "train") | {FOLD.format((fold + 1) % len(names)): "validation"}
+        table = table.assign(split=table.split.map(parts | {FOLD.format(fold): "test"}))
+    if share is not None:
+        labels = table[table.split == "train"].groupby("patient_id").label.agg(lambda found: tuple(sorted(set(found))))
+        generator = np.random.default_rng(seed)
+        left_out: set[str] = set()
+        for label in sorted(set(labels)):
+            of_label = generator.permutation(sorted(labels.index[labels == label]))
+            left_out.update(of_label[max(1, round(share * len(of_label))) :])
+        is_unused = (table.split == "train") & table.patient_id.isin(left_out)
+        table = table.assign(split=table.split.mask(is_unused, UNUSED))
     return table
 
 
@@ -299,9 +349,9 @@ def _forbid(path: str | Path, field: str, what: str, values: pd.Series | list[st
         raise DataError(f"{path}: {field}: found {found} ({len(values)} in all), allowed: {allowed}")
 
 
-def _check_classes(table: pd.DataFrame, where: str) -> None:
+def _check_classes(table: pd.DataFrame, where: str, parts: Sequence[str] = SPLITS) -> None:
     """Every part must hold every class."""
-    for name in SPLITS:
+    for name in parts:
         if missing := sorted(set(table.label) - set(table.label[table.split == name])):
             raise DataError(
                 f"{where}: {name}: found no image of class {', '.join(missing)}, allowed: at least 1 of each"

@@ -21,10 +21,18 @@ CHUNK = 2**22  # numbers held at once: 32 MB
 GanSeeds = Mapping[str, Sequence[int | None]]
 
 
-def read_predictions(files: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
-    """Arm -> one table a training, from prediction files that are ordered arm by arm, training by training."""
-    tables = iter(files)
-    return {arm: [pd.read_parquet(next(tables)) for _ in trainings] for arm, trainings in gan_seeds.items()}
+def read_predictions(files: Sequence[str], gan_seeds: GanSeeds, folds: int = 1) -> dict[str, list[pd.DataFrame]]:
+    """Arm -> one table a training, from prediction files that are ordered arm by arm, training by training, by fold.
+
+    The table of a training has the images of all folds, and in the column `fold` which one each is of.
+    """
+    tables = (pd.read_parquet(file) for file in files)
+    return {
+        arm: [
+            pd.concat([next(tables).assign(fold=fold) for fold in range(folds)], ignore_index=True) for _ in trainings
+        ]
+        for arm, trainings in gan_seeds.items()
+    }
 
 
 def number_generators(gan_seeds: Sequence[int | None]) -> np.ndarray:
@@ -51,7 +59,8 @@ def score_arms(
     """Scores of every arm on the test images.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`). gan_seeds: the generators behind them, with as many trainings each; None: one.
+    `positive`), and `fold` if there are any. gan_seeds: the generators behind them, with as many trainings each; None:
+    one.
     Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
 
     - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
@@ -64,13 +73,13 @@ def score_arms(
     """
     cases, probabilities = align_images(predictions)
     is_positive = both_classes(cases, positive)
-    patient = pd.factorize(cases["patient_id"])[0]
+    patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
     resampled: dict[str, dict[str, list[np.ndarray]]] = {
         arm: {metric: [] for metric in METRICS} for arm in probabilities
     }
     for weights in _resamples(patient, is_positive, settings):
         for arm, probability in probabilities.items():
-            for name, values in weighted_metrics(probability, is_positive, weights).items():
+            for name, values in weighted_metrics(probability, is_positive, weights, fold=fold).items():
                 resampled[arm][name].append(values)
 
     rows = []
@@ -80,7 +89,7 @@ def score_arms(
         replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * seeds))
         replicates = replicate.max() + 1
         draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
-        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))))
+        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), fold=fold)
         for name, metric in METRICS.items():
             bootstrap = (np.concatenate(resampled[arm][name]) * draws).sum(axis=1) / seeds
             low, high = np.percentile(bootstrap, [2.5, 97.5])
@@ -93,7 +102,7 @@ def score_arms(
 def align_images(
     predictions: Mapping[str, Sequence[pd.DataFrame]], part: str = "test"
 ) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
-    """The images of a part (`image_id, patient_id, label`), and arm -> probabilities [trainings, N] in their order.
+    """Images of a part (`image_id, patient_id, label, fold`), and arm -> probabilities [trainings, N] in their order.
 
     Raises DataError if arms or trainings do not share the same images, or a probability is not within 0 to 1.
     """
@@ -102,8 +111,10 @@ def align_images(
         rows = []
         for seed, table in enumerate(tables):
             rows_of_part = table[table["split"] == part].sort_values("image_id", ignore_index=True)
+            if "fold" not in rows_of_part:
+                rows_of_part = rows_of_part.assign(fold=0)
             if cases is None:
-                cases = rows_of_part[["image_id", "patient_id", "label"]]
+                cases = rows_of_part[["image_id", "patient_id", "label", "fold"]]
             if not rows_of_part[cases.columns].equals(cases):
                 raise DataError(
                     f"predictions of {arm}, seed {seed}: image_id: found {len(rows_of_part)} {part} images that are "

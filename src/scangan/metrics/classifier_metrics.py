@@ -24,11 +24,13 @@ class Weighted:
     """Predictions of one arm under many weightings of the images.
 
     probability: [seeds, N]; is_positive: [N], bool; weights: [B, N], each row with positive and negative images.
+    fold: [N], whose classifiers an image's probabilities are of; all 0 without folds.
     """
 
     probability: np.ndarray
     is_positive: np.ndarray
     weights: np.ndarray
+    fold: np.ndarray
 
     @cached_property
     def called(self) -> np.ndarray:
@@ -78,11 +80,23 @@ def calibration_bins(probability: np.ndarray) -> np.ndarray:
 
 
 def _weighted_auc(drawn: Weighted) -> np.ndarray:
-    return np.stack([_auc(seed, drawn.is_positive, drawn.weights) for seed in drawn.probability], axis=1)
+    """The share of (positive, negative) pairs in the right order, ties counting half.
+
+    Of folds, pairs within them: probabilities of different classifiers have no common order (Airola et al. 2011).
+    """
+    of_fold = [drawn.fold == number for number in np.unique(drawn.fold)]
+    counted = [
+        [_count_pairs(seed[some], drawn.is_positive[some], drawn.weights[:, some]) for some in of_fold]
+        for seed in drawn.probability
+    ]
+    right, pairs = np.moveaxis(np.array(counted).sum(axis=1), 0, -1)
+    return right / pairs
 
 
-def _auc(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """AUC [B] for weights [B, N]: the share of (positive, negative) pairs in the right order, ties counting half."""
+def _count_pairs(
+    probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weight [B] of the (positive, negative) pairs in the right order, and of all, for weights [B, N]."""
     order = np.argsort(probability, kind="stable")
     ordered, on = probability[order], np.flatnonzero(is_positive[order])
     below, not_above = (np.searchsorted(ordered, ordered[on], side) for side in ("left", "right"))
@@ -91,7 +105,7 @@ def _auc(probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray) 
     np.cumsum(sorted_weights * ~is_positive[order], axis=1, out=negatives[:, 1:])
     positives = sorted_weights[:, on]
     right = (positives * (negatives[:, below] + negatives[:, not_above])).sum(axis=1) / 2
-    return right / (positives.sum(axis=1) * negatives[:, -1])
+    return right, positives.sum(axis=1) * negatives[:, -1]
 
 
 def _weighted_calibration_error(drawn: Weighted) -> np.ndarray:
@@ -181,8 +195,13 @@ def metrics_of(table: Table) -> list[str]:
 
 
 def weighted_metrics(
-    probability: np.ndarray, is_positive: np.ndarray, weights: np.ndarray, metrics: Iterable[str] | None = None
+    probability: np.ndarray,
+    is_positive: np.ndarray,
+    weights: np.ndarray,
+    metrics: Iterable[str] | None = None,
+    fold: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Every metric, or some, for every weighting and seed: metric -> [B, seeds]. See `Weighted`."""
-    drawn = Weighted(probability, is_positive, weights)
+    """Every metric, or some, for every weighting and seed: metric -> [B, seeds]. See `Weighted`; fold: None without."""
+    fold = np.zeros(len(is_positive), dtype=int) if fold is None else fold
+    drawn = Weighted(probability, is_positive, weights, fold)
     return {name: METRICS[name].value(drawn) for name in metrics or METRICS}

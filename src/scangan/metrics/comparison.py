@@ -159,7 +159,7 @@ def compare_arms(
     """Every arm with synthetic images against its counterpart without, its control, and the best arm without.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`).
+    `positive`), and `fold` if there are any.
     gan_seeds: the generators behind them; None: one. Where an arm has several generators they are its replicates, each
     the mean over its classifiers, which are no independent ones. Where it has one, the interval is of this generator,
     not of another.
@@ -180,6 +180,7 @@ def compare_arms(
         return pd.DataFrame(columns=COLUMNS)
     cases, probabilities = align_images(predictions)
     is_positive, patient = both_classes(cases, positive), pd.factorize(cases["patient_id"])[0]
+    fold = cases["fold"].to_numpy()
     generators = {
         arm: number_generators(gan_seeds[arm] if gan_seeds else [None] * len(rows))
         for arm, rows in probabilities.items()
@@ -187,7 +188,7 @@ def compare_arms(
     compared = {arm for pair in pairs for arm in (pair.arm, pair.against)}
     metrics = metrics_of("classification")
     replicates = {
-        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], metrics) for arm in compared
+        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], metrics, fold) for arm in compared
     }
     rows = []
     for pair, metric in product(pairs, metrics):
@@ -211,21 +212,26 @@ def replicates_of(
     patient: np.ndarray,
     generator: np.ndarray,
     metrics: Sequence[str],
+    fold: np.ndarray | None = None,
 ) -> dict[str, Replicates]:
     """Metric -> one arm's replicates.
 
     probability: [trainings, N]; is_positive, patient: [N], patients numbered from 0; generator: [trainings], numbered
-    from 0: where there are several, their classifiers' means are the replicates.
+    from 0: where there are several, their classifiers' means are the replicates; fold: [N], None without.
     """
-    values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics)
-    influences = influence_of_patients(probability, is_positive, patient, metrics)
+    values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics, fold)
+    influences = influence_of_patients(probability, is_positive, patient, metrics, fold)
     group = number_replicates(generator)
     mean = np.eye(group.max() + 1)[group].T / np.bincount(group)[:, None]  # [replicates, trainings]
     return {metric: Replicates(mean @ values[metric][0], mean @ influences[metric]) for metric in metrics}
 
 
 def influence_of_patients(
-    probability: np.ndarray, is_positive: np.ndarray, patient: np.ndarray, metrics: Sequence[str]
+    probability: np.ndarray,
+    is_positive: np.ndarray,
+    patient: np.ndarray,
+    metrics: Sequence[str],
+    fold: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Metric -> [trainings, patients]: how a score changes without a patient, within patients of the same labels.
 
@@ -238,7 +244,7 @@ def influence_of_patients(
     without: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
     for left_out in np.array_split(np.arange(len(labels)), -(-len(labels) * len(patient) // CHUNK)):
         weights = (left_out[:, None] != patient).astype(float)
-        for metric, values in weighted_metrics(probability, is_positive, weights, metrics).items():
+        for metric, values in weighted_metrics(probability, is_positive, weights, metrics, fold).items():
             without[metric].append(values)
     influences = {metric: np.concatenate(values).T for metric, values in without.items()}
     for members in (labels == each for each in np.unique(labels)):
@@ -272,10 +278,10 @@ def _pairs(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, pri
 def _best(predictions: Mapping[str, Sequence[pd.DataFrame]], arms: Sequence[str], positive: str, primary: str) -> str:
     """The arm with the highest mean primary metric on the validation images."""
     cases, probabilities = align_images({arm: predictions[arm] for arm in arms}, "validation")
-    is_positive = both_classes(cases, positive, "validation")
+    is_positive, fold = both_classes(cases, positive, "validation"), cases["fold"].to_numpy()
     everyone = np.ones((1, len(cases)))
     means = {
-        arm: weighted_metrics(rows, is_positive, everyone, [primary])[primary].mean()
+        arm: weighted_metrics(rows, is_positive, everyone, [primary], fold)[primary].mean()
         for arm, rows in probabilities.items()
     }
     return max(means, key=means.__getitem__)

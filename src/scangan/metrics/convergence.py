@@ -12,10 +12,10 @@ LAST = 0.1  # of a phase: a best validation loss there says that a longer one ma
 FALL = 0.02  # of the training loss from one quarter of a phase to the next, in nats: it still falls
 
 
-def read_histories(files: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
-    """Arm -> the history of each training, from files that are ordered arm by arm, training by training."""
-    tables = iter(files)
-    return {arm: [pd.read_csv(next(tables)) for _ in trainings] for arm, trainings in gan_seeds.items()}
+def read_histories(files: Sequence[str], gan_seeds: GanSeeds, folds: int = 1) -> dict[str, list[pd.DataFrame]]:
+    """Arm -> the histories of its trainings in all folds, from files in the order of `read_predictions`."""
+    tables = (pd.read_csv(file) for file in files)
+    return {arm: [next(tables) for _ in range(folds * len(trainings))] for arm, trainings in gan_seeds.items()}
 
 
 def count_unconverged(histories: Mapping[str, Sequence[pd.DataFrame]], patience: int) -> dict[str, int]:

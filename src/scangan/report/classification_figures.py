@@ -16,9 +16,10 @@ from scangan.report.style import house_figure
 
 
 def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, facts: Facts) -> None:
-    """Test-set ROC curve of each arm: mean over the seeds, and a band from the lowest to the highest of them.
+    """Test-set ROC curve of each arm: mean over the trainings, and a band from the lowest to the highest of them.
 
-    predictions: arm -> one table a seed, as for `metrics.classification.score_arms`. facts: with the class `positive`.
+    predictions: arm -> one table a training, as for `metrics.classification.score_arms`; each fold of one has a curve
+    of its own. facts: with the class `positive`.
     """
     false_positive = np.linspace(0, 1, 201)
     with house_figure(path, facts, (4.4, 4.4)) as figure:
@@ -26,7 +27,8 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         for arm, tables in predictions.items():
             curves, areas, colour = [], [], find_arm(arm).colour
-            for label, probability in _test_cases(tables, facts.positive):
+            folds = [part for table in tables for _, part in table.groupby(table.get("fold", 0 * table.index))]
+            for label, probability in _test_cases(folds, facts.positive):
                 x, y, _ = roc_curve(label, probability, drop_intermediate=False)
                 curves.append(np.interp(false_positive, x, y))
                 areas.append(roc_auc_score(label, probability))
@@ -35,7 +37,7 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
             mean = np.concatenate([[0], np.mean(curves, axis=0)])
             ax.plot([0, *false_positive], mean, color=colour, label=f"{arm}, AUC {np.mean(areas):.2f}")
         ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
-        ax.set_title("Mean over seeds; band: lowest to highest seed")
+        ax.set_title("Mean over trainings; band: lowest to highest")
         ax.legend(loc="lower right")
 
 

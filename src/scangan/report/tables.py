@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from scangan.data.duplicates import ALLOW, COPIED_IMAGE, DROP, ONE_PATIENT, count_groups, describe_divided
-from scangan.data.split import is_official, patients_on_both_sides
+from scangan.data.split import FOLD, SPLITS, UNUSED, is_official, patients_on_both_sides
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.metrics.memorisation import fewest_held_out
@@ -150,7 +150,8 @@ def cohort_table(split: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> p
     parts = split.groupby(["split", "label"], as_index=False).agg(
         images=("image_id", "size"), patients=("patient_id", "nunique")
     )
-    parts["split"] = pd.Categorical(parts["split"], ["train", "validation", "test", "rejected"])
+    folds = sorted(set(parts["split"]) - {*SPLITS, UNUSED}, key=lambda name: int(name.removeprefix(FOLD.format(""))))
+    parts["split"] = pd.Categorical(parts["split"], [*SPLITS, *folds, UNUSED])
     rejected = rejected[~is_kept(rejected)]
     fate = rejected["counted"].map({True: "rejected", False: "left out"})
     named = rejected.assign(split=fate, label=rejected["reason"])
