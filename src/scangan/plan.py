@@ -599,22 +599,36 @@ class ImagePlan(StudyPlan):
         simulated = range(1, room.simulated_readers + 1)
         return room.readers or [f"{self.folder}/reading_room/simulated/reader{number}.csv" for number in simulated]
 
+    # A curve over the training patients
+
+    def shares_of_patients(self) -> list[Self]:
+        """The same study with each share of its training patients, itself last; itself alone without a curve."""
+        smaller = self.settings.curve.smaller_shares if self.settings.curve and self.branch == Branch() else []
+        return [*(self._branch(Branch(share=share)) for share in smaller), self]
+
+    def with_branches(self) -> Iterator[Self]:
+        for study in self.shares_of_patients()[::-1]:
+            yield study
+            if study.is_of_folds:
+                yield from study.folds()
+
+    def curve_shares(self) -> list[float]:
+        """The shares of its curve."""
+        return [study.branch.share or 1 for study in self.shares_of_patients()]
+
+    def curve_predictions(self) -> list[str]:
+        """Of every share the files of `predictions`."""
+        return [path for study in self.shares_of_patients() for path in study.predictions()]
+
+    def curve_splits(self) -> list[str]:
+        """Who trains with each share (in the first fold)."""
+        return [study.labelled_split() for study in self.shares_of_patients()]
+
     # What it ends in
 
-    @property
-    def _is_of_cohort(self) -> bool:
-        """Whether it ends in what the whole cohort has, and not a part of it."""
-        return self.branch == Branch()
-
-    @property
-    def _is_compared(self) -> bool:
-        """Whether it ends in what the classifiers of all folds say."""
-        return self.branch.fold is None
-
     def tables(self) -> list[str]:
-        settings = self.settings
+        settings, branch = self.settings, self.branch
         reader = READERS.get(settings.data.reader)
-        of_cohort = ["nodules"] * self.draws_nodules + list(reader.tables if reader else ())
         asked = {
             "judge": settings.judge is not None,
             "screening": settings.synthesis.screening is not None,
@@ -622,27 +636,31 @@ class ImagePlan(StudyPlan):
             "readers": settings.reading_room is not None,
             "networks": len(settings.gan) > 1,
         }
-        of_networks = ["fidelity", *(name for name, wanted in asked.items() if wanted)]
+        of_networks = [] if self.is_of_folds or branch.share else [name for name, wanted in asked.items() if wanted]
+        of_cohort = ["nodules"] * self.draws_nodules + list(reader.tables if reader else ())
+        is_whole = branch == Branch()
         return [
-            *(["cohort"] if self._is_of_cohort else []),
-            *([] if self.is_of_folds else of_networks),
-            *(self.experiment_tables() if self._is_compared else []),
-            *(of_cohort if self._is_of_cohort else []),
+            *(["cohort"] if is_whole else []),
+            *([] if self.is_of_folds else ["fidelity"]),
+            *(self.experiment_tables() if branch.fold is None else []),
+            *(["curve"] if is_whole and settings.curve else []),
+            *of_networks,
+            *(of_cohort if is_whole else []),
         ]
 
     def figures(self) -> list[str]:
-        settings = self.settings
+        settings, branch = self.settings, self.branch
         asked = {"judge": settings.judge is not None, "embedding": settings.embedding is not None}
-        of_networks = [
-            *(f"panels/{panel}" for panel in settings.panels),
-            *(f"{gan}/{figure}" for gan in self.gans() for figure in ("images", "training")),
-            *(name for name, wanted in asked.items() if wanted),
-        ]
-        of_cohort = ["scans"] * self.is_of_scans + ["nodules"] * self.draws_nodules
+        has_own = not self.is_of_folds and branch.share is None
+        is_whole = branch == Branch()
         return [
-            *([] if self.is_of_folds else of_networks),
-            *(self.experiment_figures() if self._is_compared else []),
-            *(of_cohort if self._is_of_cohort else []),
+            *(f"panels/{panel}" for panel in settings.panels if has_own),
+            *(f"{gan}/{figure}" for gan in self.gans() for figure in ("images", "training") if has_own),
+            *(self.experiment_figures() if is_whole else []),
+            *(["curve"] if is_whole and settings.curve else []),
+            *(name for name, wanted in asked.items() if wanted and has_own),
+            *(["scans"] if is_whole and self.is_of_scans else []),
+            *(["nodules"] if is_whole and self.draws_nodules else []),
         ]
 
     def targets(self) -> list[str]:

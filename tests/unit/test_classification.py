@@ -65,7 +65,7 @@ def test_weighted_metrics_are_those_of_scikit_learn():
             "sensitivity": reference.recall_score(y, p >= 0.5),
             "specificity": reference.recall_score(~y, p < 0.5),
             "f1": reference.f1_score(y, p >= 0.5),
-            "auc": reference.roc_auc_score(y, p),
+            "auc": reference.reference.roc_auc_score(y, p),
             "brier": reference.brier_score_loss(y, p),
             "expected_calibration_error": sum(abs(part["y"].mean() - part["p"].mean()) * len(part) for _, part in bins)
             / len(y),
@@ -279,3 +279,33 @@ def test_the_value_of_perfect_calibration_is_that_of_images_drawn_so():
         means = np.array([each[metric][0, 0] for each in found]).reshape(2, 2000).mean(axis=1)
         assert METRICS[metric].if_calibrated(probability) == pytest.approx(means, abs=0.005)
     assert calibration_error_by_chance(probability).mean() == pytest.approx(0.21, abs=0.03)  # what 22 images give
+
+
+def test_the_auc_of_folds_is_of_pairs_within_them():
+    rng = np.random.default_rng(0)
+    fold, label = np.repeat([0, 1, 2], [30, 50, 40]), np.arange(120) % 3 == 0
+    probability = (0.2 * label + 0.3 * fold + rng.random((2, 120))) / 2  # each classifier has its own scale
+    weights = rng.integers(1, 3, (2, 120)).astype(float)
+    ours = weighted_metrics(probability, label, weights, ["auc"], fold)["auc"]
+    for row, each in enumerate(weights):
+        for seed, scores in enumerate(probability):
+            parts = [fold == number for number in range(3)]
+            areas = [reference.roc_auc_score(label[part], scores[part], sample_weight=each[part]) for part in parts]
+            pairs = [each[part & label].sum() * each[part & ~label].sum() for part in parts]
+            assert ours[row, seed] == pytest.approx(np.average(areas, weights=pairs))
+    apart = weighted_metrics(probability, label, np.ones((1, 120)), ["auc"])["auc"]
+    assert (apart < weighted_metrics(probability, label, np.ones((1, 120)), ["auc"], fold)["auc"]).all()
+
+
+def test_the_tables_of_folds_are_put_together(tmp_path):
+    files = []
+    for arm, (fold, name) in itertools.product(("real", "synthetic"), enumerate("ab")):
+        table = pd.DataFrame({"image_id": [f"{name}{n}" for n in range(3)], "probability": 0.1 * fold, "arm": arm})
+        files.append(str(tmp_path / f"{arm}{fold}.parquet"))
+        table.to_parquet(files[-1])
+    found = read_predictions(files, {"real": [None], "synthetic": [0]}, folds=2)
+    assert [len(found[arm]) for arm in found] == [1, 1]
+    table = found["synthetic"][0]
+    assert table.image_id.tolist() == ["a0", "a1", "a2", "b0", "b1", "b2"]
+    assert table.fold.tolist() == [0, 0, 0, 1, 1, 1]
+    assert set(table.arm) == {"synthetic"}

@@ -326,3 +326,77 @@ def test_what_a_study_of_volumes_needs_of_its_mix():
     assert needs["classes"] == ["nodules", "none"]
     assert needs["least"] == [("classifier", [part], 1) for part in ("train", "validation", "test")]
     assert (needs["shares"], needs["synthetic"]) == ([0.25, 1], 30)
+
+
+def test_folds_are_studies_below_the_study_and_it_puts_them_together():
+    plan = plan_of(studies={"head_ct": {"split": {"method": "folds", "folds": 3}, "classifier": {"seeds": 2}}})
+    head_ct, first = plan.studies["head_ct"], plan.studies["head_ct/fold0"]
+    assert [name for name in plan.studies if name.startswith("head_ct")] == [
+        "head_ct",
+        *(f"head_ct/fold{fold}" for fold in range(3)),
+    ]
+    assert "head_ct" not in plan.images
+    assert "head_ct/fold2" in plan.images
+    assert plan.branches == ["head_ct/fold0", "head_ct/fold1", "head_ct/fold2"]
+    assert head_ct.predictions(["real"]) == [
+        f"results/head_ct/fold{fold}/classifier/real/seed{seed}/predictions.parquet"
+        for seed in range(2)
+        for fold in range(3)
+    ]
+    assert first.predictions(["real"])[0] == "results/head_ct/fold0/classifier/real/seed0/predictions.parquet"
+    # Shared: the cohort and the features of its images. Its own: the split and the networks.
+    assert first.features("dcgan32", "0") == {
+        "synthetic": "results/head_ct/fold0/features/dcgan32/seed0.safetensors",
+        "synthetic_manifests": first.shards("dcgan32")["synthetic_manifests"],
+        "real": "results/head_ct/features/real/32.safetensors",
+    }
+    assert first.branch_settings() == {"fold": 0, "seed": 0, "share": None}
+    assert head_ct.tables() == ["cohort", "classification", "calibration"]
+    assert first.tables() == ["fidelity"]
+    assert head_ct.figures() == ["roc", "reliability"]
+    assert set(first.targets()) < set(head_ct.targets())
+    assert head_ct.facts()["folds"] == 3
+    assert first.facts() == {"data": "phantom", "scale": "custom", "study": "head_ct/fold0"}
+    assert head_ct.needs_of_split() is None
+    assert first.needs_of_split() == study("head_ct", classifier={"seeds": 2}).needs_of_split()
+
+
+def test_without_folds_nothing_is_put_together():
+    head_ct = study("head_ct")
+    assert head_ct.folds() == [head_ct]
+    assert head_ct.fold_count() == 1
+    assert plan_of().branches == []
+
+
+def test_a_curve_is_the_study_with_fewer_patients():
+    curve, head_ct = {"curve": {"real": [1, 0.5, 0.25]}}, study("head_ct")
+    plan = plan_of(studies={"head_ct": curve})
+    whole, quarter = plan.studies["head_ct"], plan.studies["head_ct/share0.25"]
+    assert plan.branches == ["head_ct/share0.5", "head_ct/share0.25"]
+    assert whole.curve_shares() == [0.25, 0.5, 1]
+    assert whole.curve_predictions() == [
+        *quarter.predictions(),
+        *plan.studies["head_ct/share0.5"].predictions(),
+        *head_ct.predictions(),
+    ]
+    assert whole.curve_splits()[0] == "results/head_ct/share0.25/split/split.csv"
+    assert [table for table in whole.tables() if table not in head_ct.tables()] == ["curve"]
+    assert quarter.tables() == ["fidelity", "classification", "calibration"]
+    assert quarter.figures() == []
+    assert not any("verdict" in target for target in quarter.targets())
+    assert quarter.branch_settings() == {"fold": None, "seed": 0, "share": 0.25}
+
+
+def test_a_curve_of_folds_has_folds_at_each_share():
+    plan = plan_of(studies={"head_ct": {"curve": {"real": [0.5]}, "split": {"method": "folds", "folds": 3}}})
+    half, fold = plan.studies["head_ct/share0.5"], plan.studies["head_ct/share0.5/fold1"]
+    assert set(plan.branches) == {
+        "head_ct/share0.5",
+        *(f"head_ct/{share}fold{number}" for share in ("", "share0.5/") for number in range(3)),
+    }
+    assert {name for name in plan.images if name.startswith("head_ct")} == set(plan.branches) - {half.name}
+    assert half.tables() == ["classification", "calibration"]
+    assert fold.tables() == ["fidelity"]
+    assert fold.branch_settings() == {"fold": 1, "seed": 0, "share": 0.5}
+    assert half.curve_shares() == [0.5]
+    assert len(plan.studies["head_ct"].curve_predictions()) == 2 * len(half.predictions())

@@ -19,6 +19,7 @@ from scangan.data.split import (
     repeat_images,
     select_split,
     split_cohort,
+    split_of_branch,
 )
 from scangan.data.store import ImageSet, write_image_set
 from scangan.errors import DataError
@@ -641,3 +642,59 @@ def test_copies_are_as_many_as_asked_for_and_all_images_equally_often():
     # Which ones come once more is drawn.
     extra = {repeat_images(real, {"a": 4}, seed).manifest["image_id"].value_counts().idxmax() for seed in range(20)}
     assert extra == {"i0", "i1", "i2"}
+
+
+FOLDS = Split(method="folds", folds=5)
+
+
+@pytest.mark.parametrize("patients", [None, 60])
+def test_folds_keep_patients_together_and_classes_in_proportion(patients):
+    table = split_cohort(cohort(patients=patients), FOLDS, 0)
+    assert set(table.split) == {f"fold{number}" for number in range(5)}
+    assert set(table.method) == {"folds"}
+    assert patients_on_both_sides(table) == 0
+    counts = pd.crosstab(table.split, table.label)
+    slack = 0 if patients is None else 6
+    assert (counts - 20).abs().to_numpy().max() <= slack
+    again = split_cohort(cohort(patients=patients).sample(frac=1, random_state=1), FOLDS, 0)
+    assert table.equals(again)
+
+
+def test_every_fold_tests_once_and_validates_once():
+    table = split_cohort(cohort(), FOLDS, 0)
+    splits = [split_of_branch(table, fold, None, 0) for fold in range(5)]
+    for part in ("test", "validation"):
+        named = pd.concat([split.image_id[split.split == part] for split in splits])
+        assert sorted(named) == sorted(table.image_id)
+    for fold, split in enumerate(splits):
+        assert counts_of(split) == [120, 40, 40]
+        assert (split.split == "test").equals(table.split == f"fold{fold}")
+
+
+def test_a_share_of_the_training_patients_is_within_a_larger_one():
+    table = split_cohort(
+        cohort(patients=60), PAPER.model_copy(update={"train": 0.6, "validation": 0.2, "test": 0.2}), 0
+    )
+    quarter, half = (split_of_branch(table, None, share, 0) for share in (0.25, 0.5))
+    trained = [set(split.patient_id[split.split == "train"]) for split in (quarter, half, table)]
+    assert trained[0] < trained[1] < trained[2]
+    assert len(trained[1]) == pytest.approx(len(trained[2]) / 2, abs=2)
+    for split in (quarter, half):
+        held_out = table.split != "train"
+        assert split.split[held_out].equals(table.split[held_out])
+        assert set(split.split[~held_out]) == {"train", "unused"}
+        assert set(split.label[split.split == "train"]) == {"haemorrhage", "normal"}
+    # Folds first, then the share; of the whole of folds nobody is left out.
+    folds = split_cohort(cohort(), FOLDS, 0)
+    assert split_of_branch(folds, None, 0.5, 0).equals(folds)
+    assert counts_of(split_of_branch(folds, 4, 0.5, 0)) == [60, 40, 40]
+
+
+def test_more_folds_than_patients_of_a_class_are_refused():
+    few = cohort(images=20, positive=4)
+    with pytest.raises(DataError) as refused:
+        split_cohort(few, FOLDS, 0)
+    assert str(refused.value) == (
+        "config: split.folds: found 5 with patients of haemorrhage 4, normal 16, "
+        "allowed: as many as the smallest class has patients"
+    )

@@ -64,6 +64,28 @@ rule compare_arms:
         "../scripts/compare_arms.py"
 
 
+rule score_curve:
+    input:
+        predictions=of_study("curve_predictions"),
+        splits=of_study("curve_splits"),
+    output:
+        scores=f"{RESULTS}/{{study}}/classifier/curve_scores.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/score_curve.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/score_curve.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        folds=of_study("fold_count"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
+        positive=setting("classifier/positive"),
+        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        shares=of_study("curve_shares"),
+    script:
+        "../scripts/score_curve.py"
+
+
 rule judge_images:
     input:
         unpack(of_study("judged_images", "gan")),

@@ -206,6 +206,24 @@ rule tabulate_shares:
         "../scripts/tabulate_shares.py"
 
 
+rule tabulate_curve:
+    input:
+        scores=rules.score_curve.output.scores,
+    output:
+        curve=report_table("curve"),
+        figure=report_figure("curve"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_curve.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_curve.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        study=facts("pretrained"),
+    script:
+        "../scripts/tabulate_curve.py"
+
+
 rule plot_embedding:
     input:
         points=rules.embed_images.output.points,

@@ -212,6 +212,28 @@ class ReadingRoom(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice, the order and the simulated answers")
 
 
+class Curve(Section):
+    """All arms again with fewer training patients, generators and all: how many patients synthetic images are worth."""
+
+    real: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [0.25, 0.5, 1], description="shares of the training patients; 1, the study itself, is there in any case"
+    )
+
+    @property
+    def smaller_shares(self) -> list[float]:
+        """Those below 1, ascending, each once."""
+        return sorted({share for share in self.real if share < 1})
+
+    @model_validator(mode="after")
+    def _is_a_curve(self) -> Curve:
+        if not self.smaller_shares:
+            raise ValueError(
+                f"real: found {', '.join(f'{share:g}' for share in self.real) or 'none'}, allowed: shares "
+                "of which one at least is below 1"
+            )
+        return self
+
+
 class Judge(Section):
     """What the classifiers of the arm `real` say of synthetic images of the positive class."""
 

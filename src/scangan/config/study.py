@@ -14,6 +14,7 @@ from scangan.config.experiment import (
     SMALLEST_IMAGES,
     VOLUME_ARMS,
     Classifier,
+    Curve,
     Embedding,
     Evaluation,
     Fidelity,
@@ -87,6 +88,9 @@ class ImageStudy(Study):
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
     synthesis: ImageSynthesis = Field(description="how many images are drawn")
+    curve: Curve | None = Field(
+        None, description="the arms with fewer training patients: how many synthetic images are worth; null: no curve"
+    )
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
     reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
@@ -116,6 +120,8 @@ class ImageStudy(Study):
     def _fits(self) -> ImageStudy:
         self._check_classifier()
         self._check_networks()
+        if self.curve is not None and self.classifier is None:
+            raise ValueError("curve: found one, allowed: null without `classifier`")
         if self.judge is not None:
             self._check_arm_real("judge")
             self._check_judge(self.judge)
@@ -135,7 +141,7 @@ class ImageStudy(Study):
         if self.synthesis.screening is not None and self.synthesis.gan is None:
             raise ValueError("synthesis.screening: found one, allowed: null without `synthesis.gan`")
         if self.split.method == "official" and not isinstance(self.data, CovidCt | ImageFolder):
-            raise ValueError(f"split.method: found official, allowed: by_patient with {self.data.reader}")
+            raise ValueError(f"split.method: found official, allowed: by_patient or folds with {self.data.reader}")
         self._check_sizes()
         return self
 
@@ -210,6 +216,7 @@ class VolumeStudy(Study):
     data: ClassVar[None] = None
     phantom: ClassVar[None] = None
     panels: ClassVar[dict[str, list[str]]] = {}
+    curve: ClassVar[None] = None
     judge: ClassVar[None] = None
     embedding: ClassVar[None] = None
     reading_room: ClassVar[None] = None

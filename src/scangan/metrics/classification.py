@@ -5,7 +5,8 @@ The metrics themselves are entries of `metrics.classifier_metrics.METRICS`; arms
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from scangan.errors import DataError
 from scangan.metrics.classifier_metrics import METRICS, weighted_metrics
 
 CHUNK = 2**22  # numbers held at once: 32 MB
+Key = TypeVar("Key", bound=Hashable)
 
 
 # Arm -> of each of its trainings the seed of the generator whose images it saw; None: it saw none.
@@ -72,36 +74,54 @@ def score_arms(
     Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1.
     """
     cases, probabilities = align_images(predictions)
-    is_positive = both_classes(cases, positive)
-    patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
-    resampled: dict[str, dict[str, list[np.ndarray]]] = {
-        arm: {metric: [] for metric in METRICS} for arm in probabilities
-    }
-    for weights in _resamples(patient, is_positive, settings):
-        for arm, probability in probabilities.items():
-            for name, values in weighted_metrics(probability, is_positive, weights, fold=fold).items():
-                resampled[arm][name].append(values)
-
+    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, METRICS)
     rows = []
     for arm, probability in probabilities.items():
-        seeds = len(probability)
-        rng = np.random.default_rng([settings.seed, 2])
-        replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * seeds))
-        replicates = replicate.max() + 1
-        draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
-        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), fold=fold)
         for name, metric in METRICS.items():
-            bootstrap = (np.concatenate(resampled[arm][name]) * draws).sum(axis=1) / seeds
-            low, high = np.percentile(bootstrap, [2.5, 97.5])
+            low, high = np.percentile(resampled[arm][name], [2.5, 97.5])
             calibrated = metric.if_calibrated(probability).mean() if metric.if_calibrated else np.nan
-            rows.append((arm, name, scores[name].mean(), low, high, seeds, len(cases), calibrated))
+            rows.append((arm, name, values[arm][name], low, high, len(probability), len(cases), calibrated))
     columns = ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
     return pd.DataFrame(rows, columns=columns)
 
 
+def bootstrap_scores(
+    predictions: Mapping[Key, Sequence[pd.DataFrame]],
+    positive: str,
+    settings: Evaluation,
+    gan_seeds: Mapping[Key, Sequence[int | None]] | None,
+    metrics: Iterable[str],
+) -> tuple[dict[Key, dict[str, float]], dict[Key, dict[str, np.ndarray]]]:
+    """Arm -> metric -> mean over the trainings; and the same of every resample: [settings.bootstrap].
+
+    See `score_arms`. Any keys may stand for arms: what is tested on the same images shares the draw.
+    """
+    cases, probabilities = align_images(predictions)
+    is_positive, names = both_classes(cases, positive), list(metrics)
+    patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
+    drawn: dict[Key, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in names} for arm in probabilities}
+    for weights in _resamples(patient, is_positive, settings):
+        for arm, probability in probabilities.items():
+            for name, scores in weighted_metrics(probability, is_positive, weights, names, fold).items():
+                drawn[arm][name].append(scores)
+
+    values, resampled = {}, {}
+    for arm, probability in probabilities.items():
+        rng = np.random.default_rng([settings.seed, 2])
+        replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * len(probability)))
+        replicates = replicate.max() + 1
+        draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
+        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), names, fold)
+        values[arm] = {name: float(scores[name].mean()) for name in names}
+        resampled[arm] = {
+            name: (np.concatenate(drawn[arm][name]) * draws).sum(axis=1) / len(probability) for name in names
+        }
+    return values, resampled
+
+
 def align_images(
-    predictions: Mapping[str, Sequence[pd.DataFrame]], part: str = "test"
-) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    predictions: Mapping[Key, Sequence[pd.DataFrame]], part: str = "test"
+) -> tuple[pd.DataFrame, dict[Key, np.ndarray]]:
     """Images of a part (`image_id, patient_id, label, fold`), and arm -> probabilities [trainings, N] in their order.
 
     Raises DataError if arms or trainings do not share the same images, or a probability is not within 0 to 1.

@@ -50,6 +50,16 @@ GENERATORS_NOTE = (
     "Synthetic images are of {generators} trainings of the generator. Those are the trainings of an arm with synthetic "
     "images, each the mean over its classifiers, in the intervals of differences as in those of scores."
 )
+FOLDS_NOTE = (
+    "{folds} folds: each image is tested once, by networks of which none, nor their generators, saw its patient. "
+    "A training is one in every fold. The AUC is of pairs within a fold. Folds share training patients, for which no "
+    "interval makes up (Bengio and Grandvalet)."
+)
+
+
+def folds_note(facts: Facts) -> str:
+    """The line below a table of several folds; empty without."""
+    return FOLDS_NOTE.format(folds=facts.folds) if facts.folds > 1 else ""
 
 
 def classification_table(

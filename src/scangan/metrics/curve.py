@@ -1,0 +1,114 @@
+"""How many real patients synthetic images are worth: read off the curve of an arm without them over its patients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.isotonic import isotonic_regression
+
+from scangan.arms import find_arm
+from scangan.config import Evaluation
+from scangan.metrics.classification import GanSeeds, bootstrap_scores
+from scangan.metrics.comparison import compare_arms, counterpart
+
+WORTH = ["worth", "worth_low", "worth_high"]
+COLUMNS = [
+    *("share", "patients", "arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases"),
+    *("against", "difference", "difference_low", "difference_high", "detectable", *WORTH, "least", "most"),
+]
+
+
+def score_curve(
+    predictions: Mapping[float, Mapping[str, Sequence[pd.DataFrame]]],
+    patients: Mapping[float, int],
+    positive: str,
+    settings: Evaluation,
+    gan_seeds: GanSeeds | None = None,
+) -> pd.DataFrame:
+    """The primary metric of every arm with every share of the training patients, and what synthetic images are worth.
+
+    predictions: share -> what `metrics.classification.score_arms` takes; all are of the same test images. patients:
+    share -> training patients.
+    Returns the COLUMNS, one row a share and arm:
+
+    - value, ci_low, ci_high, seeds, cases: as of `score_arms`.
+    - of an arm with synthetic images whose counterpart without is there too (`against`): the difference and what could
+      be shown, as of `metrics.comparison.compare_arms` among the arms of this share; worth: so many more real patients
+      the counterpart would need to be as good, between `least` and `most`, beyond which there is no curve;
+      worth_low, worth_high: 95% percentile interval over the resamples of trainings and test patients.
+    """
+    of_share = {(share, arm): tables for share, arms in predictions.items() for arm, tables in arms.items()}
+    seeds = {key: gan_seeds[key[1]] if gan_seeds else [None] * len(tables) for key, tables in of_share.items()}
+    values, resampled = bootstrap_scores(of_share, positive, settings, seeds, [settings.primary])
+    shares = sorted(predictions)
+    numbers = np.array([patients[share] for share in shares])
+    rows = []
+    for share in shares:
+        compared = compare_arms(predictions[share], positive, settings, gan_seeds)
+        compared = compared[(compared["metric"] == settings.primary) & compared["counterpart"].astype(bool)]
+        by_arm = compared.set_index("arm")
+        for arm, tables in predictions[share].items():
+            value, draws = values[share, arm][settings.primary], resampled[share, arm][settings.primary]
+            test = tables[0][tables[0]["split"] == "test"]
+            row = {"share": share, "patients": patients[share], "arm": arm, "metric": settings.primary, "value": value}
+            row |= dict(zip(("ci_low", "ci_high"), np.percentile(draws, [2.5, 97.5]), strict=True))
+            row |= {"seeds": len(tables), "cases": len(test)}
+            if arm in by_arm.index:
+                against = counterpart(find_arm(arm))
+                curve = np.array([values[each, against][settings.primary] for each in shares])
+                curves = np.stack([resampled[each, against][settings.primary] for each in shares], axis=1)
+                worth = patients_worth(curve[None], numbers, np.array([value]))[0] - patients[share]
+                low, high = np.percentile(patients_worth(curves, numbers, draws) - patients[share], [2.5, 97.5])
+                row |= dict(zip(WORTH, (worth, low, high), strict=True))
+                row |= {"least": numbers[0] - patients[share], "most": numbers[-1] - patients[share]}
+                shown = ["against", "difference", "difference_low", "difference_high", "detectable"]
+                row |= by_arm.loc[arm, shown].to_dict()
+            rows.append(row)
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def patients_worth(curves: np.ndarray, patients: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """The real patients [B] with whom a curve is as high as a value; the least or the most of them beyond its ends.
+
+    curves: [B, shares], the metric with so many patients [shares], ascending; made to rise by isotonic regression, and
+    read on a logarithmic scale of patients, on which learning curves are straight for a while. values: [B]. Where a
+    curve is level, the fewest patients count.
+    """
+    scale, found = np.log(patients), np.empty(len(values))
+    for number, (curve, value) in enumerate(zip(curves, values, strict=True)):
+        rising = isotonic_regression(curve)
+        after = int(np.searchsorted(rising, value))  # the first that is as high
+        if after in (0, len(rising)):
+            found[number] = scale[min(after, len(rising) - 1)]
+        else:
+            below, above = rising[after - 1 : after + 1]
+            found[number] = scale[after - 1] + (value - below) / (above - below) * np.diff(scale)[after - 1]
+    return np.exp(found)
+
+
+def worth_sentences(curve: pd.DataFrame) -> list[str]:
+    """What the rows of `score_curve` say, one sentence for each share and arm that has an answer."""
+    return [_sentence(row) for row in curve.dropna(subset="worth").to_dict("records")]
+
+
+def _sentence(row: Mapping[str, object]) -> str:
+    beside = f"Beside {row['patients']} training patients, synthetic images are worth"
+    shown = {name: _number(row[name], row["least"], row["most"]) for name in WORTH}
+    interval = f"[{shown['worth_low']} to {shown['worth_high']}]"
+    difference = f"{row['difference']:+.3f}"
+    if pd.notna(row["difference_low"]):
+        difference += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    could = "" if pd.isna(row["detectable"]) else f", could show {row['detectable']:.2f}"
+    return (
+        f"{beside} {shown['worth']} real patients {interval}: {row['metric']} of `{row['arm']}` minus that of "
+        f"`{row['against']}` is {difference}{could}."
+    )
+
+
+def _number(worth: float, least: float, most: float) -> str:
+    """Whole patients; beyond the ends of the curve it is not known how many."""
+    if worth <= least:
+        return f"{least:.0f} or fewer"
+    return f"{most:.0f} or more" if worth >= most else f"{worth:.0f}"
