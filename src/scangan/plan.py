@@ -18,6 +18,7 @@ from scangan.config import (
     Classifier,
     Cohort,
     Config,
+    External,
     ImageStudy,
     OwnEdits,
     Scans,
@@ -106,9 +107,12 @@ class Plan:
 
 
 class Source:
-    """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules."""
+    """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules.
 
-    def __init__(self, name: str, settings: ImageStudy | Cohort, config: Config, split: Split) -> None:
+    So is the data set of other patients that a study of images may have, called `<study>/external`.
+    """
+
+    def __init__(self, name: str, settings: ImageStudy | Cohort | External, config: Config, split: Split) -> None:
         self.name, self.settings, self.split = name, settings, split
         self.results, self.folder = config.results, f"{config.results}/{name}"
         self.root = settings.data.root
@@ -118,6 +122,14 @@ class Source:
     def data(self) -> str:
         """`real`, or `phantom` where no folder of data is named."""
         return "phantom" if self.data_root is None else "real"
+
+    def reader_settings(self) -> Settings:
+        """How its images are read."""
+        return plain(self.settings.data.model_dump(mode="json"))
+
+    def phantom_settings(self) -> Settings:
+        """What its phantom is like."""
+        return plain(existing(self.settings.phantom).model_dump(mode="json"))
 
     def reader_module(self) -> str:
         """The module that reads its images."""
@@ -334,7 +346,8 @@ class ImagePlan(StudyPlan):
 
     @property
     def sources(self) -> list[Source]:
-        return [Source(self.name, self.settings, self.config, self.settings.split)]
+        own = Source(self.name, self.settings, self.config, self.settings.split)
+        return [own] if self.settings.external is None else [own, self._external]
 
     @property
     def is_of_scans(self) -> bool:
@@ -533,11 +546,40 @@ class ImagePlan(StudyPlan):
         simulated = range(1, room.simulated_readers + 1)
         return room.readers or [f"{self.folder}/reading_room/simulated/reader{number}.csv" for number in simulated]
 
+    # Other patients, and groups of them
+
+    @property
+    def _external(self) -> Source:
+        # It is tested on as a whole: there is no split of it.
+        external = self.settings.sources["external"]
+        return Source(f"{self.name}/external", external, self.config, Split())
+
+    def external_cohort(self) -> dict[str, str]:
+        """The images of other patients."""
+        folder = f"{self._external.folder}/cohort"
+        return {"external_images": f"{folder}/images.zarr.zip", "external_manifest": f"{folder}/manifest.parquet"}
+
+    def external_rejected(self) -> str:
+        """What could not be read of them."""
+        return f"{self._external.folder}/cohort/rejected.csv"
+
+    def external_settings(self) -> Settings:
+        """From which similarity an image is a copy of one of the study's own, and whether both are of one folder."""
+        own, external = self.settings.data, existing(self.settings.external)
+        same_folder = self.config.data_roots[own.root] is not None and own.root == external.root
+        return {"same_folder": same_folder, "threshold": own.duplicates.threshold}
+
+    def subgroups_column(self) -> str:
+        """The column of the labels' CSV whose values are the subgroups."""
+        return existing(self.settings.evaluation.subgroups).column
+
     # What it ends in
 
     def tables(self) -> list[str]:
         settings = self.settings
         asked = {
+            "external": settings.external is not None,
+            "subgroups": settings.evaluation.subgroups is not None,
             "judge": settings.judge is not None,
             "screening": settings.synthesis.screening is not None,
             "separation": settings.embedding is not None,

@@ -27,6 +27,15 @@ def read_predictions(files: Sequence[str], gan_seeds: GanSeeds) -> dict[str, lis
     return {arm: [pd.read_parquet(next(tables)) for _ in trainings] for arm, trainings in gan_seeds.items()}
 
 
+def read_external(files: Sequence[str], external: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
+    """The same, with each training's predictions on external images below those on the study's own."""
+    own, others = read_predictions(files, gan_seeds), read_predictions(external, gan_seeds)
+    return {
+        arm: [pd.concat(pair, ignore_index=True) for pair in zip(tables, others[arm], strict=True)]
+        for arm, tables in own.items()
+    }
+
+
 def number_generators(gan_seeds: Sequence[int | None]) -> np.ndarray:
     """The generator [trainings] that each of an arm's trainings saw images of, numbered from 0; 0 where it saw none."""
     numbers = {seed: number for number, seed in enumerate(dict.fromkeys(gan_seeds))}
@@ -47,11 +56,13 @@ def score_arms(
     positive: str,
     settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
+    part: str = "test",
 ) -> pd.DataFrame:
     """Scores of every arm on the test images.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`). gan_seeds: the generators behind them, with as many trainings each; None: one.
+    `positive`). gan_seeds: the generators behind them, with as many trainings each; None: one. part: the `split` of the
+    test images.
     Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
 
     - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
@@ -62,8 +73,8 @@ def score_arms(
 
     Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1.
     """
-    cases, probabilities = align_images(predictions)
-    is_positive = both_classes(cases, positive)
+    cases, probabilities = align_images(predictions, part)
+    is_positive = both_classes(cases, positive, part)
     patient = pd.factorize(cases["patient_id"])[0]
     resampled: dict[str, dict[str, list[np.ndarray]]] = {
         arm: {metric: [] for metric in METRICS} for arm in probabilities
