@@ -19,6 +19,7 @@ from scangan.config import (
     Classifier,
     Cohort,
     Config,
+    External,
     ImageStudy,
     OwnEdits,
     Scans,
@@ -132,9 +133,12 @@ class Plan:
 
 
 class Source:
-    """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules."""
+    """Where data come from: a study of images, or a cohort of a study of volumes, which is read by the same rules.
 
-    def __init__(self, name: str, settings: ImageStudy | Cohort, config: Config, split: Split) -> None:
+    So is the data set of other patients that a study of images may have, called `<study>/external`.
+    """
+
+    def __init__(self, name: str, settings: ImageStudy | Cohort | External, config: Config, split: Split) -> None:
         self.name, self.settings, self.split = name, settings, split
         self.results, self.folder = config.results, f"{config.results}/{name}"
         self.root = settings.data.root
@@ -144,6 +148,14 @@ class Source:
     def data(self) -> str:
         """`real`, or `phantom` where no folder of data is named."""
         return "phantom" if self.data_root is None else "real"
+
+    def reader_settings(self) -> Settings:
+        """How its images are read."""
+        return plain(self.settings.data.model_dump(mode="json"))
+
+    def phantom_settings(self) -> Settings:
+        """What its phantom is like."""
+        return plain(existing(self.settings.phantom).model_dump(mode="json"))
 
     def reader_module(self) -> str:
         """The module that reads its images."""
@@ -398,7 +410,8 @@ class ImagePlan(StudyPlan):
 
     @property
     def sources(self) -> list[Source]:
-        return [Source(self.study, self.settings, self.config, self.settings.split)]
+        own = Source(self.study, self.settings, self.config, self.settings.split)
+        return [own] if self.settings.external is None else [own, self._external]
 
     @property
     def is_of_scans(self) -> bool:
@@ -624,6 +637,33 @@ class ImagePlan(StudyPlan):
         """Who trains with each share (in the first fold)."""
         return [study.labelled_split() for study in self.shares_of_patients()]
 
+    # Other patients, and groups of them
+
+    @property
+    def _external(self) -> Source:
+        # It is tested on as a whole: there is no split of it.
+        external = self.settings.sources["external"]
+        return Source(f"{self.study}/external", external, self.config, Split())
+
+    def external_cohort(self) -> dict[str, str]:
+        """The images of other patients."""
+        folder = f"{self._external.folder}/cohort"
+        return {"external_images": f"{folder}/images.zarr.zip", "external_manifest": f"{folder}/manifest.parquet"}
+
+    def external_rejected(self) -> str:
+        """What could not be read of them."""
+        return f"{self._external.folder}/cohort/rejected.csv"
+
+    def external_settings(self) -> Settings:
+        """From which similarity an image is a copy of one of the study's own, and whether both are of one folder."""
+        own, external = self.settings.data, existing(self.settings.external)
+        same_folder = self.config.data_roots[own.root] is not None and own.root == external.root
+        return {"same_folder": same_folder, "threshold": own.duplicates.threshold}
+
+    def subgroups_column(self) -> str:
+        """The column of the labels' CSV whose values are the subgroups."""
+        return existing(self.settings.evaluation.subgroups).column
+
     # What it ends in
 
     def tables(self) -> list[str]:
@@ -638,12 +678,17 @@ class ImagePlan(StudyPlan):
         }
         of_networks = [] if self.is_of_folds or branch.share else [name for name, wanted in asked.items() if wanted]
         of_cohort = ["nodules"] * self.draws_nodules + list(reader.tables if reader else ())
+        of_whole = {
+            "curve": settings.curve is not None,
+            "external": settings.external is not None,
+            "subgroups": settings.evaluation.subgroups is not None,
+        }
         is_whole = branch == Branch()
         return [
             *(["cohort"] if is_whole else []),
             *([] if self.is_of_folds else ["fidelity"]),
             *(self.experiment_tables() if branch.fold is None else []),
-            *(["curve"] if is_whole and settings.curve else []),
+            *(name for name, wanted in of_whole.items() if wanted and is_whole),
             *of_networks,
             *(of_cohort if is_whole else []),
         ]

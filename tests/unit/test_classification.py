@@ -65,7 +65,7 @@ def test_weighted_metrics_are_those_of_scikit_learn():
             "sensitivity": reference.recall_score(y, p >= 0.5),
             "specificity": reference.recall_score(~y, p < 0.5),
             "f1": reference.f1_score(y, p >= 0.5),
-            "auc": reference.reference.roc_auc_score(y, p),
+            "auc": reference.roc_auc_score(y, p),
             "brier": reference.brier_score_loss(y, p),
             "expected_calibration_error": sum(abs(part["y"].mean() - part["p"].mean()) * len(part) for _, part in bins)
             / len(y),

@@ -116,7 +116,7 @@ def test_null_may_come_as_text():
     [
         ("studis", {}, "studis: unknown key (did you mean studies?), allowed: results | data_roots | studies"),
         (f"{GAN}.gradient_penalty.wieght", 3, "unknown key (did you mean weight?), allowed: kind | weight"),
-        ("studies.head_ct.phantom.zzz", 3, "phantom.zzz: unknown key, allowed: renderer | images | image_size | seed"),
+        ("studies.head_ct.phantom.zzz", 3, "phantom.zzz: unknown key, allowed: renderer | seed | images | image_size"),
         ("studies.head_ct.split.tran", 3, "split.tran: unknown key (did you mean train?), allowed: train | validation"),
         (f"{GAN}.epochs", "many", f"{GAN}.epochs: found 'many' (str), allowed: a whole number"),
         (f"{GAN}.epochs", 2.5, f"{GAN}.epochs: found 2.5 (float), allowed: a whole number"),
@@ -524,10 +524,36 @@ def test_a_study_is_an_object_of_its_kind():
     names = set(ImageStudy.model_fields) | set(VolumeStudy.model_fields)
     # What a study of the other kind has may be asked of both.
     assert all(hasattr(study, name) for study in studies.values() for name in names)
-    assert studies["ct_sgan"].sources.keys() == {"cohorts.lidc", "cohorts.nlst"}
-    assert studies["head_ct"].sources == {"": studies["head_ct"]}
+    assert studies["ct_sgan"].sources.keys() == {"cohorts.lidc.data", "cohorts.nlst.data"}
+    assert studies["head_ct"].sources == {"data": studies["head_ct"]}
     assert studies["simple_ct_gan"].data.class_names == ["chest"]
     assert studies["covid_ct"].data.class_names == ["covid", "non_covid"]
+
+
+def external_of(study="head_ct", **changes):
+    """The external data set of a study that says these keys of it, as it is read."""
+    return load(validate(changed(f"studies.{study}.external", changes))).studies[study].external
+
+
+def test_an_external_set_is_read_as_the_studys_own_but_for_what_it_says():
+    own = load(DEFAULT).studies["head_ct"].data
+    found = external_of(root="nlst", patient_from="folder", classes={"haemorrhage": "yes", "normal": "no"})
+    differs = {"root": "nlst", "patient_from": "folder", "classes": {"haemorrhage": "yes", "normal": "no"}}
+    assert found.model_dump() == own.model_dump() | differs
+    assert external_of(root=None) == external_of() == own
+
+
+def test_the_phantom_of_an_external_set_has_another_seed():
+    config = changed("studies.covid_ct.external", {})
+    config["studies"]["covid_ct"]["phantom"] |= {"images": 30, "seed": 5}
+    external = load(config).studies["covid_ct"].sources["external"]
+    assert (external.phantom.images, external.phantom.seed) == (30, 6)
+
+
+def test_an_external_set_may_be_other_folders_of_the_same_root(tmp_path):
+    config = changed("studies.head_ct.external", {"labels": "other.csv"})
+    config["data_roots"]["head_ct"] = str(tmp_path)
+    assert load(config).studies["head_ct"].external.labels == "other.csv"
 
 
 def test_each_network_has_just_its_own_keys():

@@ -99,6 +99,57 @@ def test_sources_and_whose_data_they_are(tmp_path):
     assert plan.sources["ct_sgan/cohorts/lidc"].listing() == ["results/data/lidc.json"]
 
 
+def test_an_external_set_is_a_source_of_its_own(tmp_path):
+    roots = {"head_ct": str(tmp_path), "other": str(tmp_path)}
+    plan = plan_of(
+        data_roots=roots, studies={"head_ct": {"external": {"root": "other"}, "split": {"method": "by_patient"}}}
+    )
+    assert list(plan.sources)[:2] == ["head_ct", "head_ct/external"]
+    assert {"head_ct", "head_ct/external"} <= set(plan.image_sources)
+    assert plan.images == list(plan_of().images)
+    own, external = (plan.sources[name] for name in ("head_ct", "head_ct/external"))
+    assert external.folder == "results/head_ct/external"
+    assert external.listing() == ["results/data/other.json"]
+    assert external.reader_settings() == own.reader_settings() | {"root": "other"}
+    head_ct = plan.studies["head_ct"]
+    assert head_ct.data == "real"
+    assert "results/head_ct/tables/external.csv" in head_ct.targets()
+    assert head_ct.external_cohort()["external_images"] == "results/head_ct/external/cohort/images.zarr.zip"
+    # Names of patients mean the same in one folder alone.
+    assert head_ct.external_settings() == {"same_folder": False, "threshold": 0.95}
+    same = plan_of(data_roots={"head_ct": str(tmp_path)}, studies={"head_ct": {"external": {"labels": "other.csv"}}})
+    assert same.studies["head_ct"].external_settings()["same_folder"] is True
+
+
+def test_copies_within_an_external_set_are_settled_though_the_studys_split_is_given():
+    covid = {"external": {}, "data": {"duplicates": "drop"}, "split": {"method": "official"}}
+    plan = plan_of(studies={"covid_ct": covid})
+    assert plan.sources["covid_ct"].duplicates()["near"] == "allow"
+    assert plan.sources["covid_ct/external"].duplicates() == {"identical": "drop", "near": "drop", "threshold": 0.95}
+
+
+def test_the_phantom_of_an_external_set_has_another_seed():
+    plan = plan_of(studies={"head_ct": {"external": {"root": None}}})
+    own, external = (plan.sources[name].phantom_settings() for name in ("head_ct", "head_ct/external"))
+    assert external == own | {"seed": own["seed"] + 1}
+    assert plan.studies["head_ct"].facts()["data"] == "phantom"
+
+
+def test_neither_an_external_set_nor_subgroups_change_what_is_trained(tmp_path):
+    roots = {"head_ct": str(tmp_path), "other": str(tmp_path)}
+    more = {"external": {"root": "other"}, "evaluation": {"subgroups": {"column": "sex"}}}
+    plain, asked = (
+        plan_of(data_roots=roots, studies={"head_ct": changes}).studies["head_ct"]
+        for changes in ({"external": {"root": "other"}}, more)
+    )
+    assert asked.subgroups_column() == "sex"
+    assert set(asked.tables()) - set(plain.tables()) == {"subgroups"}
+    for method, *wildcards in (("gan_settings", "dcgan32", "0"), ("classifier_settings", "real"), ("needs_of_split",)):
+        assert getattr(plain, method)(*wildcards) == getattr(asked, method)(*wildcards)
+    assert plain.predictions() == asked.predictions()
+    assert plain.sources[0].reader_settings() == asked.sources[0].reader_settings()
+
+
 def test_batches_of_scans():
     source = plan_of(studies={"simple_ct_gan": {"data": {"batches": 3}}}).sources["simple_ct_gan"]
     assert source.volumes() == [f"results/simple_ct_gan/scans/batch{batch}.zarr.zip" for batch in range(3)]

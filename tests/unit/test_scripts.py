@@ -9,7 +9,15 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
 WITH_TORCH = {
     *("train_gan", "train_nodule_gan", "train_classifier"),
-    *("synthesize", "extract_features", "measure_fidelity", "measure_nodules", "judge_images", "embed_images"),
+    *(
+        "synthesize",
+        "extract_features",
+        "measure_fidelity",
+        "measure_nodules",
+        "judge_images",
+        "predict_external",
+        "embed_images",
+    ),
     *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
     *("train_volume_gan", "synthesize_volumes", "inject_synthetic", "train_detector"),
     *("measure_volumes", "tabulate_volumes"),  # the latter for torch-fidelity's scores

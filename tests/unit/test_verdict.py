@@ -17,7 +17,14 @@ FACTS = Facts("mine", "real", "paper")
 SETTINGS = Evaluation()
 CONVERGED = {"real": 0, "real+classical": 0, "synthetic": 0, "real+synthetic": 0, "synthetic-then-real": 0}
 ROW = {
-    **{"arm": "real+synthetic", "against": "real+classical", "counterpart": False, "best": True, "metric": "auc"},
+    **{
+        "arm": "real+synthetic",
+        "against": "real+classical",
+        "counterpart": False,
+        "control": False,
+        "best": True,
+        "metric": "auc",
+    },
     **{"difference": 0.05, "difference_low": 0.02, "difference_high": 0.08, "detectable": 0.042, "p_holm": 0.004},
     **{"trainings": 3, "against_trainings": 3, "generators": 1, "patients": 400, "smaller_class": 200, "cases": 400},
     **{"training_variance": 0.00002, "case_variance": 0.0002},
@@ -54,6 +61,23 @@ def test_each_outcome_has_its_sentence(changes, outcome, begins):
     assert verdict.sentence.startswith(begins)
     assert verdict.sentence.endswith("400 patients.")
     assert (verdict.arm, verdict.against) == ("real+synthetic", "real+classical")
+
+
+def test_an_arm_has_to_beat_its_control_too_where_that_was_asked_for():
+    control = {"against": "real+copies", "best": False, "control": True}
+    assert verdict_of({}, control).outcome == "helps"
+    alike = verdict_of({}, control | STRADDLES)
+    assert alike.outcome == "cannot be told"
+    assert (
+        "+0.050 [+0.020, +0.080], p = 0.004; nor is it shown to be better than `real+copies`, real images repeated as "
+        "often: +0.010 [-0.050, +0.070], p = 0.700;" in alike.sentence
+    )
+    # Another arm may be, which has no such control.
+    other = {"arm": "synthetic-then-real", "difference": 0.04}
+    found = verdict_of({}, other, control | STRADDLES)
+    assert (found.outcome, found.arm) == ("helps", "synthetic-then-real")
+    # And the best arm may be the control.
+    assert verdict_of({"against": "real+copies", "control": True}).outcome == "helps"
 
 
 def test_one_arm_that_helps_is_enough_but_all_have_to_harm():

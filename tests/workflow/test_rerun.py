@@ -46,6 +46,10 @@ FROM_GAN = GANS | SHARDS | FROM_SYNTHETIC
 FROM_SPLIT = SPLIT | FROM_GAN | CLASSIFIERS
 FROM_INGEST = INGEST | REAL_FEATURES | FROM_SPLIT
 HEAD_CT = RENDER | FROM_INGEST
+# Images of other patients: the same classifiers are tested on them.
+EXTERNAL = of("head_ct/external", "render_phantom", "ingest_images") | of("head_ct", "check_external") | {"all"}
+EXTERNAL |= {job.replace("train_classifier", "predict_external") for job in CLASSIFIERS}
+EXTERNAL |= of("head_ct", "tabulate_external")
 THIRD_SHARD = of("head_ct", *(f"synthesize(dcgan32, 0, {label}, 2)" for label in LABELS))
 # Another training of the network: what its images are measured and trained on by, and nothing that shows the first's.
 SECOND_GAN = {job.replace("dcgan32, 0", "dcgan32, 1") for job in GANS | SHARDS | FEATURES | FIDELITY}
@@ -258,6 +262,7 @@ EXPECTED = {
         "classifier.pretrain_share": PRETRAINED | JUDGED,
         "classifier.fine_tune_rate": PRETRAINED | JUDGED,
         "classifier.real_share": set(),  # no arm has real and other images
+        "external": EXTERNAL,
         "fidelity": FIDELITY,
         "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
         "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
@@ -371,6 +376,7 @@ EXPECTED = {
 }
 # Values where the next number, or the other one of two, will not do; None: there is no other value.
 ANOTHER = {
+    "external": {"head_ct": {"root": "nlst"}},
     "data.root": "nlst",
     "data.labels": "other.csv",
     "data.id_column": "name",
@@ -427,6 +433,7 @@ ANOTHER = {
     "classifier.centre_crop": {"head_ct": 32, "brain_mr": 30},
     "evaluation.primary": "accuracy",
     "evaluation.margin": 0.05,
+    "evaluation.subgroups": None,  # tested with a user's own data, for a phantom has none
     "reading_room": None,
     "reading_room.readers": [TOY],
     "embedding": None,
@@ -479,7 +486,7 @@ def merge(below: dict, above: dict) -> dict:
 
 # What the studies share is tested on the first.
 TESTED_ONCE = (
-    *("fidelity", "synthesis", "split", "gan", "panels", "data", "classifier", "evaluation"),
+    *("fidelity", "synthesis", "split", "gan", "panels", "data", "external", "classifier", "evaluation"),
     *("cohorts", "nodules", "grid"),
 )
 SCANS = toy_study("simple_ct_gan")["data"]

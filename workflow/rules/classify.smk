@@ -48,3 +48,27 @@ rule train_classifier:
         settings=of_study("classifier_settings", "arm"),
     script:
         "../scripts/train_classifier.py"
+
+
+rule predict_external:
+    input:
+        unpack(of_study("external_cohort")),
+        tested=rules.check_external.output.tested,
+        weights=rules.train_classifier.output.weights,
+    output:
+        predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/external.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/predict_external/{{arm}}/{{training}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/predict_external/{{arm}}/{{training}}.tsv"
+    wildcard_constraints:
+        study=only(PLAN.images),
+    conda:
+        "../../envs/scangan.yaml"
+    threads: network_threads
+    resources:
+        gpu=1,
+    params:
+        settings=of_study("network_of_classifiers"),
+    script:
+        "../scripts/predict_external.py"

@@ -11,7 +11,7 @@ rule render_phantom:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/phantom", within=config),
+        settings=of_source("phantom_settings"),
     script:
         "../scripts/render_phantom.py"
 
@@ -52,7 +52,7 @@ rule ingest_images:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=lookup(dpath="studies/{study}/data", within=config),
+        settings=of_source("reader_settings"),
         duplicates=of_source("duplicates"),
         data=data_kind,
     script:
@@ -230,3 +230,50 @@ rule split_branch:
         needs=needs_of("split"),
     script:
         "../scripts/split_branch.py"
+
+
+# Before hours of training: what another data set, or a column, lacks is said early.
+rule check_external:
+    input:
+        unpack(of_study("external_cohort")),
+        images=COHORT["images"],
+        manifest=COHORT["manifest"],
+    output:
+        tested=f"{RESULTS}/{{study}}/external/tested.csv",
+        left_out=f"{RESULTS}/{{study}}/external/left_out.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/check_external.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/check_external.tsv"
+    wildcard_constraints:
+        study=only(set(PLAN.studies) - set(PLAN.branches)),
+    priority: 1
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=of_study("external_settings"),
+    script:
+        "../scripts/check_external.py"
+
+
+rule read_subgroups:
+    input:
+        folder=data_folder,
+        listing=of_source("listing"),
+        manifest=COHORT["manifest"],
+    output:
+        subgroups=f"{RESULTS}/{{study}}/cohort/subgroups.csv",
+    log:
+        f"{RESULTS}/{{study}}/logs/read_subgroups.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/read_subgroups.tsv"
+    wildcard_constraints:
+        study=only(set(PLAN.studies) - set(PLAN.branches)),
+    priority: 1
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=of_source("reader_settings"),
+        column=of_study("subgroups_column"),
+    script:
+        "../scripts/read_subgroups.py"

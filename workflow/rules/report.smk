@@ -327,6 +327,53 @@ rule describe_nodules:
         "../scripts/describe_nodules.py"
 
 
+rule tabulate_external:
+    input:
+        predictions=of_study("predictions"),
+        external=of_study("predictions", file="external.parquet"),
+        tested=rules.check_external.output.tested,
+        left_out=rules.check_external.output.left_out,
+        rejected=of_study("external_rejected"),
+    output:
+        external=report_table("external"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_external.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_external.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        positive=setting("classifier/positive"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
+        study=facts("pretrained"),
+    script:
+        "../scripts/tabulate_external.py"
+
+
+rule tabulate_subgroups:
+    input:
+        predictions=of_study("predictions"),
+        subgroups=rules.read_subgroups.output.subgroups,
+    output:
+        subgroups=report_table("subgroups"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_subgroups.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_subgroups.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        folds=of_study("fold_count"),
+        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        column=of_study("subgroups_column"),
+        positive=setting("classifier/positive"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
+        study=facts("pretrained"),
+    script:
+        "../scripts/tabulate_subgroups.py"
+
+
 rule compare_with_papers:
     input:
         tables=PLAN.compared_tables(),

@@ -23,6 +23,7 @@ from scangan.config.experiment import (
     Placement,
     ReadingRoom,
     Screening,
+    Subgroups,
     Synthesis,
     Voi,
     VoiCut,
@@ -76,7 +77,7 @@ from scangan.config.readers import (
     Volumes,
 )
 from scangan.config.scales import scale_of, settings_digest, sort_keys
-from scangan.config.study import VOLUME_LABELS, Config, ImageStudy, Study, VolumeStudy
+from scangan.config.study import VOLUME_LABELS, Config, External, ImageStudy, Study, VolumeStudy
 
 __all__ = [
     "CUBES",
@@ -105,6 +106,7 @@ __all__ = [
     "Duplicates",
     "Embedding",
     "Evaluation",
+    "External",
     "Fidelity",
     "Gan",
     "Gan3d",
@@ -140,6 +142,7 @@ __all__ = [
     "Source",
     "Split",
     "Study",
+    "Subgroups",
     "Synthesis",
     "Training",
     "Voi",

@@ -37,6 +37,9 @@ This page is written from the code by `make docs`. `*` stands for a name of your
 """
 
 
+REPEATED = {"external"}  # keys whose blocks have the keys of another one, where these are listed
+
+
 def main() -> None:
     """Write config/schema.json, overlay_schema.json, README.md and scales.json of this checkout."""
     folder = Path(__file__).parents[3] / "config"
@@ -116,6 +119,8 @@ def _key_rows(group: Sequence[type[Section]], name: str, prefix: str) -> list[st
     field, key = group[0].model_fields[name], f"{prefix}{name}"
     if blocks := list(dict.fromkeys(block for section in group for block in _blocks_of(section, name))):
         key += ".*" if get_origin(field.annotation) is dict else ""
+        if name in REPEATED:
+            return [f"| **`{key}`** | {field.description} | block | {_default(field)} |"]
         meanings = {section.model_fields[name].description for section in group}
         meaning = field.description if field.description and len(meanings) == 1 else _summary(blocks)
         return [f"| **`{key}`** | {meaning} | block | |", *_rows(blocks, f"{key}.")]

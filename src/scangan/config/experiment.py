@@ -258,6 +258,15 @@ class Fidelity(Section):
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random sets")
 
 
+class Subgroups(Section):
+    """Groups of the test images in which the classifiers are scored on their own."""
+
+    column: Annotated[str, Field(min_length=1)] = Field(
+        description="column of the CSV of `labelled_images` (sex, scanner, site, a band of ages): a subgroup for each "
+        "of its values, 12 at most"
+    )
+
+
 class Evaluation(Section):
     """Intervals of the classifiers' scores, and the comparison of arms with and without synthetic images."""
 
@@ -269,6 +278,7 @@ class Evaluation(Section):
     )
     bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap")
+    subgroups: Subgroups | None = Field(None, description="scores in groups of the test images; null: none")
 
 
 class Grid(Section):

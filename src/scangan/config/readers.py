@@ -18,6 +18,7 @@ class Phantom(Section):
 
     KIND_KEY: ClassVar[str] = "renderer"
     renderer: str = Field(description="which phantom is rendered")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
 class HeadCtPhantom(Phantom):
@@ -26,7 +27,6 @@ class HeadCtPhantom(Phantom):
     renderer: Literal["head_ct"] = "head_ct"
     images: Positive = Field(200, description="images in all, half of each class")
     image_size: Annotated[int, Field(ge=64)] = Field(128, description="edge of a rendered slice, pixels")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
 class ChestPhantom(Phantom):
@@ -43,7 +43,6 @@ class ChestPhantom(Phantom):
         None,
         description="least and greatest diameter of its nodules, drawn from LIDC's in between; null: all of LIDC's",
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
     @field_validator("nodule_diameters_mm")
     @classmethod
@@ -61,7 +60,6 @@ class CovidCtPhantom(Phantom):
     image_size: Annotated[int, Field(ge=48, le=1024)] = Field(
         256, description="edge of a rendered slice, about, pixels"
     )
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
 class BrainMrPhantom(Phantom):
@@ -70,7 +68,6 @@ class BrainMrPhantom(Phantom):
     renderer: Literal["brain_mr"]
     patients: Annotated[int, Field(ge=5)] = Field(20, description="patients in all")
     image_size: Annotated[int, Field(ge=32, le=512)] = Field(240, description="edge of an axial slice, pixels")
-    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the rendering")
 
 
 class Duplicates(Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -30,14 +31,29 @@ from scangan.config.readers import (
     KNOWN_ROOTS,
     AnyImageSource,
     AnyPhantom,
+    Brats,
     Cohort,
     CovidCt,
     ImageFolder,
+    ImageSource,
+    LabelledImages,
+    Phantom,
     Scans,
     Split,
 )
 
 VOLUME_LABELS = ("nodules", "none")
+
+
+@dataclass(frozen=True)
+class External:
+    """The data set of other patients that a study of images tests its classifiers on, read like one of its own.
+
+    phantom: the study's, of another seed.
+    """
+
+    data: ImageSource
+    phantom: Phantom | None
 
 
 class Study(Section):
@@ -61,8 +77,8 @@ class Study(Section):
         return f"found one, allowed: none for a study of {cls.KIND}" if is_known else None
 
     @property
-    def sources(self) -> dict[str, ImageStudy | Cohort]:
-        """Where its data come from, by their keys in the study: '' for its own, or `cohorts.<name>`."""
+    def sources(self) -> dict[str, ImageStudy | Cohort | External]:
+        """Where its data come from, by the keys that say how they are read: `data`, `external`, `cohorts.*.data`."""
         raise NotImplementedError
 
     def _check_arm_real(self, key: str) -> None:
@@ -94,6 +110,11 @@ class ImageStudy(Study):
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
     reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
+    external: AnyImageSource | None = Field(
+        None,
+        description="a data set of other patients, on which the trained classifiers are tested as well: the keys of "
+        "`data` that differ, such as `root` (without one: a phantom of another seed); null: none",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -107,14 +128,24 @@ class ImageStudy(Study):
             if study.get(key) in (None, {}):
                 raise ValueError(f"{key}: found none, allowed: one, for a study of images")
         defaults = {"data": {"reader": "image_folder"}, "phantom": {"renderer": "head_ct"}}
-        return study | {
+        study = study | {
             key: default | study[key] for key, default in defaults.items() if isinstance(study.get(key), dict)
         }
+        external, data = study.get("external"), study["data"]
+        if isinstance(external, dict) and isinstance(data, dict):
+            own = {key: value for key, value in external.items() if (key, value) != ("root", None)}
+            if (reader := own.get("reader", data["reader"])) != data["reader"]:
+                raise ValueError(f"external.reader: found {reader!r}, allowed: {data['reader']}, as of data")
+            study["external"] = data | own
+        return study
 
     @property
-    def sources(self) -> dict[str, ImageStudy | Cohort]:
-        """Its own data."""
-        return {"": self}
+    def sources(self) -> dict[str, ImageStudy | Cohort | External]:
+        """Its own data, and those of other patients."""
+        if self.external is None:
+            return {"data": self}
+        phantom = self.phantom and self.phantom.model_copy(update={"seed": self.phantom.seed + 1})
+        return {"data": self, "external": External(self.external, phantom)}
 
     @model_validator(mode="after")
     def _fits(self) -> ImageStudy:
@@ -143,6 +174,10 @@ class ImageStudy(Study):
         if self.split.method == "official" and not isinstance(self.data, CovidCt | ImageFolder):
             raise ValueError(f"split.method: found official, allowed: by_patient or folds with {self.data.reader}")
         self._check_sizes()
+        if self.external is not None:
+            self._check_external(self.external)
+        if self.evaluation.subgroups is not None:
+            self._check_subgroups(self.evaluation.subgroups.column)
         return self
 
     def _check_classifier(self) -> None:
@@ -196,6 +231,37 @@ class ImageStudy(Study):
         """Edge of a network's images, pixels."""
         return self.gan[gan].image_size or self.data.image_size
 
+    def _check_external(self, external: ImageSource) -> None:
+        """Its images are those that the classifiers can be shown, of the same classes."""
+        if self.classifier is None:
+            raise ValueError("external: found one, allowed: null without a classifier")
+        if self.split.method == "folds":
+            raise ValueError(
+                "external: found one, allowed: null with split.method folds, whose classifiers are several"
+            )
+        for key in ("image_size", "channels", *(["classes"] if isinstance(external, Brats) else [])):
+            found, allowed = getattr(external, key), getattr(self.data, key)
+            if found != allowed:
+                raise ValueError(f"external.{key}: found {found}, allowed: {allowed}, as of data")
+        if set(external.class_names) != set(self.data.class_names):
+            names, allowed = ", ".join(external.class_names), ", ".join(self.data.class_names)
+            raise ValueError(
+                f"external.classes: found {names}, allowed: {allowed}, as of data, each with its own value"
+            )
+
+    def _check_subgroups(self, column: str) -> None:
+        if self.classifier is None:
+            raise ValueError("evaluation.subgroups: found one, allowed: null without a classifier")
+        if not isinstance(self.data, LabelledImages):
+            raise ValueError(
+                f"evaluation.subgroups: found one, allowed: null with {self.data.reader}; labelled_images alone has a "
+                "CSV of labels"
+            )
+        if column.strip() == self.data.label_column.strip():
+            raise ValueError(
+                f"evaluation.subgroups.column: found '{column}', the label's; allowed: a column that is not the classes"
+            )
+
     def _check_judge(self, judge: Judge) -> None:
         if "real" in self.gan:
             raise ValueError(
@@ -220,6 +286,7 @@ class VolumeStudy(Study):
     judge: ClassVar[None] = None
     embedding: ClassVar[None] = None
     reading_room: ClassVar[None] = None
+    external: ClassVar[None] = None
 
     cohorts: dict[Name, Cohort] = Field(description="its volumes, by a name of your choice for each source")
     nodules: Nodules | None = Field(None, description="nodules injected and erased in `cohorts`; null: none")
@@ -235,14 +302,16 @@ class VolumeStudy(Study):
         return study
 
     @property
-    def sources(self) -> dict[str, ImageStudy | Cohort]:
+    def sources(self) -> dict[str, ImageStudy | Cohort | External]:
         """Its cohorts."""
-        return {f"cohorts.{name}": cohort for name, cohort in self.cohorts.items()}
+        return {f"cohorts.{name}.data": cohort for name, cohort in self.cohorts.items()}
 
     @model_validator(mode="after")
     def _fits(self) -> VolumeStudy:
         if self.split.method != "by_patient":
             raise ValueError(f"split.method: found {self.split.method}, allowed: by_patient, for volumes")
+        if self.evaluation.subgroups is not None:
+            raise ValueError("evaluation.subgroups: found one, allowed: null for a study of volumes")
         parts = {"gan": self.gan, "synthesis": self.synthesis, "nodules": self.nodules, "grid": self.grid}
         if any([self.gan, self.synthesis, self.grid, self.classifier]) and not all(parts.values()):
             missing = next(name for name, part in parts.items() if not part)
@@ -327,9 +396,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _roots_fit(self) -> Config:
         sources = {
-            ".".join(filter(None, (name, key))): source
-            for name, study in self.studies.items()
-            for key, source in study.sources.items()
+            f"{name}.{key}": source for name, study in self.studies.items() for key, source in study.sources.items()
         }
         edits = {
             name: study.nodules.edits
@@ -359,14 +426,43 @@ class Config(Section):
         for name, source in sources.items():
             root = source.data.root
             if root not in self.data_roots:
-                raise ValueError(f"studies.{name}.data.root: found '{root}', allowed: {' | '.join(self.data_roots)}")
+                raise ValueError(f"studies.{name}.root: found '{root}', allowed: {' | '.join(self.data_roots)}")
             if self.data_roots[root] is not None:
                 continue
+            where = name.removesuffix(".data")
             if source.phantom is None:
-                raise ValueError(f"data_roots.{root}: found null, but studies.{name} has no phantom; allowed: a folder")
+                raise ValueError(
+                    f"data_roots.{root}: found null, but studies.{where} has no phantom; allowed: a folder"
+                )
             if source.phantom.renderer != source.data.phantom_renderer:
                 raise ValueError(
-                    f"studies.{name}.phantom.renderer: found '{source.phantom.renderer}', "
+                    f"studies.{where}.phantom.renderer: found '{source.phantom.renderer}', "
                     f"allowed: {source.data.phantom_renderer}"
                 )
+        for name, study in self.studies.items():
+            self._check_beside(name, study)
         return self
+
+    def _check_beside(self, name: str, study: ImageStudy | VolumeStudy) -> None:
+        """Raise ValueError where what a study has beside its own data does not go with them, phantom or real."""
+        if not isinstance(study, ImageStudy):
+            return
+        own = self.data_roots[study.data.root]
+        if own is None and study.evaluation.subgroups is not None:
+            raise ValueError(
+                f"studies.{name}.evaluation.subgroups: found one, but data_roots.{study.data.root} is null, and a "
+                "phantom's CSV has labels alone; allowed: null, or a folder of data"
+            )
+        if study.external is None:
+            return
+        root = study.external.root
+        if (self.data_roots[root] is None) != (own is None):
+            kinds = ("real", "a phantom") if own is None else ("a phantom", "real")
+            raise ValueError(
+                f"studies.{name}.external.root: found '{root}', which is {kinds[0]}, allowed: a key of data_roots that "
+                f"is {kinds[1]}, as the study's own data ('{study.data.root}')"
+            )
+        if own is not None and study.external == study.data:
+            raise ValueError(
+                f"studies.{name}.external: found the study's own data, allowed: another root, or other folders of it"
+            )

@@ -40,7 +40,7 @@ def _list_labelled(root: Path, settings: LabelledImages) -> tuple[list[Listed], 
     """Each image of which the CSV has exactly one row that says its label, and what else there is."""
     class_of = {str(value): name for name, value in settings.classes.items()}
     listing = []
-    rows_of, rejected = _match_rows(root, settings)
+    rows_of, rejected = match_rows(root, settings)
     for file, rows in rows_of.items():
         source = source_of(file, root)
         label, patient = rows[0]
@@ -60,25 +60,25 @@ def _list_labelled(root: Path, settings: LabelledImages) -> tuple[list[Listed], 
             found = f"nothing in {settings.patient_column}, allowed: the patient's name"
             rejected.append(Rejection(source, "missing patient", found, "name the patient, or remove the row"))
         else:
-            listing.append(Listed(file, _id_of(file), class_of[label], patient))
+            listing.append(Listed(file, id_of(file), class_of[label], patient))
     if settings.patient_column is None:
         listing, nobodys = name_patients(listing, root, settings.patient_from)
         rejected += nobodys
     return listing, rejected
 
 
-def _match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[Row]], list[Rejection]]:
-    """The rows that name each file; rows without a file, and files without a row or with the id of another."""
+def match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[Row]], list[Rejection]]:
+    """Label and patient in the rows that name each file; rows without a file, files without a row or an own id."""
     files, rejected = list_files(root)
     files, others = find_images((file for file in files if file != root / settings.labels), root)
     rejected += others
     by_id, by_number, by_path = defaultdict(list), defaultdict(list), defaultdict(list)
     for file in files:
-        by_id[_id_of(file)].append(file)
-        if _is_number(_id_of(file)):
-            by_number[int(_id_of(file))].append(file)
+        by_id[id_of(file)].append(file)
+        if _is_number(id_of(file)):
+            by_number[int(id_of(file))].append(file)
         # An id may be written with its ending, with its folder, or with both.
-        for written in {file.name, source_of(file, root), without_ending(file.relative_to(root))} - {_id_of(file)}:
+        for written in {file.name, source_of(file, root), without_ending(file.relative_to(root))} - {id_of(file)}:
             by_path[written].append(file)
 
     rows_of, longer = defaultdict(list), []
@@ -88,9 +88,9 @@ def _match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[R
         # Kaggle's CSV says `0` where the file is `000.png`.
         named = by_id.get(image_id) or (by_number.get(int(image_id)) if _is_number(image_id) else None)
         if named is None and (named := by_path.get(image_id.replace("\\", "/").removeprefix("./"))):
-            longer.append((image_id, _id_of(named[0])))
+            longer.append((image_id, id_of(named[0])))
         if named is None:
-            source, meant = f"{settings.labels} id '{shown(image_id)}'", _id_of(Path(image_id.replace("\\", "/")))
+            source, meant = f"{settings.labels} id '{shown(image_id)}'", id_of(Path(image_id.replace("\\", "/")))
             remedy = "add the image, or remove the row"
             if meant != image_id and len(same := by_id.get(meant, [])) == 1:
                 misnamed.add(same[0])
@@ -108,7 +108,7 @@ def _match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[R
         )
 
     for file in files:
-        same = ambiguous.get(file, by_id[_id_of(file)])
+        same = ambiguous.get(file, by_id[id_of(file)])
         if len(same) > 1:
             rows_of.pop(file, None)
             rejected.append(same_id(file, same, root))
@@ -123,7 +123,8 @@ def _is_number(image_id: str) -> bool:
     return image_id.isdecimal() and len(image_id) <= LONGEST_NUMBER
 
 
-def _id_of(file: Path) -> str:
+def id_of(file: Path) -> str:
+    """What an image file is called in a cohort."""
     return without_ending(PurePath(file.name))
 
 

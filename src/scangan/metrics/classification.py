@@ -37,6 +37,15 @@ def read_predictions(files: Sequence[str], gan_seeds: GanSeeds, folds: int = 1) 
     }
 
 
+def read_external(files: Sequence[str], external: Sequence[str], gan_seeds: GanSeeds) -> dict[str, list[pd.DataFrame]]:
+    """The same, with each training's predictions on external images below those on the study's own."""
+    own, others = read_predictions(files, gan_seeds), read_predictions(external, gan_seeds)
+    return {
+        arm: [pd.concat(pair, ignore_index=True) for pair in zip(tables, others[arm], strict=True)]
+        for arm, tables in own.items()
+    }
+
+
 def number_generators(gan_seeds: Sequence[int | None]) -> np.ndarray:
     """The generator [trainings] that each of an arm's trainings saw images of, numbered from 0; 0 where it saw none."""
     numbers = {seed: number for number, seed in enumerate(dict.fromkeys(gan_seeds))}
@@ -57,12 +66,13 @@ def score_arms(
     positive: str,
     settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
+    part: str = "test",
 ) -> pd.DataFrame:
     """Scores of every arm on the test images.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
     `positive`), and `fold` if there are any. gan_seeds: the generators behind them, with as many trainings each; None:
-    one.
+    one. part: the `split` of the test images.
     Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
 
     - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
@@ -73,8 +83,8 @@ def score_arms(
 
     Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1.
     """
-    cases, probabilities = align_images(predictions)
-    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, METRICS)
+    cases, probabilities = align_images(predictions, part)
+    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, METRICS, part)
     rows = []
     for arm, probability in probabilities.items():
         for name, metric in METRICS.items():
@@ -91,13 +101,14 @@ def bootstrap_scores(
     settings: Evaluation,
     gan_seeds: Mapping[Key, Sequence[int | None]] | None,
     metrics: Iterable[str],
+    part: str = "test",
 ) -> tuple[dict[Key, dict[str, float]], dict[Key, dict[str, np.ndarray]]]:
     """Arm -> metric -> mean over the trainings; and the same of every resample: [settings.bootstrap].
 
     See `score_arms`. Any keys may stand for arms: what is tested on the same images shares the draw.
     """
-    cases, probabilities = align_images(predictions)
-    is_positive, names = both_classes(cases, positive), list(metrics)
+    cases, probabilities = align_images(predictions, part)
+    is_positive, names = both_classes(cases, positive, part), list(metrics)
     patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
     drawn: dict[Key, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in names} for arm in probabilities}
     for weights in _resamples(patient, is_positive, settings):

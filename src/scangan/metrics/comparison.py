@@ -155,6 +155,7 @@ def compare_arms(
     positive: str,
     settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
+    part: str = "test",
 ) -> pd.DataFrame:
     """Every arm with synthetic images against its counterpart without, its control, and the best arm without.
 
@@ -163,6 +164,7 @@ def compare_arms(
     gan_seeds: the generators behind them; None: one. Where an arm has several generators they are its replicates, each
     the mean over its classifiers, which are no independent ones. Where it has one, the interval is of this generator,
     not of another.
+    part: the `split` of the test images.
 
     The best arm without synthetic images is that with the highest primary metric on the validation images: chosen on
     the test images it would be the luckiest, too, and the test no longer valid.
@@ -178,8 +180,8 @@ def compare_arms(
     pairs = _pairs(predictions, positive, settings.primary)
     if not pairs:
         return pd.DataFrame(columns=COLUMNS)
-    cases, probabilities = align_images(predictions)
-    is_positive, patient = both_classes(cases, positive), pd.factorize(cases["patient_id"])[0]
+    cases, probabilities = align_images(predictions, part)
+    is_positive, patient = both_classes(cases, positive, part), pd.factorize(cases["patient_id"])[0]
     fold = cases["fold"].to_numpy()
     generators = {
         arm: number_generators(gan_seeds[arm] if gan_seeds else [None] * len(rows))

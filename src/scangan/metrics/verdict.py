@@ -46,17 +46,19 @@ def reach_verdict(
 
     What is asked is whether to add synthetic images, so arms of synthetic images alone speak only where there is no
     other. `helps`: one arm is better, at a level of 0.05 by its p value, which Holm corrected for all comparisons of
-    the study. `harms`: all are worse. `no difference`: all intervals lie within the margin, on either side, and each
-    class has the 3 / margin patients without whom a difference of the margin might not be met at all. Else it
-    `cannot be told`; so it is where a training that the outcome rests on had not converged, or an arm has just one.
+    the study; and better than its control, real images repeated as often, where that was asked for. `harms`: all are
+    worse. `no difference`: all intervals lie within the margin, on either side, and each class has the 3 / margin
+    patients without whom a difference of the margin might not be met at all. Else it `cannot be told`; so it is where
+    a training that the outcome rests on had not converged, or an arm has just one.
     """
-    rows = comparisons[(comparisons["metric"] == settings.primary) & comparisons["best"].astype(bool)]
+    primary = comparisons[comparisons["metric"] == settings.primary]
+    rows, controls = (primary[primary[reason].astype(bool)] for reason in ("best", "control"))
     adding = rows[rows["arm"].map(lambda arm: find_arm(arm).reads_real).astype(bool)]
     rows = rows if adding.empty else adding
     if rows.empty:
         sentence = "Whether synthetic images help was not asked: no arm has them beside one that has none"
         return Verdict("not compared", f"{sentence}; {facts.provenance}.")
-    outcome, row = _outcome(rows, settings)
+    outcome, row = _outcome(rows, controls, settings)
     without = [arm for arm in unconverged if not find_arm(arm).reads_synthetic]
     rests_on = dict.fromkeys([*([row["arm"]] if outcome == "helps" else rows["arm"]), *without])
     cut_short = {arm: unconverged[arm] for arm in rests_on if unconverged.get(arm)}
@@ -68,7 +70,12 @@ def reach_verdict(
         reasons.append(f"training had not converged in {named}: raise classifier.steps")
     if single:
         reasons.append("it rests on a single training, and another one may say otherwise: raise classifier.seeds")
-    if outcome == "cannot be told" and not single:
+    unmatched = controls[(controls["arm"] == row["arm"]) & ~_is_better(controls)]
+    if outcome == "cannot be told" and _is_better(row.to_frame().T).all() and len(unmatched):
+        copies = unmatched.iloc[0]
+        repeated = f"`{copies['against']}`, real images repeated as often"
+        reasons.append(f"nor is it shown to be better than {repeated}: {_found(copies)}")
+    elif outcome == "cannot be told" and not single:
         reasons.append(_could_show(row, needed, settings))
     if cut_short or single:
         outcome = "cannot be told"
@@ -90,13 +97,20 @@ def patients_needed(row: Mapping[str, Any], margin: float) -> int | None:
     return math.ceil(row["patients"] * row["case_variance"] / allowed)
 
 
-def _outcome(rows: pd.DataFrame, settings: Evaluation) -> tuple[Outcome, pd.Series]:
+def _is_better(rows: pd.DataFrame) -> pd.Series:
+    return (rows["p_holm"] < LEVEL) & (rows["difference"] > 0)
+
+
+def _outcome(rows: pd.DataFrame, controls: pd.DataFrame, settings: Evaluation) -> tuple[Outcome, pd.Series]:
     """What the numbers say, and the row that says it best."""
     best = rows.loc[rows["difference"].idxmax()]
-    shown = rows["p_holm"] < LEVEL
-    better = rows[shown & (rows["difference"] > 0)]
+    better = rows[_is_better(rows)]
+    more_than_copies = better[~better["arm"].isin(controls.loc[~_is_better(controls), "arm"])]
+    if len(more_than_copies):
+        return "helps", more_than_copies.loc[more_than_copies["difference"].idxmax()]
     if len(better):
-        return "helps", better.loc[better["difference"].idxmax()]
+        return "cannot be told", better.loc[better["difference"].idxmax()]
+    shown = rows["p_holm"] < LEVEL
     if (shown & (rows["difference"] < 0)).all():
         return "harms", best
     within = (rows["difference_low"] >= -settings.margin) & (rows["difference_high"] <= settings.margin)
@@ -108,18 +122,23 @@ def _outcome(rows: pd.DataFrame, settings: Evaluation) -> tuple[Outcome, pd.Seri
 
 def _lead(outcome: Outcome, row: pd.Series, settings: Evaluation) -> str:
     name = settings.primary if settings.primary != "auc" else "AUC"
-    found = f"{row['difference']:+.3f}"
-    if pd.notna(row["difference_low"]):
-        found += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-    if pd.notna(row["p_holm"]):
-        found += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
     said = {
         "helps": "Synthetic images help",
         "harms": "Synthetic images harm",
         "no difference": f"Synthetic images make no difference larger than {settings.margin:g}",
         "cannot be told": "It cannot be told whether synthetic images help",
     }
-    return f"{said[outcome]}: {name} of `{row['arm']}` minus that of `{row['against']}` is {found}"
+    return f"{said[outcome]}: {name} of `{row['arm']}` minus that of `{row['against']}` is {_found(row)}"
+
+
+def _found(row: pd.Series) -> str:
+    """A difference, its interval, and its p value."""
+    found = f"{row['difference']:+.3f}"
+    if pd.notna(row["difference_low"]):
+        found += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
+    if pd.notna(row["p_holm"]):
+        found += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
+    return found
 
 
 def _could_show(row: pd.Series, needed: int | None, settings: Evaluation) -> str:

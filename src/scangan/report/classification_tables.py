@@ -18,6 +18,13 @@ STEPS_COLUMNS = ["steps", "steps_least", "steps_most"]
 CLASSIFICATION_COLUMNS = [
     *("study", "arm", *SCORE_COLUMNS[:-3], *DIFFERENCE_COLUMNS, *STEPS_COLUMNS, "converged", *SCORE_COLUMNS[-3:])
 ]
+EXTERNAL_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], *DIFFERENCE_COLUMNS, *SCORE_COLUMNS[-3:]]
+SUBGROUP_COUNTS = ["images", "patients", "positive_images", "positive_patients", "negative_images", "negative_patients"]
+SUBGROUPS_COLUMNS = [
+    *("study", "subgroup", "arm", "metric", "value", "ci_low", "ci_high", "seeds"),
+    *("difference", "difference_low", "difference_high", "against", *SUBGROUP_COUNTS, "not_scored"),
+    *SCORE_COLUMNS[-3:],
+]
 CALIBRATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], "if_calibrated", *SCORE_COLUMNS[-3:]]
 SIZES_COLUMNS = ["study", "arm", "diameter_mm", *SCORE_COLUMNS[:-1]]
 SIZES_NOTE = (
@@ -28,6 +35,18 @@ CALIBRATION_NOTE = (
     "If calibrated: what to expect of so few images if every probability were right. Only what an expected calibration "
     "error has beyond that speaks of the classifier."
 )
+EXTERNAL_NOTE = (
+    "The classifiers are those of the table `classification`: nothing was trained, chosen or calibrated on these "
+    "images. The best arm without synthetic images was chosen on the study's own validation images."
+)
+SUBGROUP_SCORES_NOTE = (
+    "Mean over seeds [95% interval: bootstrap over seeds and the subgroup's test patients; too narrow with few seeds]."
+)
+SUBGROUP_DIFFERENCES_NOTE = (
+    "Difference to the same arm without synthetic images [95% interval, as of the table `classification`]. None is "
+    "tested: the primary metric of all test images is, and it alone. Of many intervals some do not hold 0 by chance, "
+    "and that two subgroups differ is said by neither's interval."
+)
 STEPS_NOTE = (
     "Steps: that each arm was trained for, mean over trainings (least to most); a training ends early where the "
     "validation loss no longer falls."
@@ -35,7 +54,7 @@ STEPS_NOTE = (
 DIFFERENCES_NOTE = (
     "Difference to an arm without synthetic images [95% interval, over trainings and test patients]; could show: the "
     "smallest true difference that so many trainings and patients show with a power of 80% (none: not even one of 1); "
-    "p: of the primary metric alone, corrected by Holm for all comparisons of the study. Trainings count as readers "
+    "p: of the primary metric alone, corrected by Holm for all comparisons of this table. Trainings count as readers "
     "nested within arms, patients as cases that all of them read (Obuchowski and Rockette, Hillis)."
 )
 SINGLE_NOTE = (
@@ -79,6 +98,18 @@ def classification_table(
     return table.assign(converged=converged)[CLASSIFICATION_COLUMNS]
 
 
+def external_table(scores: pd.DataFrame, comparisons: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`external.csv`: the same of other patients' images, as far as it speaks of tests and not of trainings."""
+    differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCE_COLUMNS]]
+    table = _table("classification", scores, list(ARMS), facts).merge(differences, on=["arm", "metric"], how="left")
+    return table[EXTERNAL_COLUMNS]
+
+
+def subgroups_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`subgroups.csv` from what `metrics.subgroups.score_subgroups` returns."""
+    return facts.assign(scores)[SUBGROUPS_COLUMNS]
+
+
 def calibration_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """`calibration.csv` from what `score_arms` returns: Brier score and expected calibration error of each arm."""
     return _table("calibration", scores, list(ARMS), facts)[CALIBRATION_COLUMNS]
@@ -110,8 +141,36 @@ def write_classification(
         shown = tidy.assign(steps=said).drop(columns=[*DIFFERENCE_COLUMNS, *STEPS_COLUMNS[1:]])
         how = "\n".join(filter(None, (STEPS_NOTE, _convergence_note(tidy))))
         scores = to_markdown(shown, "arm", note=how, decimals=_decimals())
-        paragraphs = [scores, *differences_markdown(comparisons), *note.splitlines()]
-        markdown.write_text("\n\n".join(each.rstrip() for each in paragraphs) + "\n", encoding="utf-8")
+        _write_paragraphs(markdown, [scores, *differences_markdown(comparisons), *note.splitlines()])
+
+
+def write_external(
+    tidy: pd.DataFrame, comparisons: pd.DataFrame, csv_path: str | Path, md_path: str | Path, note: str = ""
+) -> None:
+    """`external.csv`, and for people the scores and below them all comparisons on other patients."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        scores = to_markdown(tidy.drop(columns=DIFFERENCE_COLUMNS), "arm", decimals=_decimals())
+        _write_paragraphs(markdown, [scores, *differences_markdown(comparisons), EXTERNAL_NOTE, *note.splitlines()])
+
+
+def write_subgroups(tidy: pd.DataFrame, column: str, csv_path: str | Path, md_path: str | Path) -> None:
+    """`subgroups.csv`, and for people whom the subgroups of a column have, their scores, and their differences."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        # A bar would begin another cell.
+        tidy = tidy.assign(subgroup=tidy["subgroup"].str.replace("|", r"\|"))
+        counts = tidy[["study", "subgroup", *SUBGROUP_COUNTS, "not_scored", "data", "scale"]].drop_duplicates()
+        paragraphs = [to_markdown(counts, None, note=f"Subgroups by `{column}`, of the test images.")]
+        scored = tidy[tidy["not_scored"] == ""]
+        compared = scored[scored["difference"].notna()]
+        if len(scored):
+            cells = scored.assign(score=[_score(row) for row in scored.to_dict("records")])
+            paragraphs += [_wide(cells, ["subgroup", "arm"], "score"), SUBGROUP_SCORES_NOTE]
+        if len(compared):
+            cells = compared.assign(cell=[_difference(row) for row in compared.to_dict("records")])
+            paragraphs += [_wide(cells, ["subgroup", "arm", "against"], "cell"), SUBGROUP_DIFFERENCES_NOTE]
+        _write_paragraphs(markdown, paragraphs)
 
 
 def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
@@ -119,26 +178,41 @@ def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
     if comparisons.empty:
         return []
     cells = comparisons.assign(cell=[_difference(row) for row in comparisons.to_dict("records")])
-    wide = cells.pivot(index=["arm", "against"], columns="metric", values="cell")
-    wide = wide.loc[list(dict.fromkeys(zip(cells["arm"], cells["against"], strict=True))), cells["metric"].unique()]
     single = cells[["trainings", "against_trainings"]].min(axis=None) == 1
     generators = cells["generators"].max()
     return [
-        wide.reset_index().to_markdown(index=False, disable_numparse=True),
+        _wide(cells, ["arm", "against"], "cell"),
         DIFFERENCES_NOTE,
         *([SINGLE_NOTE] if single else []),
         ONE_GENERATOR_NOTE if generators == 1 else GENERATORS_NOTE.format(generators=generators),
     ]
 
 
+def _wide(cells: pd.DataFrame, keys: list[str], cell: str) -> str:
+    """A row for each combination of the keys, in the order in which they come, a column a metric."""
+    wide = cells.pivot(index=keys, columns="metric", values=cell)
+    rows = pd.MultiIndex.from_frame(cells[keys].drop_duplicates())
+    return wide.loc[rows, cells["metric"].unique()].reset_index().to_markdown(index=False, disable_numparse=True)
+
+
+def _write_paragraphs(path: Path, paragraphs: list[str]) -> None:
+    path.write_text("\n\n".join(each.rstrip() for each in paragraphs) + "\n", encoding="utf-8")
+
+
+def _score(row: dict) -> str:
+    number = f"{{:.{METRICS[row['metric']].decimals}f}}".format
+    return f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
+
+
 def _difference(row: dict) -> str:
     number = f"{{:+.{METRICS[row['metric']].decimals}f}}".format
     if pd.isna(row["difference_low"]):
         return number(row["difference"])
-    interval = f"[{number(row['difference_low'])}, {number(row['difference_high'])}]"
-    shown = number(row["detectable"])[1:] if row["detectable"] <= 1 else "none"
-    cell = f"{number(row['difference'])} {interval}, could show {shown}"
-    if pd.notna(row["p_holm"]):
+    cell = f"{number(row['difference'])} [{number(row['difference_low'])}, {number(row['difference_high'])}]"
+    if "detectable" in row:
+        shown = number(row["detectable"])[1:] if row["detectable"] <= 1 else "none"
+        cell += f", could show {shown}"
+    if pd.notna(row.get("p_holm")):
         cell += f", p = {row['p_holm']:.3f}" if row["p_holm"] >= 0.001 else ", p < 0.001"
     return cell
 
