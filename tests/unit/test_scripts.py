@@ -12,6 +12,7 @@ WITH_TORCH = {
     *("synthesize", "extract_features", "measure_fidelity", "measure_nodules", "judge_images", "embed_images"),
     *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
     *("train_volume_gan", "synthesize_volumes", "inject_synthetic", "train_detector"),
+    "train_encoder",
     *("measure_volumes", "tabulate_volumes"),  # the latter for torch-fidelity's scores
 }
 

@@ -58,6 +58,7 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
         "membership_auc",
         "radiomics_distance",
         "frd",
+        "encoder_distance",
     }
     papers = pd.read_csv(toy.folder / "results/paper_comparison.csv").query("study == 'head_ct'")
     assert (papers.comparable == "yes").equals(papers.metric == "trainable_parameters")

@@ -18,6 +18,7 @@ from scangan.config.experiment import (
     Evaluation,
     Fidelity,
     Grid,
+    ImageFidelity,
     ImageSynthesis,
     Judge,
     Nodules,
@@ -87,6 +88,7 @@ class ImageStudy(Study):
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
     synthesis: ImageSynthesis = Field(description="how many images are drawn")
+    fidelity: ImageFidelity = ImageFidelity()
     judge: Judge | None = Field(None, description="real classifiers judge synthetic images; null: they do not")
     embedding: Embedding | None = Field(None, description="t-SNE of the images; null: none")
     reading_room: ReadingRoom | None = Field(None, description="readers are asked; null: they are not")
