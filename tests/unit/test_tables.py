@@ -16,6 +16,7 @@ from scangan.report.tables import (
     cohort_table,
     copies_note,
     duplicates_note,
+    fewest_held_out,
     fidelity_table,
     judge_table,
     networks_table,
@@ -219,6 +220,12 @@ def test_no_share_of_copies_stands_without_that_of_planted_ones(tmp_path):
     assert measured_by["planted_exact"] == "pixels"
     assert set(measured_by["encoder_distance"]) == {"encoder"}
     assert {"planted_exact", "planted_blurred"} < set(pd.read_csv(tmp_path / "fidelity.csv")["metric"])
+
+
+@pytest.mark.parametrize(("quantile", "fewest"), [(0.05, 19), (0.01, 99), (0.4, 2)])
+def test_so_many_held_out_images_it_takes_for_a_quantile(quantile, fewest):
+    assert fewest_held_out(quantile) == fewest
+    assert 1 / (fewest + 1) <= quantile < 1 / fewest
 
 
 def test_what_a_generator_was_trained_against_is_refused_by_name(tmp_path):

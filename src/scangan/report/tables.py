@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from scangan.data.duplicates import ALLOW, COPIED_IMAGE, DROP, ONE_PATIENT, coun
 from scangan.data.split import is_official, patients_on_both_sides
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.metrics.memorisation import fewest_held_out
 from scangan.rejected import is_kept, rejected_note
 
 SCORE_COLUMNS = ["metric", "value", "ci_low", "ci_high", "seeds", "cases", "data", "scale", "pretrained"]
@@ -85,7 +85,11 @@ def write_fidelity(
     extractor: the network that sees features, which may have been refused some variants.
     """
     notes = refused_note(tidy, extractor), planted_note(tidy), copies_note(tidy, copy_quantile)
-    note = "\n".join(filter(None, notes))
+    write_hiding_planted(tidy, csv_path, md_path, "\n".join(filter(None, notes)))
+
+
+def write_hiding_planted(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, note: str) -> None:
+    """Write a table a row a variant; what was found of planted copies is in the CSV alone."""
     shown = tidy[~tidy["metric"].str.startswith(PLANTED)]
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
@@ -105,14 +109,17 @@ def refused_note(fidelity: pd.DataFrame, extractor: str) -> str:
     )
 
 
-def planted_note(fidelity: pd.DataFrame) -> str:
-    """A line a variant: the share found of training images that were planted among the synthetic ones, by kind."""
+def planted_note(fidelity: pd.DataFrame, what: str = "images") -> str:
+    """A line a variant: the share found of training images that were planted among the synthetic ones, by kind.
+
+    what: images, or volumes.
+    """
     planted = fidelity[fidelity["metric"].str.startswith(PLANTED)]
     lines = []
     for variant, rows in planted.groupby("variant", sort=False):
         shares = (f"{row.metric.removeprefix(PLANTED)} {row.value:.2f}" for row in rows.itertuples())
         count = rows["images"].iloc[0]
-        lines.append(f"Copies of {count} training images planted in {variant}, share suspected: {', '.join(shares)}.")
+        lines.append(f"Copies of {count} training {what} planted in {variant}, share suspected: {', '.join(shares)}.")
     return "\n".join(lines)
 
 
@@ -129,6 +136,11 @@ def copies_note(scores: pd.DataFrame, quantile: float) -> str:
         f"Suspected copies of {', '.join(few)}: fewer than {fewest_held_out(quantile)} held-out images that are no "
         f"copies themselves, too few for the quantile {quantile:g}; the nearest of them is the threshold."
     )
+
+
+def fewest_held_out(quantile: float) -> int:
+    """How many held-out images it takes for a threshold at a quantile of them: m with 1 / (m + 1) at most that."""
+    return math.ceil(1 / quantile - 1e-9) - 1
 
 
 def judge_table(shares: pd.DataFrame, facts: Facts) -> pd.DataFrame:
