@@ -190,5 +190,9 @@ def _blur(images: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
 
 
 def _small(images: ImageSet) -> torch.Tensor:
-    grey = torch.from_numpy(images.images).float().mean(dim=1, keepdim=True)
-    return F.interpolate(grey, size=(EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)
+    """[N, 1, EDGE, EDGE], grey; part by part, for the images themselves may fill half of the memory."""
+    parts = (part.float().mean(dim=1, keepdim=True) for part in torch.from_numpy(images.images).split(BATCH))
+    size = (EDGE, EDGE)
+    return torch.cat(
+        [F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False) for part in parts]
+    )
