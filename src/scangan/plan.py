@@ -561,13 +561,23 @@ class ImagePlan(StudyPlan):
         }
 
     def measured(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
-        """A network's images and their features, with the features of real images at the same size."""
-        return {**self.features(gan, gan_seed), **self.shards(gan, int(gan_seed))}
+        """A network's images and their features, with the features of real images at the same size, and who judges."""
+        described = [self.generator(gan, gan_seed, label)["description"] for label in self.labels()]
+        judges = {"descriptions": described, "encoder": self.encoder(gan)}
+        return {**self.features(gan, gan_seed), **self.shards(gan, int(gan_seed)), **judges}
 
     def fidelities(self) -> list[str]:
         """What was measured of every training of every network."""
         trainings = [(gan, gan_seed) for gan in self.gans() for gan_seed in self.gan_seeds(gan)]
         return [f"{self.folder}/fidelity/{gan}/seed{gan_seed}.csv" for gan, gan_seed in trainings]
+
+    def encoder(self, gan: str) -> list[str]:
+        """The study's own network that judges a network's images, if one is asked for."""
+        asked = self.settings.fidelity.encoder is not None
+        return [f"{self.folder}/encoder/{self.image_size(gan)}.safetensors"] if asked else []
+
+    def encoder_settings(self) -> Settings:
+        return plain(existing(self.settings.fidelity.encoder).model_dump(mode="json"))
 
     # Classifiers
 

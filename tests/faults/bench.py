@@ -35,6 +35,7 @@ STAGES = {
     "train_gan": ["gan/dcgan32/seed0/normal"],
     "synthesize": ["synthetic/dcgan32/seed0/normal"],
     "extract_features": ["features/dcgan32/seed0.safetensors"],
+    "train_encoder": ["encoder"],
     "measure_fidelity": ["fidelity"],
     "train_classifier": ["classifier/real"],
     "score": ["classifier/scores.csv", "classifier/comparisons.csv", "verdict.json", "verdict.md"],

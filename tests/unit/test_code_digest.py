@@ -143,7 +143,6 @@ def test_only_what_cannot_change_bytes_is_run_by_no_script():
         "scangan.plan",
         "scangan.locks",
         "scangan.seals",
-        "scangan.metrics.encoder",  # a referee to be trained on request; no job does so yet
     }
 
 

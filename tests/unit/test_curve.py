@@ -98,9 +98,7 @@ def test_the_interval_covers_the_truth():
         rows = curve_of(seed).query("arm == 'real+synthetic' and patients == 25").iloc[0]
         covered.append(rows["worth_low"] <= 25 <= rows["worth_high"])
     assert np.mean(covered) >= 0.9
-    nothing = [
-        curve_of(seed, bonus=0).query("arm == 'real+synthetic' and patients == 50").iloc[0] for seed in range(8)
-    ]
+    nothing = [curve_of(seed, bonus=0).query("arm == 'real+synthetic' and patients == 50").iloc[0] for seed in range(8)]
     assert np.mean([row["worth_low"] <= 0 <= row["worth_high"] for row in nothing]) >= 0.9
 
 

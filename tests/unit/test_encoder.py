@@ -7,7 +7,17 @@ import torch
 
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
-from scangan.metrics.encoder import BLUR, EDGE, _blur, change, contrastive_loss, train_encoder
+from scangan.metrics.encoder import (
+    BLUR,
+    EDGE,
+    _blur,
+    change,
+    contrastive_loss,
+    half_of_patients,
+    read_encoder,
+    train_encoder,
+    write_encoder,
+)
 from scangan.progress import Progress
 
 
@@ -65,6 +75,34 @@ def test_it_judges_no_patient_that_it_was_trained_on():
     with pytest.raises(DataError, match="found 'p3' and 0 others that it was trained on"):
         encoder.features(shapes(5, first=3))
     assert encoder.features(shapes(5, first=4)).shape == (5, 128)
+
+
+def test_it_is_the_same_when_it_is_read_again(tmp_path):
+    encoder = train_encoder(shapes(4), 1, seed=0)
+    write_encoder(tmp_path / "encoder.safetensors", encoder)
+    again = read_encoder(tmp_path / "encoder.safetensors")
+    assert torch.equal(weights_of(encoder), weights_of(again))
+    with pytest.raises(DataError, match="found 'p3'"):
+        again.features(shapes(5, first=3))
+    (tmp_path / "encoder.safetensors").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"encoder.safetensors: encoder: found .*, allowed: that of a trained one"):
+        read_encoder(tmp_path / "encoder.safetensors")
+
+
+def test_it_learns_of_one_half_of_the_patients_of_each_class_and_of_none_who_is_held_out():
+    patients = [f"p{number // 2}" for number in range(16)]  # two images each; the first six of the class a
+    manifest = pd.DataFrame({"patient_id": patients, "label": ["a"] * 12 + ["b"] * 4})
+    manifest["image_id"] = [f"i{number}" for number in range(16)]
+    train = ImageSet(np.zeros((16, 1, 8, 8), np.float32), manifest)
+    held_out = train.select(manifest["patient_id"].isin(["p0", "p1"]))
+    for seed in range(5):
+        half = half_of_patients(train, held_out, seed)
+        chosen = half.manifest.drop_duplicates("patient_id")
+        assert not {"p0", "p1"} & set(chosen["patient_id"])
+        assert chosen["label"].value_counts().to_dict() == {"a": 2, "b": 1}
+        assert len(half) == 2 * len(chosen)
+    drawn = {tuple(half_of_patients(train, held_out, seed).manifest["image_id"]) for seed in (0, 0, 1, 2)}
+    assert 1 < len(drawn) < 4
 
 
 def test_one_image_is_too_few():

@@ -20,6 +20,7 @@ from scangan.metrics.fidelity import (
     METRICS,
     Statistics,
     compare_sets,
+    compare_unbiased,
     density_and_coverage,
     feature_statistics,
     frechet_distance,
@@ -115,6 +116,22 @@ def test_the_distances_are_unbiased_and_their_intervals_hold():
         assert abs(values[:, 0].mean()) < 3 * error
         held = (values[:, 1] <= 0) & (values[:, 2] >= 0)
         assert 0.9 <= held.mean() <= 1
+
+
+def test_another_referee_gives_the_unbiased_rows_alone():
+    rng = np.random.default_rng(11)
+    real, unseen, drawn = (gaussian(rng, count) for count in (30, 20, 25))
+    patients = np.arange(30) // 2, np.arange(20) // 2
+    whole = compare_sets(real, unseen, drawn, Fidelity(resamples=1), *patients).set_index("metric")
+    found = compare_unbiased(real.features, unseen.features, drawn.features, 0, *patients).set_index("metric")
+    assert list(found.index) == ["energy_distance", "kid"]
+    for column in ("value", "images", "reference"):
+        assert found[column].to_dict() == pytest.approx(whole.loc[found.index, column].to_dict())
+    alone = compare_unbiased(real.features[:1], unseen.features, drawn.features, 0, None, patients[1])
+    assert alone.set_index("metric")["value"].to_dict() == pytest.approx(found["value"].to_dict())
+    assert alone[["reference", "reference_low", "reference_high"]].isna().all(axis=None)
+    with pytest.raises(DataError, match="found 1 held-out, 25 synthetic, allowed: at least 2 of each"):
+        compare_unbiased(real.features, unseen.features[:1], drawn.features, 0)
 
 
 def test_density_and_coverage_of_points_on_a_line():

@@ -8,9 +8,11 @@ import pytest
 
 from scangan.config import Fidelity
 from scangan.data.store import ImageSet
+from scangan.errors import DataError
 from scangan.metrics.copies import KINDS
+from scangan.metrics.encoder import train_encoder
 from scangan.metrics.feature_sets import Features, FeatureSet
-from scangan.metrics.fidelity import METRICS
+from scangan.metrics.fidelity import METRICS, compare_unbiased
 from scangan.metrics.generators import JudgedSet, evaluate_generators
 from scangan.metrics.radiomics import frechet_radiomics_distance
 
@@ -63,3 +65,32 @@ def test_features_of_other_images_are_refused():
     strange = FeatureSet(train.features, train.manifest.assign(image_id="x"))
     with pytest.raises(ValueError, match="features of 24 images are not those of the 24 images"):
         JudgedSet.of(train.image_set(), strange)
+
+
+def test_the_network_of_ones_own_is_one_more_referee_and_judges_no_patient_it_knows():
+    train, synthetic, (before, _) = evaluated()
+    held_out = judged(np.random.default_rng(1).random((16, 1, 16, 16), dtype=np.float32), "h")
+    known = train.select(np.arange(24) < 12)
+    encoder = train_encoder(known.image_set(), 2, seed=0)
+    scores, _ = evaluate_generators(train, held_out, synthetic, "gan", Fidelity(resamples=3), encoder=encoder)
+    rows = scores[scores["metric"] == "encoder_distance"].set_index("variant")
+    assert list(rows.index) == ["gan/healthy", "gan/sick", "gan/all"]
+    assert list(rows["images"]) == [10, 10, 20]
+    assert ((rows["ci_low"] < 0) & (rows["ci_high"] > 0)).all()  # noise and noise
+    strangers = train.select(np.arange(24) >= 12)
+    features = [encoder.features(each.image_set()) for each in (strangers, held_out, synthetic)]
+    assert rows.loc["gan/all", ["value", "reference"]].tolist() == [
+        compare_unbiased(*features, 0).set_index("metric").loc["energy_distance", name]
+        for name in ("value", "reference")
+    ]
+    assert "encoder_distance" not in set(before["metric"])
+    with pytest.raises(DataError, match="found 't0' and 3 others that it was trained on"):
+        evaluate_generators(train, train.select(np.arange(24) < 8), synthetic, "gan", Fidelity(), encoder=encoder)
+
+
+def test_a_network_that_helped_to_train_a_generator_says_nothing_of_it():
+    train, synthetic, (before, _) = evaluated()
+    held_out = judged(np.random.default_rng(1).random((16, 1, 16, 16), dtype=np.float32), "h")
+    scores, _ = evaluate_generators(train, held_out, synthetic, "gan", Fidelity(resamples=3), refused=True)
+    assert set(before["metric"]) - set(scores["metric"]) == set(METRICS)
+    assert set(scores["variant"]) == set(before["variant"])

@@ -175,6 +175,11 @@ def test_a_network_may_draw_with_the_weights_of_another():
     measured = simple.measured("baseline_at_64", "1")
     assert measured["real"] == simple.features("baseline_at_64", "1")["real"]
     assert measured["synthetic_images"] == simple.shards("baseline_at_64", 1)["synthetic_images"]
+    # Whether a referee helped to train it is said beside the weights that it draws with.
+    assert measured["descriptions"] == ["results/simple_ct_gan/gan/baseline/seed1/chest/generator.json"]
+    assert measured["encoder"] == ["results/simple_ct_gan/encoder/64.safetensors"]
+    assert study("simple_ct_gan", fidelity={"encoder": None}).encoder("baseline") == []
+    assert study("simple_ct_gan", fidelity={"encoder": {"seed": 3}}).encoder_settings() == {"seed": 3, "steps": 150}
     assert simple.network_module("baseline_at_64") == "scangan.models.simple_ct_gan"
 
 

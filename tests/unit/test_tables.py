@@ -16,6 +16,7 @@ from scangan.report.tables import (
     cohort_table,
     copies_note,
     duplicates_note,
+    fewest_held_out,
     fidelity_table,
     judge_table,
     networks_table,
@@ -59,6 +60,7 @@ def classification(data="phantom", scale="demo", pretrained="none", unconverged=
 
 def fidelity(data="phantom", scale="demo", extractor="efficientnet-lite0"):
     metrics = ["energy_distance", "kid", "fid", "inception_score", "precision", "recall"]
+    metrics += ["radiomics_distance", "frd", "encoder_distance"]
     numbers = {"value": 35.123, "ci_low": 30.0, "ci_high": 40.0, "images": 28, "reference": 20.0}
     table = pd.DataFrame({"metric": metrics, **numbers, "reference_low": 18.0, "reference_high": 22.0})
     whole = table.assign(ci_low=np.nan, ci_high=np.nan, reference_low=np.nan)
@@ -208,7 +210,7 @@ def test_fidelity_markdown():
 
 
 def test_no_share_of_copies_stands_without_that_of_planted_ones(tmp_path):
-    write_fidelity(fidelity(), tmp_path / "fidelity.csv", tmp_path / "fidelity.md", 0.01)
+    write_fidelity(fidelity(), tmp_path / "fidelity.csv", tmp_path / "fidelity.md", 0.01, "efficientnet-lite0")
     text = (tmp_path / "fidelity.md").read_text()
     assert "0.025 [0.004, 0.129] (real 0.050)" in text
     assert "Copies of 144 training images planted in dcgan32/all, share suspected: exact 1.00, blurred 0.97." in text
@@ -216,7 +218,29 @@ def test_no_share_of_copies_stands_without_that_of_planted_ones(tmp_path):
     measured_by = fidelity().set_index("metric")["extractor"]
     assert set(measured_by["fid"]) == {"efficientnet-lite0"}
     assert measured_by["planted_exact"] == "pixels"
+    assert set(measured_by["encoder_distance"]) == {"encoder"}
     assert {"planted_exact", "planted_blurred"} < set(pd.read_csv(tmp_path / "fidelity.csv")["metric"])
+
+
+@pytest.mark.parametrize(("quantile", "fewest"), [(0.05, 19), (0.01, 99), (0.4, 2)])
+def test_so_many_held_out_images_it_takes_for_a_quantile(quantile, fewest):
+    assert fewest_held_out(quantile) == fewest
+    assert 1 / (fewest + 1) <= quantile < 1 / fewest
+
+
+def test_what_a_generator_was_trained_against_is_refused_by_name(tmp_path):
+    table = fidelity()
+    own = table["extractor"].isin(["radiomics", "encoder", "pixels"])
+    refused = table[own | (table["variant"] != "dcgan32/all")]
+    for rows, said in ((table, False), (refused, True)):
+        write_fidelity(rows, tmp_path / "fidelity.csv", tmp_path / "fidelity.md", 0.01, "efficientnet-lite0")
+        line = (
+            "dcgan32/all: refused to efficientnet-lite0, against whose features the generator was trained; judged by "
+            "radiomics and encoder instead."
+        )
+        assert (line in (tmp_path / "fidelity.md").read_text().splitlines()) == said
+    none_left = refused[refused["variant"] == "dcgan32/all"]
+    assert "Encoder distance: the headline by a small network" in to_markdown(none_left, "variant")
 
 
 def test_judge_markdown():

@@ -11,7 +11,7 @@ from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.report import style
 from scangan.report.classification_tables import sizes_table
-from scangan.report.tables import FIDELITY_COLUMNS
+from scangan.report.tables import FIDELITY_COLUMNS, REFERENCE_INTERVAL
 from scangan.report.volume_figures import (
     MIDDLE,
     REGIONS,
@@ -22,7 +22,7 @@ from scangan.report.volume_figures import (
     regions_figure,
     scroll_gif,
 )
-from scangan.report.volume_tables import consistency_table, volume_fidelity_table
+from scangan.report.volume_tables import consistency_table, fidelity_note, volume_fidelity_table
 
 FACTS = Facts("ct_sgan", "phantom", "demo")
 SHOWN = ("real", "synthetic", "synthetic-then-real")
@@ -214,8 +214,10 @@ def test_tables_have_their_columns(tmp_path):
     assert sizes[sizes.arm == "real"].diameter_mm.drop_duplicates().tolist()[1:] == [6, 8, 16]
     row = dict(variant="gan3d", metric="fid", value=9.0, plus_minus=2.0, ci_low=8.0, ci_high=10.0, images=5)
     facts = Facts("ct_sgan", "phantom", "demo", extractor="efficientnet-lite0")
-    table = volume_fidelity_table(pd.DataFrame([row | {"reference": 3.0, "plane": "axial"}]), facts)
-    assert [name for name in table.columns if name != "plus_minus"] == FIDELITY_COLUMNS
+    reference = {"reference": 3.0, "reference_low": np.nan, "reference_high": np.nan}
+    table = volume_fidelity_table(pd.DataFrame([row | reference | {"plane": "axial"}]), facts)
+    assert [name for name in table.columns if name != "plus_minus"] == [*FIDELITY_COLUMNS, *REFERENCE_INTERVAL]
+    assert "slice position by slice position, of 5 volumes" in fidelity_note(table)
     assert table.iloc[0][["study", "plus_minus", "extractor", "scale"]].tolist() == [
         "ct_sgan",
         2.0,

@@ -9,20 +9,22 @@ from scangan.config import Evaluation, Fidelity
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.metrics import volumes as module
+from scangan.metrics.copies import KINDS
 from scangan.metrics.features import Features, extract
-from scangan.metrics.fidelity import compare_sets
+from scangan.metrics.fidelity import compare_sets, unbiased_distances
 from scangan.metrics.volumes import (
     SliceFeatures,
     compare_slices,
+    compare_whole_volumes,
     compared_slices,
     consistency_scores,
     describe_volume,
     describe_volumes,
     extract_slices,
-    find_copies,
+    find_copied_volumes,
     has_two_lungs,
+    radiograph,
     read_slice_features,
-    thumbnail,
     to_grey,
     write_slice_features,
 )
@@ -381,40 +383,65 @@ def test_volumes_without_any_lung_have_no_lung_volume_and_sources_must_be_there(
 # Copies
 
 
-def test_thumbnails_are_means_of_blocks():
+def test_a_radiograph_is_the_mean_from_front_to_back():
     volumes = random_volumes(2, size=32)
-    expected = to_grey(volumes).reshape(2, 16, 2, 16, 2, 16, 2).mean((2, 4, 6)).reshape(2, -1)
-    for volume, small in zip(volumes, expected, strict=True):
-        np.testing.assert_allclose(thumbnail(volume), small, atol=1e-6)
-    assert thumbnail(random_volumes(1, size=25)[0]).shape == (4096,)  # any size
+    for volume, expected in zip(volumes, to_grey(volumes).mean(axis=2), strict=True):
+        np.testing.assert_allclose(radiograph(volume), expected, atol=1e-6)
+    small = to_grey(random_volumes(1, size=128)[0]).mean(axis=1).reshape(64, 2, 64, 2).mean((1, 3))
+    np.testing.assert_allclose(radiograph(random_volumes(1, size=128)[0]), small, atol=1e-6)
 
 
-def test_copies_are_found_though_noisy_and_shifted():
-    def patient(seed):
-        rng = np.random.default_rng(seed)
-        z, y, x = np.indices((32, 32, 32)) / 31 - 0.5
-        waves = sum(np.cos(2 * np.pi * (rng.uniform(-2, 2, 3) @ [z.ravel(), y.ravel(), x.ravel()])) for _ in range(4))
-        return (100 * waves.reshape(z.shape) - 300).astype(np.int16)
+def patient(seed):
+    rng = np.random.default_rng(seed)
+    z, y, x = np.indices((32, 32, 32)) / 31 - 0.5
+    waves = sum(np.cos(2 * np.pi * (rng.uniform(-3, 3, 3) @ [z.ravel(), y.ravel(), x.ravel()])) for _ in range(6))
+    return (100 * waves.reshape(z.shape) - 300).astype(np.int16)
 
+
+def test_copies_are_found_though_noisy_mirrored_and_shifted():
     rng = np.random.default_rng(0)
-    train, held_out = [patient(seed) for seed in range(12)], [patient(seed) for seed in range(20, 32)]
+    train, held_out = ([patient(seed) for seed in range(first, first + 12)] for first in (0, 20))
     noisy = train[3] + rng.normal(0, 40, train[3].shape).astype(np.int16)
-    synthetic = [*(patient(seed) for seed in range(40, 46)), noisy, np.roll(train[5], 1, axis=0)]
+    hidden = {"noisy": (noisy, 3), "mirrored": (train[4][:, :, ::-1], 4), "shifted": (np.roll(train[5], 2, axis=2), 5)}
+    synthetic = [*(patient(seed) for seed in range(40, 46)), *(volume for volume, _ in hidden.values())]
+    described = [
+        describe_volumes(volume_set(volumes, name))
+        for volumes, name in ((train, "t"), (held_out, "h"), (synthetic, "s"))
+    ]
+    scores, nearest = find_copied_volumes(*described, "ct_sgan", Fidelity())
+    assert set(scores["variant"]) == {"ct_sgan"}
+    row = scores.set_index("metric").loc["suspected_copies"]
+    assert (row["value"], row["images"]) == (nearest["suspected"].mean(), 9)
+    assert row["reference"] == pytest.approx(1 / 13)  # of each of the six fresh ones
+    planted = {f"planted_{kind}" for kind in KINDS}
+    assert set(scores["metric"]) == {"suspected_copies", "leaked_held_out", "membership_auc", *planted}
+    assert nearest.columns.tolist() == ["variant", "image_id", "nearest_image_id", "agreement", "suspected"]
+    images = nearest.set_index("image_id")
+    for number, (_, original) in enumerate(hidden.values()):
+        assert images.loc[f"s{6 + number}", ["nearest_image_id", "suspected"]].tolist() == [f"t{original}", True]
+    assert images.loc[[f"s{number}" for number in range(6)], "suspected"].sum() <= 1
 
-    def rows(volumes, name):
-        names = [f"{name}{number}" for number in range(len(volumes))]
-        return pd.DataFrame({"volume_id": names, "thumbnail": [thumbnail(volume).tolist() for volume in volumes]})
 
-    row, nearest = find_copies(rows(train, "t"), rows(held_out, "h"), rows(synthetic, "s"), "ct_sgan", Fidelity())
-    assert row.to_dict("records")[0] | {"ci_low": 0, "ci_high": 0} == {
-        "variant": "ct_sgan",
-        "metric": "suspected_copies",
-        "value": 0.25,
-        "ci_low": 0,
-        "ci_high": 0,
-        "images": 8,
-        "reference": pytest.approx(1 / 13),
-    }
-    assert nearest.columns.tolist() == ["variant", "image_id", "nearest_image_id", "distance", "suspected"]
-    suspected = nearest[nearest.suspected]
-    assert dict(zip(suspected.image_id, suspected.nearest_image_id, strict=True)) == {"s6": "t3", "s7": "t5"}
+# The headline
+
+
+def test_volumes_are_compared_whole_and_by_patient():
+    train, held_out, near, far = (
+        random_slices(count, seed=seed, shift=shift)
+        for count, seed, shift in ((20, 0, 0), (12, 1, 0), (16, 2, 0), (16, 3, 2))
+    )
+    patients = np.arange(20) // 2, np.arange(12)
+    table = compare_whole_volumes(train, held_out, {"near": near, "far": far}, Fidelity(), *patients)
+    assert table["metric"].tolist() == ["energy_distance"] * 2
+    rows = table.set_index("variant")
+    assert rows.loc["near", "ci_low"] < 0 < rows.loc["near", "ci_high"]
+    assert rows.loc["far", "ci_low"] > 0.2
+    assert rows["images"].tolist() == [16, 16]
+    whole = [slices.features.reshape(len(slices), -1) for slices in (train, held_out, far)]
+    expected = unbiased_distances(whole[2], whole[1], np.arange(16), patients[1], np.random.default_rng(0))
+    assert rows.loc["far", "value"] == pytest.approx(expected["energy_distance"].value)
+    expected = unbiased_distances(*whole[:2], *patients, np.random.default_rng(0))
+    assert rows.loc["far", "reference"] == pytest.approx(expected["energy_distance"].value)
+    other = SliceFeatures(far.volume_ids, far.positions, far.features, far.logits, FACTS | {"size": 9})
+    with pytest.raises(DataError, match="slices of far: facts"):
+        compare_whole_volumes(train, held_out, {"far": other}, Fidelity(), *patients)

@@ -34,6 +34,15 @@ def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
     for name in ("vois", "diameters", "edits", "planes", "middle", "regions", "consistency", "detection", "shares"):
         with Image.open(folder / f"figures/{name}.png") as figure:
             assert min(figure.size) > 200, name
+    headline = pd.read_csv(folder / "tables/fidelity.csv").query("metric == 'energy_distance'")
+    assert headline.variant.tolist() == list(GANS)
+    assert headline[["value", "reference"]].notna().all(axis=None)
+    planted = pd.read_csv(folder / "tables/consistency.csv").query("metric == 'planted_exact'")
+    assert planted.value.tolist() == [1, 1, 1]
+    assert (
+        "training volumes planted in gan3d, share suspected: exact 1.00"
+        in (folder / "tables/consistency.md").read_text()
+    )
     variants = pd.read_csv(folder / "tables/eraser.csv").variant.unique().tolist()
     assert variants == ["eraser", "lung_mean", "biharmonic", "none"]
 

@@ -58,12 +58,29 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
         "membership_auc",
         "radiomics_distance",
         "frd",
+        "encoder_distance",
     }
     papers = pd.read_csv(toy.folder / "results/paper_comparison.csv").query("study == 'head_ct'")
     assert (papers.comparable == "yes").equals(papers.metric == "trainable_parameters")
     assert papers.ours[papers.comparable == "yes"].equals(papers.paper[papers.comparable == "yes"])
     for name in ("classification", "calibration", "fidelity", "cohort"):
         assert "phantom data, custom scale" in (tables / f"{name}.md").read_text()
+
+
+def test_a_generator_is_not_judged_by_what_it_was_trained_against(toy_copy: Workflow):
+    """As a network would say of itself whose discriminator sees EfficientNet-Lite0's features."""
+    toy_copy.edit("workflow/scripts/train_gan.py", "feature_networks(settings),", '["efficientnet-lite0"],')
+    tables = "results/head_ct/tables"
+    run = toy_copy.snakemake(target=f"{tables}/fidelity.csv")
+    assert run.returncode == 0, run.stdout
+    fidelity = pd.read_csv(toy_copy.folder / tables / "fidelity.csv")
+    assert set(fidelity.extractor) == {"radiomics", "encoder", "pixels"}
+    assert not set(METRICS) & set(fidelity.metric)
+    said = (toy_copy.folder / tables / "fidelity.md").read_text()
+    assert (
+        "dcgan32/haemorrhage, dcgan32/normal, dcgan32/all: refused to efficientnet-lite0, against whose features the "
+        "generator was trained; judged by radiomics and encoder instead." in said
+    )
 
 
 def test_the_figures_are_there(toy: Workflow):

@@ -33,6 +33,7 @@ SPLIT = of("head_ct", "split_cohort", "tabulate_cohort")
 GANS = of("head_ct", *(f"train_gan(dcgan32, 0, {label})" for label in LABELS))
 SHARDS = of("head_ct", *(f"synthesize(dcgan32, 0, {label}, {shard})" for label in LABELS for shard in (0, 1)))
 FEATURES, REAL_FEATURES = of("head_ct", "extract_features(dcgan32, 0)"), of("head_ct", "extract_real_features(32)")
+ENCODER = of("head_ct", "train_encoder(32)")
 FIDELITY = of("head_ct", "measure_fidelity(dcgan32, 0)", "tabulate_fidelity") | FINAL
 GAN_FIGURES = of("head_ct", "plot_gan(dcgan32)")
 SCORES = of("head_ct", "score", "tabulate_classification", *ASKED) | FINAL
@@ -43,7 +44,7 @@ JUDGED = SCORES | of("head_ct", "plot_classification")
 # What follows from new synthetic images.
 FROM_SYNTHETIC = FEATURES | FIDELITY | GAN_FIGURES | PRETRAINED | JUDGED
 FROM_GAN = GANS | SHARDS | FROM_SYNTHETIC
-FROM_SPLIT = SPLIT | FROM_GAN | CLASSIFIERS
+FROM_SPLIT = SPLIT | FROM_GAN | ENCODER | CLASSIFIERS
 FROM_INGEST = INGEST | REAL_FEATURES | FROM_SPLIT
 HEAD_CT = RENDER | FROM_INGEST
 # Images of other patients: the same classifiers are tested on them.
@@ -90,7 +91,7 @@ FROM_BASELINE = (
 )
 FROM_KERNEL_5 = trained("kernel_5") | drawn(0, "kernel_5") | from_drawing("kernel_5")
 FROM_SCANS_SPLIT = (
-    of("simple_ct_gan", "split_cohort", "tabulate_cohort")
+    of("simple_ct_gan", "split_cohort", "tabulate_cohort", *(f"train_encoder({size})" for size in (16, 24)))
     | trained(*ABLATIONS)
     | drawn(0, *ALL_GANS)
     | from_drawing(*ALL_GANS)
@@ -129,7 +130,7 @@ def from_covid_gan(gan: str) -> set[str]:
 
 
 FROM_COVID_SPLIT = (
-    of("covid_ct", "split_cohort", "tabulate_cohort")
+    of("covid_ct", "split_cohort", "tabulate_cohort", "train_encoder(32)")
     | from_covid_gan("dcgan224")
     | from_covid_gan("diffaugment")
     | COVID_REAL
@@ -163,7 +164,9 @@ FROM_PGGAN = BRAIN_GANS | BRAIN_SHARDS | FROM_BRAIN_SHARDS
 OF_SECOND = {job for job in FROM_PGGAN if "pggan, 1" in job or "gan_seed1" in job}
 THIRD_GAN = {job.replace("pggan, 1", "pggan, 2").replace("gan_seed1", "gan_seed2") for job in OF_SECOND}
 THIRD_GAN |= of("brain_mr", "tabulate_fidelity") | BRAIN_SCORES | SWEEP_SCORES
-FROM_BRAIN_SPLIT = of("brain_mr", "split_cohort", "tabulate_cohort") | FROM_PGGAN | BRAIN_ARMS["real"]
+FROM_BRAIN_SPLIT = (
+    of("brain_mr", "split_cohort", "tabulate_cohort", "train_encoder(32)") | FROM_PGGAN | BRAIN_ARMS["real"]
+)
 FROM_BRATS = of("brain_mr", "ingest_images", "tabulate_slices", "extract_real_features(32)") | FROM_BRAIN_SPLIT
 BRAIN_MR = of("brain_mr", "render_phantom") | FROM_BRATS
 ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
@@ -266,6 +269,7 @@ EXPECTED = {
         "fidelity": FIDELITY,
         "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
         "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
+        "fidelity.encoder": ENCODER | FIDELITY,
         "evaluation": SCORES - of("head_ct", *ASKED),
         "evaluation.primary": SCORES - of("head_ct", "score"),
         "evaluation.margin": of("head_ct", "reach_verdict") | {"all"},
@@ -294,7 +298,7 @@ EXPECTED = {
         "gan.kernel_5": FROM_KERNEL_5,
         "gan.baseline_at_64.image_size": drawn(0, "baseline_at_64")
         | from_drawing("baseline_at_64")
-        | of("simple_ct_gan", "extract_real_features(28)"),
+        | of("simple_ct_gan", "extract_real_features(28)", "train_encoder(28)"),
         "panels.optimizer": of("simple_ct_gan", "plot_panel(optimizer)") | {"all"},
         "synthesis": drawn(0, *ALL_GANS) | from_drawing(*ALL_GANS),
         "synthesis.images_per_class": drawn(1, *ALL_GANS) | from_drawing(*ALL_GANS),
@@ -314,7 +318,7 @@ EXPECTED = {
     "brain_mr": {
         "phantom": BRAIN_MR,
         "data": FROM_BRATS,
-        "data.image_size": {job.replace("real_features(32)", "real_features(64)") for job in FROM_BRATS},
+        "data.image_size": {job.replace("(32)", "(64)") for job in FROM_BRATS},
         "split": FROM_BRAIN_SPLIT,
         "gan.pggan": FROM_PGGAN,
         "gan.pggan.seeds": THIRD_GAN,
@@ -615,6 +619,10 @@ def test_images_of_another_network_need_that_network_only(toy: Workflow):
     of_other = {job.replace("dcgan32", "other") for job in GANS | SHARDS | FEATURES | GAN_FIGURES}
     tables = of("head_ct", "measure_fidelity(other, 0)", "tabulate_fidelity", "tabulate_networks")
     assert planned == of_other | tables | PRETRAINED | JUDGED
+
+
+def test_without_the_network_of_ones_own_only_fidelity_is_measured_anew(toy: Workflow):
+    assert toy.planned(*override(("head_ct", "fidelity.encoder", None))) == FIDELITY
 
 
 def test_another_reader_reads_anew(toy: Workflow):

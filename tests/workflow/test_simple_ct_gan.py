@@ -32,6 +32,7 @@ METRICS = {
     *FIDELITY_METRICS,
     "radiomics_distance",
     "frd",
+    "encoder_distance",
     "suspected_copies",
     "leaked_held_out",
     "membership_auc",

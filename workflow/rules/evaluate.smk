@@ -1,6 +1,26 @@
 # How good the synthetic images are.
 
 
+rule train_encoder:
+    input:
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
+        split=rules.split_cohort.output.split,
+    output:
+        encoder=f"{RESULTS}/{{study}}/encoder/{{image_size}}.safetensors",
+    log:
+        f"{RESULTS}/{{study}}/logs/train_encoder/{{image_size}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_encoder/{{image_size}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: network_threads
+    params:
+        settings=of_study("encoder_settings"),
+    script:
+        "../scripts/train_encoder.py"
+
+
 rule measure_fidelity:
     input:
         unpack(of_study("measured", "gan", "gan_seed")),
@@ -19,7 +39,7 @@ rule measure_fidelity:
         "../../envs/scangan.yaml"
     threads: network_threads
     params:
-        settings=settings_of("fidelity", "copy_quantile", "resamples", "seed"),
+        settings=settings_of("fidelity", "copy_quantile", "extractor", "resamples", "seed"),
     script:
         "../scripts/measure_fidelity.py"
 

@@ -7,5 +7,6 @@ with job(snakemake):
     from scangan.report.tables import fidelity_table, write_fidelity
 
     scores = pd.concat(map(pd.read_csv, snakemake.input.fidelity), ignore_index=True)
-    table = fidelity_table(scores, Facts(**snakemake.params.study))
-    write_fidelity(table, *snakemake.output, snakemake.params.settings["copy_quantile"])
+    facts = Facts(**snakemake.params.study)
+    table = fidelity_table(scores, facts)
+    write_fidelity(table, *snakemake.output, snakemake.params.settings["copy_quantile"], facts.extractor)

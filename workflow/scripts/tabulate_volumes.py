@@ -7,11 +7,17 @@ with job(snakemake):
     from scangan.data.split import parts_of
     from scangan.facts import Facts
     from scangan.files import atomic
-    from scangan.metrics.volumes import compare_slices, consistency_scores, find_copies, read_slice_features
+    from scangan.metrics.volumes import (
+        compare_slices,
+        compare_whole_volumes,
+        consistency_scores,
+        find_copied_volumes,
+        read_slice_features,
+    )
     from scangan.rejected import left_out_note
-    from scangan.report.tables import copies_note, write_table
+    from scangan.report.tables import copies_note, planted_note, write_hiding_planted, write_table
     from scangan.report.volume_figures import consistency_figure
-    from scangan.report.volume_tables import CONSISTENCY_NOTE, FIDELITY_NOTE, consistency_table, volume_fidelity_table
+    from scangan.report.volume_tables import CONSISTENCY_NOTE, consistency_table, fidelity_note, volume_fidelity_table
 
     facts, gans = Facts(**snakemake.params.study), snakemake.params.gans
     settings = Fidelity.model_validate(snakemake.params.settings)
@@ -20,31 +26,31 @@ with job(snakemake):
         rejected.to_csv(path, index=False)
     note = left_out_note(rejected, snakemake.output.rejected)
 
-    real, *drawn = map(read_slice_features, snakemake.input.slices)
-    parts = parts_of(real.volume_ids, snakemake.input.split)
-    is_train = parts == "train"
-    scores = compare_slices(
-        real.select(is_train), real.select(~is_train), dict(zip(gans, drawn, strict=True)), settings
-    )
-    table = volume_fidelity_table(scores, facts)
-    write_table(table, *snakemake.output.fidelity, index="variant", note=f"{FIDELITY_NOTE}\n{note}")
+    described, *others = map(pd.read_parquet, snakemake.input.descriptions)
+    is_train = parts_of(described.volume_id, snakemake.input.split) == "train"
+    train, held_out = described[is_train], described[~is_train]
+    patients = [rows.patient_id.to_numpy() for rows in (train, held_out)]
 
-    real, *drawn = map(pd.read_parquet, snakemake.input.descriptions)
-    train, held_out = real[is_train], real[~is_train]
-    described = dict(zip(gans, drawn, strict=True))
+    real, *drawn = map(read_slice_features, snakemake.input.slices)
+    sets = real.select(is_train), real.select(~is_train), dict(zip(gans, drawn, strict=True)), settings
+    scores = pd.concat([compare_whole_volumes(*sets, *patients), compare_slices(*sets)], ignore_index=True)
+    table = volume_fidelity_table(scores, facts)
+    write_table(table, *snakemake.output.fidelity, index="variant", note=f"{fidelity_note(table)}\n{note}")
+
+    sources = dict(zip(gans, others, strict=True))
     scores = [
         consistency_scores(
-            {"train": train, "real": held_out} | described, Evaluation.model_validate(snakemake.params.evaluation)
+            {"train": train, "real": held_out} | sources, Evaluation.model_validate(snakemake.params.evaluation)
         )
     ]
     nearest = []
-    for gan, rows in described.items():
-        copies, images = find_copies(train, held_out, rows, gan, settings)
+    for gan, rows in sources.items():
+        copies, images = find_copied_volumes(train, held_out, rows, gan, settings)
         scores.append(copies)
         nearest.append(images)
     with atomic(snakemake.output.copies) as path:
         pd.concat(nearest, ignore_index=True).to_csv(path, index=False)
     table = consistency_table(pd.concat(scores, ignore_index=True), facts)
-    note = f"{CONSISTENCY_NOTE}\n{copies_note(table, settings.copy_quantile)}\n{note}"
-    write_table(table, *snakemake.output.consistency, index="variant", note=note)
-    consistency_figure({"real": real} | described, snakemake.output.figure, facts)
+    note = f"{CONSISTENCY_NOTE}\n{planted_note(table, 'volumes')}\n{copies_note(table, settings.copy_quantile)}\n{note}"
+    write_hiding_planted(table, *snakemake.output.consistency, note)
+    consistency_figure({"real": described} | sources, snakemake.output.figure, facts)

@@ -7,7 +7,7 @@ with job(snakemake, snakemake.threads):
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
     from scangan.files import atomic
-    from scangan.models.catalogue import network_options, write_generator
+    from scangan.models.catalogue import feature_networks, network_options, write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric, train_gan
     from scangan.training.checkpoint import CheckpointStore, resume_folder
@@ -32,6 +32,7 @@ with job(snakemake, snakemake.threads):
             "image_size": images.images.shape[2],
             "training_images": len(images),
             "steps": trained.steps,
+            "trained_against": feature_networks(settings),
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
         with atomic(snakemake.output.history) as path:

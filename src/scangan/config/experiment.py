@@ -257,6 +257,27 @@ class Fidelity(Section):
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the random sets")
 
+    @classmethod
+    def refusal(cls, key: str, value: Any) -> str | None:
+        """What is said of a key that only the fidelity of images has."""
+        return "found one, allowed: null for volumes" if key in ImageFidelity.model_fields else None
+
+
+class Encoder(Section):
+    """A second referee, which knows no photographs: a small network that learns of one half of the training patients,
+    without labels. The other half stands for a perfect generator."""
+
+    steps: Positive = Field(150, description="optimisation steps, of 128 images at most")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the halves, weights, order and changes")
+
+
+class ImageFidelity(Fidelity):
+    """Of images, not of volumes: a second referee."""
+
+    encoder: Encoder | None = Field(
+        Encoder(), description="a small network trained on the study's own images judges, too; null: none"
+    )
+
 
 class Subgroups(Section):
     """Groups of the test images in which the classifiers are scored on their own."""

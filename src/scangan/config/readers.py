@@ -401,7 +401,5 @@ class Split(Section):
         if self.file is not None and self.method != "by_patient":
             raise ValueError(f"method: found {self.method} beside a file, allowed: by_patient, or no file")
         if self.folds is not None and self.method != "folds":
-            raise ValueError(
-                f"folds: found {self.folds} with the method {self.method}, allowed: null, or method: folds"
-            )
+            raise ValueError(f"folds: found {self.folds} with {self.method}, allowed: null, or method: folds")
         return self

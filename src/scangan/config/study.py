@@ -20,6 +20,7 @@ from scangan.config.experiment import (
     Evaluation,
     Fidelity,
     Grid,
+    ImageFidelity,
     ImageSynthesis,
     Judge,
     Nodules,
@@ -104,6 +105,7 @@ class ImageStudy(Study):
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
     synthesis: ImageSynthesis = Field(description="how many images are drawn")
+    fidelity: ImageFidelity = ImageFidelity()
     curve: Curve | None = Field(
         None, description="the arms with fewer training patients: how many synthetic images are worth; null: no curve"
     )

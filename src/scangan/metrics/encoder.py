@@ -1,12 +1,13 @@
 """A referee of one's own: a small network that learns, without labels, to know an image again through changes.
 
-SimCLR (Chen et al. 2020) on the training patients, with the changes that a copy may hide behind: shift, mirroring,
-zoom, window, noise, blur. It knows grey images of the study's kind and no photographs. What it was trained on it must
-not judge: it knows these images by heart.
+SimCLR (Chen et al. 2020) on one half of the training patients, with the changes that an image may undergo and stay
+the same: shift, mirroring, zoom, window, noise, blur. It knows grey images of the study's kind and no photographs. What
+it was trained on it must not judge: it knows these images by heart. The other half stands for a perfect generator.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import time
@@ -16,11 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 from scangan.data.store import ImageSet
 from scangan.errors import DataError, TrainingError
+from scangan.files import atomic, reading
+from scangan.models.catalogue import check_weights
 from scangan.progress import Progress
 from scangan.training.augment import affine_matrices, warp
 from scangan.training.checkpoint import CheckpointStore
@@ -70,6 +75,36 @@ class Encoder:
             )
         network = self.network.eval()
         return torch.cat([network(part) for part in _small(images).split(BATCH)]).numpy()
+
+
+def half_of_patients(train: ImageSet, held_out: ImageSet, seed: int) -> ImageSet:
+    """The images of a random half of the training patients of each class, rounded up: those that an encoder learns of.
+
+    A patient counts for the class of the first image. Patients of whom images are held out, as in some official splits,
+    are none of them.
+    """
+    strangers = ~train.manifest["patient_id"].isin(held_out.manifest["patient_id"])
+    patients = train.manifest[strangers].drop_duplicates("patient_id").sample(frac=1, random_state=seed)
+    chosen = patients.sort_values("label", kind="stable")["patient_id"].iloc[::2]
+    return train.select(train.manifest["patient_id"].isin(chosen))
+
+
+def write_encoder(path: str | Path, encoder: Encoder) -> None:
+    """Write the weights as safetensors, with the patients in the file's metadata."""
+    with atomic(path) as temporary:
+        save_file(encoder.network.state_dict(), temporary, {"patients": json.dumps(sorted(encoder.patients))})
+
+
+def read_encoder(path: str | Path) -> Encoder:
+    """What `write_encoder` wrote. Raises DataError, naming the file, if it is missing, damaged or of another kind."""
+    with reading(path, "encoder", "that of a trained one; remove the file and run again"):
+        with safe_open(path, "pt") as file:
+            patients = frozenset(map(str, json.loads(file.metadata()["patients"])))
+        state = load_file(path)
+    network = EncoderNetwork()
+    check_weights(Path(path), state, network)
+    network.load_state_dict(state)
+    return Encoder(network.eval(), patients)
 
 
 def train_encoder(
@@ -155,5 +190,9 @@ def _blur(images: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
 
 
 def _small(images: ImageSet) -> torch.Tensor:
-    grey = torch.from_numpy(images.images).float().mean(dim=1, keepdim=True)
-    return F.interpolate(grey, size=(EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)
+    """[N, 1, EDGE, EDGE], grey; part by part, for the images themselves may fill half of the memory."""
+    parts = (part.float().mean(dim=1, keepdim=True) for part in torch.from_numpy(images.images).split(BATCH))
+    size = (EDGE, EDGE)
+    return torch.cat(
+        [F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False) for part in parts]
+    )

@@ -161,6 +161,35 @@ def compare_sets(
     return pd.DataFrame(rows, columns=COLUMNS, index=pd.Index(METRICS, name="metric")).reset_index()
 
 
+def compare_unbiased(
+    perfect: np.ndarray,
+    held_out: np.ndarray,
+    synthetic: np.ndarray,
+    seed: int,
+    perfect_patients: np.ndarray | None = None,
+    held_out_patients: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """The rows `UNBIASED` of `compare_sets` alone, by features [N, D] of another referee.
+
+    perfect: of real images that stand for a perfect generator; of fewer than 2 there is no reference (NaN).
+    Raises DataError for fewer than 2 other images of a kind.
+    """
+    if min(len(held_out), len(synthetic)) < 2:
+        counts = f"{len(held_out)} held-out, {len(synthetic)} synthetic"
+        raise DataError(f"fidelity: images: found {counts}, allowed: at least 2 of each")
+    rng = np.random.default_rng(seed)
+    real, unseen, drawn = (
+        _Sample(Features(features, features), np.arange(len(features)) if names is None else pd.factorize(names)[0])
+        for features, names in ((perfect, perfect_patients), (held_out, held_out_patients), (synthetic, None))
+    )
+    ours = _distances(drawn, unseen, rng)
+    nothing = dict.fromkeys(UNBIASED, Interval(np.nan, np.nan, np.nan))
+    reference = _distances(real, unseen, rng) if len(perfect) >= 2 else nothing
+    images = min(len(synthetic), LARGEST)
+    rows = [(*ours[metric], images, *reference[metric]) for metric in UNBIASED]
+    return pd.DataFrame(rows, columns=COLUMNS, index=pd.Index(UNBIASED, name="metric")).reset_index()
+
+
 class _Sample(NamedTuple):
     """Images and whose they are: units [N]."""
 

@@ -12,8 +12,9 @@ import pandas as pd
 from scangan.config import Fidelity
 from scangan.data.store import ImageSet
 from scangan.metrics.copies import find_copies
+from scangan.metrics.encoder import Encoder
 from scangan.metrics.feature_sets import ALL, Features, FeatureSet
-from scangan.metrics.fidelity import compare_sets
+from scangan.metrics.fidelity import compare_sets, compare_unbiased
 from scangan.metrics.radiomics import radiomics, standardise
 
 log = logging.getLogger(__name__)
@@ -59,27 +60,34 @@ def evaluate_generators(
     gan: str,
     settings: Fidelity,
     copied: Collection[str] = (),
+    encoder: Encoder | None = None,
+    refused: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthetic images of all classes against the real ones that their generators saw, and those they did not see.
 
     copied: held-out images that are known to be copies of training images, near-identical ones included: they do not
-    tell how near a fresh image lies to these.
-    Returns the scores (`variant`, those of `fidelity.compare_sets`, of radiomics, of `copies.find_copies`; variant is
-    `<gan>/<class>` or `<gan>/all`, the latter alone where there is one class) and one row an image and variant of the
-    nearest training images (`variant, image_id, nearest_image_id, agreement, suspected`).
+    tell how near a fresh image lies to these. encoder: another referee, if there is one. refused: the network behind
+    `features` helped to train the generators, and says nothing of them.
+    Returns the scores (`variant`, those of `fidelity.compare_sets` unless refused, of radiomics, of the encoder, of
+    `copies.find_copies`; variant is `<gan>/<class>` or `<gan>/all`, the latter alone where there is one class) and one
+    row an image and variant of the nearest training images (`variant, image_id, nearest_image_id, agreement,
+    suspected`).
     """
     scores, nearest = [], []
     labels = sorted(train.manifest.label.unique())
     for label in [*labels, ALL] if len(labels) > 1 else [ALL]:
         seen, unseen, drawn = (images.of_class(label) for images in (train, held_out, synthetic))
-        patients = [images.manifest.patient_id.to_numpy() for images in (seen, unseen)]
-        table = compare_sets(seen.features, unseen.features, drawn.features, settings, *patients)
-        by_radiomics = _compare_radiomics(seen, unseen, drawn, settings)
+        tables = [_compare_radiomics(seen, unseen, drawn, settings)]
+        if not refused:
+            patients = [images.manifest.patient_id.to_numpy() for images in (seen, unseen)]
+            tables.insert(0, compare_sets(seen.features, unseen.features, drawn.features, settings, *patients))
+        if encoder is not None:
+            tables.append(_compare_encoded(seen, unseen, drawn, encoder, settings))
         sets = seen.image_set(), unseen.image_set(), drawn.image_set()
         copies = find_copies(*sets, settings.copy_quantile, settings.seed, copied)
         if copies.leaked:
             log.warning("%s: %d held-out images are training images: %s", label, len(copies.leaked), copies.leaked)
-        table = pd.concat([table, by_radiomics, copies.scores], ignore_index=True)
+        table = pd.concat([*tables, copies.scores], ignore_index=True)
         table.insert(0, "variant", f"{gan}/{label}")
         scores.append(table)
         nearest.append(copies.images.assign(variant=f"{gan}/{label}"))
@@ -101,3 +109,17 @@ def _compare_radiomics(seen: JudgedSet, unseen: JudgedSet, drawn: JudgedSet, set
     # FRD is the logarithm of the distance; no distance is nothing, and has none.
     rows.loc["frd", scores] = np.log(rows.loc["frd", scores].astype(float).where(lambda distance: distance > 0))
     return rows.reset_index()
+
+
+def _compare_encoded(
+    seen: JudgedSet, unseen: JudgedSet, drawn: JudgedSet, encoder: Encoder, settings: Fidelity
+) -> pd.DataFrame:
+    """`encoder_distance`: the headline by a network of the study's own, in the columns of `compare_sets`.
+
+    Its reference is of the training patients that the encoder never saw.
+    """
+    perfect = seen.select(~seen.manifest["patient_id"].isin(encoder.patients))
+    real, held_out, synthetic = (encoder.features(images.image_set()) for images in (perfect, unseen, drawn))
+    patients = [images.manifest["patient_id"].to_numpy() for images in (perfect, unseen)]
+    rows = compare_unbiased(real, held_out, synthetic, settings.seed, *patients)
+    return rows[rows["metric"] == "energy_distance"].replace({"metric": {"energy_distance": "encoder_distance"}})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy import ndimage
 from scipy.stats import binomtest, wasserstein_distance
-from torch.nn.functional import adaptive_avg_pool3d
+from torch.nn.functional import adaptive_avg_pool2d
 
 import scangan.compat  # noqa: F401  (before torch_fidelity)
 
@@ -31,12 +32,13 @@ from scangan.config import Evaluation, Fidelity
 from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
 from scangan.ct.volume import Volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
+from scangan.data.store import ImageSet
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.files import atomic, reading
+from scangan.metrics.copies import find_copies
 from scangan.metrics.features import extract
-from scangan.metrics.fidelity import feature_statistics, frechet_distance
-from scangan.metrics.memorisation import suspected_copies
+from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
 VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
 IN_ONE_PIECE = 0.9  # of a lung's volume
-THUMBNAIL = 16  # voxels along an edge
+RADIOGRAPH = 64  # pixels along an edge
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,31 @@ def compare_slices(
     return _with_reference(pd.DataFrame(rows, columns=columns))
 
 
+def compare_whole_volumes(
+    real_train: SliceFeatures,
+    real_held_out: SliceFeatures,
+    synthetic: Mapping[str, SliceFeatures],
+    settings: Fidelity,
+    train_patients: np.ndarray,
+    held_out_patients: np.ndarray,
+) -> pd.DataFrame:
+    """The headline: `energy_distance` of each network's volumes to the held-out ones, by the features of all slices.
+
+    A volume is one point, the features of its slices of all planes one after the other: so it also tells how they go
+    together. The reference is of the training volumes, which stand for a perfect generator. patients: [N], of the real
+    volumes. Returns `variant, metric, value, ci_low, ci_high, images, reference, reference_low, reference_high`.
+    Raises DataError for fewer than 2 volumes in a set, and for features that cannot be compared.
+    """
+    _check_comparable({TRAIN: real_train, REAL: real_held_out, **synthetic})
+    train, held_out = (slices.features.reshape(len(slices), -1) for slices in (real_train, real_held_out))
+    tables = []
+    for name, slices in synthetic.items():
+        drawn = slices.features.reshape(len(slices), -1)
+        table = compare_unbiased(train, held_out, drawn, settings.seed, train_patients, held_out_patients)
+        tables.append(table[table["metric"] == "energy_distance"].assign(variant=name))
+    return pd.concat(tables, ignore_index=True)
+
+
 def _score_draw(
     real_train: SliceFeatures, variants: Mapping[str, SliceFeatures], n: int, seed: list[int]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -226,11 +253,11 @@ def _inception_score(logits: np.ndarray) -> float:
 
 
 def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW) -> pd.DataFrame:
-    """`volume_id`, what `describe_volume` says, and the `thumbnail`, a row a volume."""
+    """`volume_id, patient_id`, what `describe_volume` says, and the `radiograph` as a list, a row a volume."""
     rows = [
-        {"volume_id": row.volume_id}
+        {"volume_id": row.volume_id, "patient_id": row.patient_id}
         | describe_volume(hounsfield, row.spacing_mm, window)
-        | {"thumbnail": thumbnail(hounsfield, window).tolist()}
+        | {"radiograph": radiograph(hounsfield, window).ravel().tolist()}
         for row, hounsfield in zip(volumes.manifest.itertuples(), volumes, strict=True)
     ]
     return pd.DataFrame(rows)
@@ -374,29 +401,36 @@ def _distance(values: np.ndarray, train: np.ndarray, n: int, settings: Evaluatio
     return float(np.mean(distances)), *np.percentile(distances, [2.5, 97.5]), n
 
 
-def find_copies(
+def find_copied_volumes(
     train: pd.DataFrame, held_out: pd.DataFrame, synthetic: pd.DataFrame, variant: str, settings: Fidelity
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Synthetic volumes that lie nearer to a training volume than nearly all held-out real ones do.
+    """Synthetic volumes that, seen as radiographs, are suspiciously like a training volume; `copies.find_copies`.
 
-    train, held_out, synthetic: what `describe_volumes` returns; distances are between thumbnails, see there. Returns
-    one row, `variant, metric (suspected_copies), value, ci_low, ci_high, images, reference` (the share expected of
-    fresh real volumes), and a row a synthetic volume: `variant, image_id, nearest_image_id, distance, suspected`, the
-    nearest first.
+    train, held_out, synthetic: what `describe_volumes` returns. Copies are planted among the radiographs. Returns the
+    scores of the check with `variant`, and a row a synthetic volume: `variant, image_id, nearest_image_id, agreement,
+    suspected`, the likeliest copies first.
     """
-    seen, unseen, drawn = (np.array(rows.thumbnail.tolist(), np.float32) for rows in (train, held_out, synthetic))
-    copies = suspected_copies(seen, unseen, drawn, settings.copy_quantile, train.volume_id, synthetic.volume_id)
-    nearest = copies.images
-    nearest.insert(0, "variant", variant)
-    return pd.DataFrame([{"variant": variant} | copies.score()]), nearest
+    seen, unseen, drawn = map(_radiographs, (train, held_out, synthetic))
+    copies = find_copies(seen, unseen, drawn, settings.copy_quantile, settings.seed)
+    if copies.leaked:
+        log.warning("%s: %d held-out volumes are training volumes: %s", variant, len(copies.leaked), copies.leaked)
+    for table in (copies.scores, copies.images):
+        table.insert(0, "variant", variant)
+    return copies.scores, copies.images
 
 
-def thumbnail(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
-    """A volume, int16 [S, S, S], averaged to 16^3: float32 [4096] in [0, 1].
+def _radiographs(described: pd.DataFrame) -> ImageSet:
+    values = np.array(described["radiograph"].tolist(), np.float32)
+    edge = math.isqrt(values.shape[1])
+    manifest = described[["volume_id", "patient_id"]].rename(columns={"volume_id": "image_id"})
+    return ImageSet(values.reshape(-1, 1, edge, edge), manifest.reset_index(drop=True))
 
-    Coarse enough that noise and a shift by a voxel do not hide a copy, and of the whole volume: the body's outline, the
-    lungs' shape and the heart's place tell patients apart, where features of single slices do not see how they follow
-    each other.
+
+def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
+    """A volume, int16 [S, S, S], from the front: its mean over y, float32 [E, E] in [0, 1]; E: S, at most RADIOGRAPH.
+
+    The body's outline, the lungs' shape, the heart's place tell patients apart; noise and a shift from front to back
+    hide nothing.
     """
-    grey = torch.from_numpy(to_grey(hounsfield, window))[None, None]
-    return adaptive_avg_pool3d(grey, (THUMBNAIL,) * 3).flatten().numpy()
+    grey = torch.from_numpy(to_grey(hounsfield, window)).mean(dim=1)
+    return adaptive_avg_pool2d(grey[None], min(len(grey), RADIOGRAPH))[0].numpy()

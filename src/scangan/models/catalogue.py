@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def find_model(name: str) -> ModuleType:
     """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`.
 
-    It may define `OPTIONS` as well, see `network_options`.
+    It may define `OPTIONS` as well, see `network_options`, and `TRAINED_AGAINST`, see `feature_networks`.
     """
     return importlib.import_module(f"scangan.models.{name}")
 
@@ -52,6 +53,29 @@ def network_options(settings: Gan) -> dict[str, Any]:
     keys = {"base_width": "base_width"} | getattr(find_model(settings.model), "OPTIONS", {})
     options = {name: attrgetter(key)(settings) for name, key in keys.items()}
     return {name: value for name, value in options.items() if value is not None}
+
+
+def feature_networks(settings: Gan) -> list[str]:
+    """The networks by whose features the generator that `settings` names is trained: none of them may judge it.
+
+    They are named as `fidelity.extractor` names them. The model's file says at which key of the settings they stand, if
+    it uses any: `TRAINED_AGAINST`.
+    """
+    key = getattr(find_model(settings.model), "TRAINED_AGAINST", None)
+    named = [] if key is None else attrgetter(key)(settings)
+    return [named] if isinstance(named, str) else sorted(named)
+
+
+def trained_against(descriptions: Iterable[str | Path]) -> set[str]:
+    """The feature networks that helped to train generators, by what `write_generator` wrote beside them.
+
+    Raises DataError naming a broken file.
+    """
+    found: set[str] = set()
+    for path in descriptions:
+        with reading(path, "description", "that of a trained network; remove the file and run again"):
+            found.update(map(str, json.loads(Path(path).read_text())["trained_against"]))
+    return found
 
 
 def write_weights(path: Path, state: dict[str, Tensor]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from scangan.data.duplicates import ALLOW, COPIED_IMAGE, DROP, ONE_PATIENT, coun
 from scangan.data.split import FOLD, SPLITS, UNUSED, is_official, patients_on_both_sides
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.metrics.memorisation import fewest_held_out
 from scangan.rejected import is_kept, rejected_note
 
 SCORE_COLUMNS = ["metric", "value", "ci_low", "ci_high", "seeds", "cases", "data", "scale", "pretrained"]
@@ -21,6 +21,7 @@ FIDELITY_COLUMNS = [
 ]
 OVER_TRAININGS = ["plus_minus", "trainings"]  # of a network: their standard deviation, and number
 BY_RADIOMICS = ["radiomics_distance", "frd"]
+BY_ENCODER = "encoder_distance"
 BY_PIXELS = ["suspected_copies", "leaked_held_out", "membership_auc"]
 PLANTED = "planted_"  # metrics: the share that was found of planted copies of a kind
 REFERENCE_INTERVAL = ["reference_low", "reference_high"]
@@ -45,6 +46,7 @@ DECIMALS = {
     "fid_infinity": 1,
     "energy_distance": 3,
     "radiomics_distance": 3,
+    BY_ENCODER: 3,
     "kid": 4,
     "suspected_copies": 3,
 }
@@ -55,10 +57,11 @@ def fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
 
     scores: of every training, one below the other. Numbers are means over the trainings, those of the interval too,
     which is that of a single one. plus_minus: standard deviation of the value over the trainings, NaN of one.
-    extractor: what each row is measured by: the study's network, `radiomics`, or `pixels`.
+    extractor: what each row is measured by: the network that sees features, `radiomics`, `encoder`, or `pixels`.
     """
     table = facts.assign(_mean_over_trainings(scores))[[*FIDELITY_COLUMNS, *REFERENCE_INTERVAL, *OVER_TRAININGS]]
     table.loc[table["metric"].isin(BY_RADIOMICS), "extractor"] = "radiomics"
+    table.loc[table["metric"] == BY_ENCODER, "extractor"] = "encoder"
     of_copies = table["metric"].isin(BY_PIXELS) | table["metric"].str.startswith(PLANTED)
     table.loc[of_copies, "extractor"] = "pixels"
     return table
@@ -74,23 +77,49 @@ def _mean_over_trainings(scores: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def write_fidelity(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, copy_quantile: float) -> None:
-    """Write what `fidelity_table` returns; what was found of planted copies stands below the Markdown table."""
-    note = "\n".join(filter(None, (planted_note(tidy), copies_note(tidy, copy_quantile))))
+def write_fidelity(
+    tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, copy_quantile: float, extractor: str
+) -> None:
+    """Write what `fidelity_table` returns; what was found of planted copies stands below the Markdown table.
+
+    extractor: the network that sees features, which may have been refused some variants.
+    """
+    notes = refused_note(tidy, extractor), planted_note(tidy), copies_note(tidy, copy_quantile)
+    write_hiding_planted(tidy, csv_path, md_path, "\n".join(filter(None, notes)))
+
+
+def write_hiding_planted(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path, note: str) -> None:
+    """Write a table a row a variant; what was found of planted copies is in the CSV alone."""
     shown = tidy[~tidy["metric"].str.startswith(PLANTED)]
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
         markdown.write_text(to_markdown(shown, "variant", note), encoding="utf-8")
 
 
-def planted_note(fidelity: pd.DataFrame) -> str:
-    """A line a variant: the share found of training images that were planted among the synthetic ones, by kind."""
+def refused_note(fidelity: pd.DataFrame, extractor: str) -> str:
+    """The line that names the variants which the extractor may not judge, and by whom they are judged instead."""
+    judged = fidelity.groupby("variant", sort=False)["extractor"].agg(set)
+    refused = [variant for variant, judges in judged.items() if extractor not in judges]
+    if not refused:
+        return ""
+    others = " and ".join(name for name in ("radiomics", "encoder") if name in set(fidelity["extractor"]))
+    return (
+        f"{', '.join(refused)}: refused to {extractor}, against whose features the generator was trained; judged by "
+        f"{others} instead."
+    )
+
+
+def planted_note(fidelity: pd.DataFrame, what: str = "images") -> str:
+    """A line a variant: the share found of training images that were planted among the synthetic ones, by kind.
+
+    what: images, or volumes.
+    """
     planted = fidelity[fidelity["metric"].str.startswith(PLANTED)]
     lines = []
     for variant, rows in planted.groupby("variant", sort=False):
         shares = (f"{row.metric.removeprefix(PLANTED)} {row.value:.2f}" for row in rows.itertuples())
         count = rows["images"].iloc[0]
-        lines.append(f"Copies of {count} training images planted in {variant}, share suspected: {', '.join(shares)}.")
+        lines.append(f"Copies of {count} training {what} planted in {variant}, share suspected: {', '.join(shares)}.")
     return "\n".join(lines)
 
 
@@ -107,6 +136,11 @@ def copies_note(scores: pd.DataFrame, quantile: float) -> str:
         f"Suspected copies of {', '.join(few)}: fewer than {fewest_held_out(quantile)} held-out images that are no "
         f"copies themselves, too few for the quantile {quantile:g}; the nearest of them is the threshold."
     )
+
+
+def fewest_held_out(quantile: float) -> int:
+    """How many held-out images it takes for a threshold at a quantile of them: m with 1 / (m + 1) at most that."""
+    return math.ceil(1 / quantile - 1e-9) - 1
 
 
 def judge_table(shares: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -360,8 +394,12 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "Rows of `real`: the same classifiers on real test images of each class; what they say of synthetic images "
             "can only be read beside what they say of these.",
         ]
-    if "extractor" in tidy and "energy_distance" in set(tidy["metric"]) and "trainings" in tidy:
-        counts = ", ".join(map(str, sorted(tidy.loc[tidy["metric"] == "fid", "images"].unique())))
+    if "extractor" in tidy and "radiomics_distance" in set(tidy["metric"]) and "trainings" in tidy:
+        counts = ", ".join(map(str, sorted(tidy.loc[tidy["metric"] == "frd", "images"].unique())))
+        by_encoder = [
+            "Encoder distance: the headline by a small network that learnt of one half of the training patients; real: "
+            "of the other half, which it never saw."
+        ]
         return [
             _trainings_note(tidy),
             "Energy distance (0: the same distribution; at most 1) and KID: to held-out real images, unbiased at any "
@@ -373,6 +411,7 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "images than the extractor has features; with fewer, FID prefers a generator that lacks variety.",
             "Radiomics distance: the same headline by a referee that never saw a photograph: grey values, pairs, runs, "
             "zones and neighbourhoods; FRD: the logarithm of their Frechet distance, biased for small sets as FID.",
+            *(by_encoder if BY_ENCODER in set(tidy["metric"]) else []),
             "Suspected copies: share of synthetic images that, laid over a training image, agree with it more than "
             "nearly all held-out real ones do [95% Wilson interval]; real: the share expected of real images. Leaked "
             "held-out: share of held-out images that are training images themselves; they set no threshold.",
