@@ -162,7 +162,11 @@ def test_null_may_come_as_text():
             __file__,
             "split.method: found official beside a file, allowed: by_patient, or no file",
         ),
-        ("studies.head_ct.split.method", "official", "split.method: found official, allowed: by_patient with labelled"),
+        (
+            "studies.head_ct.split.method",
+            "official",
+            "split.method: found official, allowed: by_patient or folds with labelled",
+        ),
         ("studies.head_ct.gan", {}, "studies.head_ct.gan: found none, allowed: one, for a study of images"),
         ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
         ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),

@@ -404,6 +404,8 @@ ANOTHER = {
     "split.validation": {"head_ct": 9, "simple_ct_gan": None},
     "split.test": {"head_ct": 9, "simple_ct_gan": None},
     "split.file": TOY,
+    "split.folds": None,  # test_folds.py
+    "curve": None,  # test_folds.py
     "phantom.renderer": None,
     "phantom.cohort": "nlst",
     "phantom.nodule_diameters_mm": [5, 20],

@@ -24,7 +24,7 @@ from scangan.ct.window import VOI_WINDOW, to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import DataError
 from scangan.facts import Facts
-from scangan.metrics.classifier_metrics import METRICS, Weighted
+from scangan.metrics.classifier_metrics import weighted_metrics
 from scangan.metrics.feature_sets import Features
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_sets
@@ -364,7 +364,7 @@ def detect_injected(real: VoiSet, injected: VoiSet, margin_mm: float, settings: 
             probability[test] += detector.predict_proba(features[test])[:, 1] / REPEATS
 
     def auc(weights: np.ndarray) -> np.ndarray:
-        return METRICS["auc"].value(Weighted(probability.clip(0, 1)[None], is_injected, weights))[:, 0]
+        return weighted_metrics(probability.clip(0, 1)[None], is_injected, weights, ["auc"])["auc"][:, 0]
 
     weights = draw_patients(both.table.patient_id, settings)
     weights = weights[(weights @ is_injected > 0) & (weights @ ~is_injected > 0)]

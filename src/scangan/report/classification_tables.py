@@ -141,7 +141,7 @@ def write_classification(
         shown = tidy.assign(steps=said).drop(columns=[*DIFFERENCE_COLUMNS, *STEPS_COLUMNS[1:]])
         how = "\n".join(filter(None, (STEPS_NOTE, _convergence_note(tidy))))
         scores = to_markdown(shown, "arm", note=how, decimals=_decimals())
-        _write_paragraphs(markdown, [scores, *differences_markdown(comparisons), *note.splitlines()])
+        markdown.write_text(_joined([scores, *differences_markdown(comparisons), *note.splitlines()]), encoding="utf-8")
 
 
 def write_external(
@@ -151,7 +151,9 @@ def write_external(
     with atomic(csv_path) as csv, atomic(md_path) as markdown:
         tidy.to_csv(csv, index=False)
         scores = to_markdown(tidy.drop(columns=DIFFERENCE_COLUMNS), "arm", decimals=_decimals())
-        _write_paragraphs(markdown, [scores, *differences_markdown(comparisons), EXTERNAL_NOTE, *note.splitlines()])
+        markdown.write_text(
+            _joined([scores, *differences_markdown(comparisons), EXTERNAL_NOTE, *note.splitlines()]), encoding="utf-8"
+        )
 
 
 def write_subgroups(tidy: pd.DataFrame, column: str, csv_path: str | Path, md_path: str | Path) -> None:
@@ -170,7 +172,7 @@ def write_subgroups(tidy: pd.DataFrame, column: str, csv_path: str | Path, md_pa
         if len(compared):
             cells = compared.assign(cell=[_difference(row) for row in compared.to_dict("records")])
             paragraphs += [_wide(cells, ["subgroup", "arm", "against"], "cell"), SUBGROUP_DIFFERENCES_NOTE]
-        _write_paragraphs(markdown, paragraphs)
+        markdown.write_text(_joined(paragraphs), encoding="utf-8")
 
 
 def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
@@ -195,8 +197,8 @@ def _wide(cells: pd.DataFrame, keys: list[str], cell: str) -> str:
     return wide.loc[rows, cells["metric"].unique()].reset_index().to_markdown(index=False, disable_numparse=True)
 
 
-def _write_paragraphs(path: Path, paragraphs: list[str]) -> None:
-    path.write_text("\n\n".join(each.rstrip() for each in paragraphs) + "\n", encoding="utf-8")
+def _joined(paragraphs: list[str]) -> str:
+    return "\n\n".join(each.rstrip() for each in paragraphs) + "\n"
 
 
 def _score(row: dict) -> str:
