@@ -275,7 +275,7 @@ class StudyPlan(ABC):
 
     def facts(self, *more: str) -> Settings:
         """What a table or figure says of itself: its study, `phantom` or `real` data, the scale, and more by name."""
-        known = {"data": self.data, "scale": self.scale, "study": self.name}
+        known: Settings = {"data": self.data, "scale": self.scale, "study": self.name}
         known |= {"extractor": self.settings.fidelity.extractor}
         if (classifier := self.settings.classifier) is not None:
             known |= {"positive": classifier.positive, "pretrained": classifier.pretrained_name}

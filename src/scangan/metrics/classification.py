@@ -113,8 +113,8 @@ def bootstrap_scores(
     drawn: dict[Key, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in names} for arm in probabilities}
     for weights in _resamples(patient, is_positive, settings):
         for arm, probability in probabilities.items():
-            for name, scores in weighted_metrics(probability, is_positive, weights, names, fold).items():
-                drawn[arm][name].append(scores)
+            for name, found in weighted_metrics(probability, is_positive, weights, names, fold).items():
+                drawn[arm][name].append(found)
 
     values, resampled = {}, {}
     for arm, probability in probabilities.items():

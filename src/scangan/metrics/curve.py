@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def worth_sentences(curve: pd.DataFrame) -> list[str]:
     return [_sentence(row) for row in curve.dropna(subset="worth").to_dict("records")]
 
 
-def _sentence(row: Mapping[str, object]) -> str:
+def _sentence(row: Mapping[str, Any]) -> str:
     beside = f"Beside {row['patients']} training patients, synthetic images are worth"
     shown = {name: _number(row[name], row["least"], row["most"]) for name in WORTH}
     interval = f"[{shown['worth_low']} to {shown['worth_high']}]"
