@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def find_model(name: str) -> ModuleType:
     """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`.
 
-    It may define `OPTIONS` as well, see `network_options`.
+    It may define `OPTIONS` as well, see `network_options`, and `TRAINED_AGAINST`, see `trained_against`.
     """
     return importlib.import_module(f"scangan.models.{name}")
 
@@ -33,14 +33,24 @@ def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn
     options: `base_width`, and what else a model's paper varies (`network_options`); left out, they are the paper's.
     Raises ConfigError for a size that the model cannot have.
     """
+    generator = build_generator(name, channels, image_size, **options)
+    return generator, find_model(name).Discriminator(channels=channels, image_size=image_size, **options)
+
+
+def build_generator(name: str, channels: int, image_size: int, **options: Any) -> nn.Module:
+    """The generator alone, see `build`: to draw images takes no discriminator."""
     model = find_model(name)
     if image_size not in model.IMAGE_SIZES:
         allowed = ", ".join(map(str, model.IMAGE_SIZES))
         if isinstance(sizes := model.IMAGE_SIZES, range):
             allowed = f"{sizes[0]}, {sizes[1]}, ... {sizes[-1]}"
         raise ConfigError(f"config: image_size: found {image_size}, allowed with {name}: {allowed}")
-    arguments = {"channels": channels, "image_size": image_size, **options}
-    return model.Generator(**arguments), model.Discriminator(**arguments)
+    return model.Generator(channels=channels, image_size=image_size, **options)
+
+
+def trained_against(name: str) -> tuple[str, ...]:
+    """The feature extractors that a model's discriminator looks through: scores by them flatter its images."""
+    return getattr(find_model(name), "TRAINED_AGAINST", ())
 
 
 def network_options(settings: Gan) -> dict[str, Any]:
@@ -80,11 +90,11 @@ def read_generator(weights: Path, description: Path, image_size: int | None = No
         facts["image_size"] = image_size or facts["image_size"]
         arguments = (facts["model"], facts["channels"], facts["image_size"])
         with device("meta"):  # takes no memory, whatever sizes are said
-            expected, _ = build(*arguments, **facts["options"])
+            expected = build_generator(*arguments, **facts["options"])
     with reading(weights, "weights", "those of a trained network; remove the file and run again"):
         state = load_file(weights)
         check_weights(weights, state, expected)
-        generator, _ = build(*arguments, **facts["options"])
+        generator = build_generator(*arguments, **facts["options"])
         generator.load_state_dict(state)
     return generator.eval(), facts
 
