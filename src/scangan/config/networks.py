@@ -250,19 +250,13 @@ class ProjectedGan(ImageGan):
         "pixel_r1": "found {found}, allowed: none for {model}; it has gradient_penalty",
     }
     model: Literal["projected_gan"]
-    loss: Literal["bce", "wasserstein", "hinge"] = Field("hinge", description="adversarial loss")
-    beta1: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="Adam's first moment")
-    beta2: Annotated[float, Field(ge=0, lt=1)] = Field(0.99, description="Adam's second moment; RMSProp's smoothing")
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.998, description="decay a step of the averaged generator, from which images are drawn; 0: no averaging"
-    )
+    loss: Literal["bce", "wasserstein", "hinge"] = "hinge"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    validations: Annotated[int, Field(ge=0)] = 20
     diffaugment: DiffAugment = Field(
         DiffAugment(kinds=["color", "translation", "cutout"]), description="differentiable augmentation"
-    )
-    validations: Annotated[int, Field(ge=0)] = Field(
-        20,
-        description="moments of the training at which its images are compared with validation images of the class; the "
-        "weights of the nearest are kept; 0: the last weights",
     )
     pixel_discriminator: bool = Field(False, description="a thin discriminator of pixels beside those of features")
     pixel_r1: Annotated[float, Field(ge=0)] = Field(
