@@ -1,5 +1,7 @@
 """How near a generator is while it trains: a perfect one, a noisy one, one that draws the same again and again."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 
@@ -43,12 +45,18 @@ def test_by_definition(validator):
     train, held_out, drawn = (textures(count, seed) for count, seed in ((40, 0), (40, 1), (5, 5)))
     train, held_out, drawn = standardise(*(radiomics(images) for images in (train, held_out, drawn)))
 
-    def mean_distance(one, other):
-        found = [np.linalg.norm(x - y) for x in one for y in other]
-        pairs = len(one) * (len(other) - (one is other))
-        return sum(found) / pairs
+    def distances(features):
+        return [np.linalg.norm(one - other) for one, other in combinations(features, 2)]
 
     distance, diversity = validator(textures(5, 5))
-    within = mean_distance(held_out, held_out) + mean_distance(drawn, drawn)
-    assert distance == pytest.approx(1 - within / (2 * mean_distance(drawn, held_out)))
-    assert diversity == pytest.approx(mean_distance(drawn, drawn) / mean_distance(train, train))
+    across = np.mean([np.linalg.norm(one - other) for one in drawn for other in held_out])
+    within = np.mean(distances(held_out)) + np.mean(distances(drawn))
+    assert distance == pytest.approx(1 - within / (2 * across))
+    assert diversity == pytest.approx(np.median(distances(drawn)) / np.median(distances(train)))
+
+
+def test_an_odd_image_does_not_hide_that_the_others_are_the_same(validator):
+    odd = np.zeros((1, 1, 16, 16), np.float32)
+    odd[0, 0, ::2] = 1
+    _, diversity = validator(np.concatenate([np.repeat(textures(1, 4), 20, axis=0), odd]))
+    assert diversity == pytest.approx(0, abs=1e-6)
