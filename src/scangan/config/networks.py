@@ -258,7 +258,9 @@ class ProjectedGan(ImageGan):
     diffaugment: DiffAugment = Field(
         DiffAugment(kinds=["color", "translation", "cutout"]), description="differentiable augmentation"
     )
-    pixel_discriminator: bool = Field(False, description="a thin discriminator of pixels beside those of features")
+    pixel_discriminator: bool = Field(
+        True, description="a thin discriminator of pixels beside those of features, which hardly know grey levels"
+    )
     pixel_r1: Annotated[float, Field(ge=0)] = Field(
         1.0, description="with `pixel_discriminator`: weight of its R1 penalty (Mescheder 2018)"
     )
