@@ -26,6 +26,7 @@ from benchmarks.duplicates import compare_duplicates  # noqa: E402
 from benchmarks.growing import compare_growing  # noqa: E402
 from benchmarks.ingest import compare_ingestion  # noqa: E402
 from benchmarks.nodules import compare_nodule_networks, time_scan  # noqa: E402
+from benchmarks.projected import compare_projected  # noqa: E402
 from benchmarks.volumes import compare_volumes  # noqa: E402
 from scangan.config import Dcgan32  # noqa: E402
 from scangan.models.catalogue import build  # noqa: E402
@@ -145,12 +146,15 @@ def measure_overhead() -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["step", "growing", "ingest", "duplicates", "nodules", "volumes", "overhead"])
+    parts = ["step", "growing", "projected", "ingest", "duplicates", "nodules", "volumes", "overhead"]
+    parser.add_argument("--only", choices=parts)
     chosen = parser.parse_args().only
     if chosen in (None, "step"):
         compare_steps()
     if chosen in (None, "growing"):
         compare_growing()
+    if chosen in (None, "projected"):
+        compare_projected()
     if chosen in (None, "ingest"):
         compare_ingestion()
     if chosen in (None, "duplicates"):

@@ -456,6 +456,9 @@ class ImagePlan(StudyPlan):
         if wanted.screening is not None:
             least.append(("synthesis.screening.neighbours", ["train"], wanted.screening.neighbours))
             least.append(("synthesis.screening", ["validation"], wanted.screening.LEAST_VALIDATION))
+        for name, gan in settings.gan.items():
+            if gan.validations:
+                least.append((f"gan.{name}.validations", ["validation"], 2))
         if settings.reading_room is not None:
             least.append(("reading_room.images", ["train", "validation", "test"], settings.reading_room.images))
         return {

@@ -46,9 +46,10 @@ VALUES = {
 NO_AUGMENTATION = {"random_crop": None, "horizontal_flip": False, "diffaugment": {}}
 
 
-def train(folder=None, images=IMAGES, checkpoint_seconds=0.0, **values):
+def train(folder=None, images=IMAGES, checkpoint_seconds=0.0, validate=None, **values):
     settings = ImageGan.of_kind(VALUES | values)
-    return train_gan(images, settings, make_fabric(settings.precision, 1, "cpu"), folder, checkpoint_seconds)
+    fabric = make_fabric(settings.precision, 1, "cpu")
+    return train_gan(images, settings, fabric, folder, checkpoint_seconds, validate=validate)
 
 
 def assert_identical(trained, other):
@@ -500,6 +501,81 @@ def test_a_generator_that_recovers_has_not_collapsed(monkeypatch):
 
 def test_images_all_alike_are_no_collapse():
     train(images=np.full((12, 1, 32, 32), 0.5, np.float32))
+
+
+# Validation: which weights are kept.
+
+
+def measured(distances, diversity=1.0):
+    """A measure that finds these distances, one after the other, and the numbers of images that it was shown."""
+    shown, waiting = [], iter(distances)
+
+    def measure(images):
+        assert images.min() >= 0
+        assert images.max() <= 1
+        shown.append(images.shape)
+        return next(waiting), diversity
+
+    return measure, shown
+
+
+def averages(monkeypatch):
+    """Step -> the averaged generator's weights after it."""
+    found, step = {}, adversarial.AdversarialTraining.step
+
+    def watched(training):
+        step(training)
+        found[training.step_count] = {name: each.clone() for name, each in training.weights().items()}
+
+    monkeypatch.setattr(adversarial.AdversarialTraining, "step", watched)
+    return found
+
+
+@pytest.mark.parametrize(("distances", "best"), [((0.4, 0.2, 0.3, 0.2), 12), ((4, 3, 2, 1), STEPS), ((1, 2, 3, 4), 6)])
+def test_the_weights_nearest_to_held_out_images_are_kept(monkeypatch, distances, best):
+    after = averages(monkeypatch)
+    train()
+    last_weights = after[best]
+    measure, shown = measured(distances)
+    trained = train(validate=measure, validations=4)
+    assert all(torch.equal(tensor, last_weights[name]) for name, tensor in trained.weights.items())
+    assert shown == 4 * [(adversarial.VALIDATION_IMAGES, 1, 32, 32)]
+    history = trained.history.set_index("step")
+    assert history.validation_distance.dropna().to_dict() == dict(zip((6, 12, 18, 24), distances, strict=True))
+    assert history.diversity.notna().tolist() == history.validation_distance.notna().tolist()
+    assert history.index[history.kept].tolist() == [best]
+
+
+def test_validation_changes_nothing_of_the_training(uninterrupted):
+    trained = train(validate=measured((4, 3, 2, 1))[0], validations=4)
+    assert all(torch.equal(tensor, uninterrupted.weights[name]) for name, tensor in trained.weights.items())
+    history = trained.history[uninterrupted.history.columns].drop(columns="images_per_second")
+    pd.testing.assert_frame_equal(history, uninterrupted.history.drop(columns="images_per_second"), check_exact=True)
+
+
+def test_what_was_kept_before_a_stop_is_kept(tmp_path, monkeypatch):
+    whole = train(validate=measured((0.4, 0.1, 0.3, 0.2))[0], validations=4)
+    with monkeypatch.context() as patch:
+        call_in_step(patch, 16, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(TrainingError, match="stopped"):
+            train(tmp_path, validate=measured((0.4, 0.1))[0], validations=4)
+    assert_identical(train(tmp_path, validate=measured((0.3, 0.2))[0], validations=4), whole)
+
+
+def test_the_last_stretch_is_validated():
+    measure, shown = measured((0.4, 0.3, 0.2, 0.1))
+    trained = train(validate=measure, validations=3, epochs=11, batch_size=5)  # 26 steps, in stretches of 3
+    assert len(shown) == 3
+    assert trained.history.step[trained.history.validation_distance.notna()].tolist() == [9, 18, 26]
+
+
+@pytest.mark.parametrize(("diversity", "warned"), [(0.3, [12, 18, 24]), (0.6, [])])
+def test_a_generator_that_may_be_collapsing_is_told_early(caplog, monkeypatch, diversity, warned):
+    monkeypatch.setattr(adversarial.AdversarialTraining, "_is_late", lambda training: training.step_count > 6)
+    train(validate=measured((1, 2, 3, 4), diversity)[0], validations=4)
+    told = [record.getMessage() for record in caplog.records if "collapsing" in record.getMessage()]
+    expected = "the generator's images differ from each other by 30% of what real ones do: it may be collapsing"
+    assert told == [f"step {step}: {expected}" for step in warned]
 
 
 def test_images_of_another_size_are_refused():

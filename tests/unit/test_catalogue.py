@@ -8,22 +8,17 @@ import pytest
 from scangan.config import MODELS
 from scangan.errors import DataError
 from scangan.models import catalogue
-from scangan.models.catalogue import feature_networks, find_model, trained_against
+from scangan.models.catalogue import feature_networks, trained_against
 
 
-@pytest.mark.parametrize(
-    ("named", "expected"), [("efficientnet-lite0", ["efficientnet-lite0"]), (["b", "a"], ["a", "b"])]
-)
-def test_a_models_file_says_where_its_feature_networks_are_named(monkeypatch, named, expected):
-    monkeypatch.setattr(catalogue, "find_model", lambda name: SimpleNamespace(TRAINED_AGAINST="critic.features"))
-    settings = SimpleNamespace(model="made_up", critic=SimpleNamespace(features=named))
-    assert feature_networks(settings) == expected
+def test_a_models_file_says_by_whose_features_it_is_trained(monkeypatch):
+    monkeypatch.setattr(catalogue, "find_model", lambda name: SimpleNamespace(TRAINED_AGAINST=("a", "b")))
+    assert feature_networks("made_up") == ["a", "b"]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_a_model_that_says_nothing_was_trained_against_none(model):
-    if not hasattr(find_model(model), "TRAINED_AGAINST"):
-        assert feature_networks(SimpleNamespace(model=model)) == []
+def test_all_others_are_trained_against_none(model):
+    assert feature_networks(model) == (["efficientnet-lite0"] if model == "projected_gan" else [])
 
 
 def test_it_is_read_of_the_descriptions_of_all_classes(tmp_path):

@@ -138,13 +138,13 @@ def test_null_may_come_as_text():
             "pretrained: found 'imagenett', allowed: imagenet | efficientnet-lite0 | none | an existing file",
         ),
         ("studies.head_ct.split.file", "gone.csv", "split.file: found 'gone.csv', which is no file; allowed: a file"),
-        (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce' or 'wasserstein'"),
+        (f"{GAN}.loss", "mse", "found 'mse' (str), allowed: 'bce', 'wasserstein' or 'hinge'"),
         (f"{GAN}.label_inversion", "maybe", "found 'maybe' (str), allowed: true | false"),
         (f"{GAN}.gradient_penalty", "r1", "found 'r1' (str), allowed: a block of keys"),
         (
             f"{GAN}.model",
             "stylegan",
-            "model: found 'stylegan', allowed: dcgan32 | dcgan224 | pggan | simple_ct_gan",
+            "model: found 'stylegan', allowed: dcgan32 | dcgan224 | pggan | projected_gan | simple_ct_gan",
         ),
         (f"{GAN}.random_crop", [0, 1], "random_crop: found 0, 1, allowed: a share above 0, and one at least as large"),
         (f"{GAN}.random_crop", [0.8, 0.5], "random_crop: found 0.8, 0.5, allowed: a share above 0"),
@@ -373,6 +373,7 @@ def test_both_lists_of_dependencies_agree():
     ("key", "value", "expected"),
     [
         ("gan.pggan.discriminator_steps", 2, "gan.pggan.discriminator_steps: found 2, allowed: 1 for pggan"),
+        ("gan.pggan.validations", 2, "gan.pggan.validations: found 2, allowed: 0 for pggan, which grows"),
         ("gan.pggan.progressive", {"batch_sizes": {5: 16}}, "progressive.batch_sizes: found edge 5, allowed: 4 | 8 |"),
         ("gan.pggan.progressive", {"fade": 1}, "progressive.fade: found 1 (int), allowed: less than 1"),
         ("gan.pggan.progressive", {"shares": {8: 0}}, "progressive.shares.8: found 0 (int), allowed: more than 0"),
@@ -561,10 +562,11 @@ def test_an_external_set_may_be_other_folders_of_the_same_root(tmp_path):
 
 
 def test_each_network_has_just_its_own_keys():
-    networks = {network.model: network for study in load(DEFAULT).studies.values() for network in study.gan.values()}
+    networks = {network.kind_names()[0]: network for network in kinds_below(Gan)}
     assert set(networks) == set(MODELS)
-    for key, model in (("kernel_size", "simple_ct_gan"), ("progressive", "pggan"), ("slabs", "ct_sgan")):
-        assert [name for name, network in networks.items() if key in type(network).model_fields] == [model]
+    own = {"kernel_size": "simple_ct_gan", "progressive": "pggan", "slabs": "ct_sgan", "pixel_r1": "projected_gan"}
+    for key, model in own.items():
+        assert [name for name, network in networks.items() if key in network.model_fields] == [model]
     assert VOLUME_MODELS == ("ct_sgan", "gan3d")
 
 
@@ -854,6 +856,20 @@ def test_the_shipped_files_have_each_key_once():
         (
             {f"{COVID}.gan.dcgan224.image_size": 100},
             f"{COVID}.gan.dcgan224.image_size: found 100 (pixels), allowed: 32 | 64 | ... | 256 for dcgan224",
+        ),
+        (
+            {f"{COVID}.gan.projected": {"model": "projected_gan", "epochs": 1, "image_size": 96}},
+            f"{COVID}.gan.projected.image_size: found 96 (pixels), allowed: 32 | 64 | 128 | 256 for projected_gan",
+        ),
+        (
+            {
+                f"{COVID}.gan.projected": {
+                    "model": "projected_gan",
+                    "epochs": 1,
+                    "gradient_penalty": {"kind": "r1"},
+                }
+            },
+            f"{COVID}.gan.projected.gradient_penalty.kind: found r1, allowed: none for projected_gan; it has pixel_r1",
         ),
         (
             {"studies.brain_mr.data.image_size": 96},

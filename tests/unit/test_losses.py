@@ -31,6 +31,25 @@ def test_wasserstein_is_the_difference_of_means():
     torch.testing.assert_close(generator_loss("wasserstein", FAKE, False), -FAKE.mean())
 
 
+def test_hinge_is_what_lacks_to_a_margin_of_one():
+    # Real: 2 and 3 lack nothing, -1 lacks 2, 0.5 lacks 0.5. Generated: 0, 2.5, 1, 0.5.
+    torch.testing.assert_close(discriminator_loss("hinge", REAL, FAKE, False, 0), torch.tensor((2.5 + 4) / 4))
+    torch.testing.assert_close(generator_loss("hinge", FAKE, False), -FAKE.mean())
+    # Of places of images it is the mean as well.
+    places = discriminator_loss("hinge", REAL.view(2, 2), FAKE.view(2, 2), False, 0)
+    torch.testing.assert_close(places, torch.tensor((2.5 + 4) / 4))
+
+
+def test_hinge_with_inverted_and_noisy_labels():
+    swapped = discriminator_loss("hinge", FAKE, REAL, False, 0)
+    torch.testing.assert_close(discriminator_loss("hinge", REAL, FAKE, True, 0), swapped)
+    torch.testing.assert_close(generator_loss("hinge", FAKE, True), FAKE.mean())
+    # A label that is flipped costs 11 here, one that is not nothing.
+    torch.manual_seed(0)
+    logits = torch.full((20_000,), 10.0)
+    assert 0.19 < discriminator_loss("hinge", logits, -logits, False, 0.1) / 11 < 0.21
+
+
 def test_inverted_labels_swap_the_two_sets():
     swapped = discriminator_loss("bce", FAKE, REAL, False, 0)
     torch.testing.assert_close(discriminator_loss("bce", REAL, FAKE, True, 0), swapped)

@@ -373,6 +373,9 @@ def test_what_a_study_of_images_needs_of_its_split():
     assert needs["synthetic"] == 401 - 100
     assert needs["map"] == {"each": 60, "perplexity": 30}
     assert study("simple_ct_gan").needs_of_split()["classes"] == ["chest"]
+    # A network whose weights are kept by validation needs images to be compared with.
+    needs = study("head_ct", gan={"dcgan32": {"validations": 4}}).needs_of_split()
+    assert needs["least"] == [("fidelity", ["train"], 2), ("gan.dcgan32.validations", ["validation"], 2)]
 
 
 def test_what_a_study_of_volumes_needs_of_its_mix():

@@ -7,18 +7,26 @@ with job(snakemake, snakemake.threads):
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
     from scangan.files import atomic
+    from scangan.metrics.validation import Validator
     from scangan.models.catalogue import feature_networks, network_options, write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric, train_gan
     from scangan.training.checkpoint import CheckpointStore, resume_folder
 
     settings = ImageGan.of_kind(snakemake.params.settings)
-    images = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
-    images = images.select(images.manifest.label == snakemake.wildcards.label)
+    parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
+    images, held_out = (
+        parts[name].select(parts[name].manifest.label == snakemake.wildcards.label) for name in ("train", "validation")
+    )
     images = scale_images(draw_images(images, settings.training_images, settings.seed), settings.image_size)
-    resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), images.manifest.sha256)
+    validate, checksums = None, images.manifest.sha256.tolist()
+    if settings.validations:
+        validate = Validator(images.images, scale_images(held_out, settings.image_size).images)
+        checksums += held_out.manifest.sha256.tolist()
+    resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
-    trained = train_gan(images.images, settings, fabric, resume, description=f"{snakemake.wildcards.label} GAN")
+    description = f"{snakemake.wildcards.label} GAN"
+    trained = train_gan(images.images, settings, fabric, resume, description=description, validate=validate)
     if fabric.is_global_zero:
         facts = {
             "study": snakemake.wildcards.study,
@@ -32,7 +40,7 @@ with job(snakemake, snakemake.threads):
             "image_size": images.images.shape[2],
             "training_images": len(images),
             "steps": trained.steps,
-            "trained_against": feature_networks(settings),
+            "trained_against": feature_networks(settings.model),
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
         with atomic(snakemake.output.history) as path:

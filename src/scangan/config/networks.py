@@ -106,7 +106,7 @@ class Training(Section):
 class Rules(Section):
     """The rules by which a generator and a discriminator are trained against each other."""
 
-    loss: Literal["bce", "wasserstein"] = Field("bce", description="adversarial loss")
+    loss: Literal["bce", "wasserstein", "hinge"] = Field("bce", description="adversarial loss")
     gradient_penalty: GradientPenalty = Field(GradientPenalty(), description="penalty on the discriminator")
     drift: Annotated[float, Field(ge=0)] = Field(
         0.0, description="weight of the mean square of D's output for real images, which keeps it near 0 (PGGAN: 0.001)"
@@ -182,6 +182,11 @@ class ImageGan(Gan):
         description="least and greatest share of its area that a random resized crop keeps of a real image; null: none",
     )
     horizontal_flip: bool = Field(False, description="mirror half of the real images left to right")
+    validations: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="moments of the training at which its images are compared with validation images of the class; the "
+        "weights of the nearest are kept; 0: the last weights",
+    )
     diffaugment: DiffAugment = Field(DiffAugment(), description="differentiable augmentation")
 
     @model_validator(mode="after")
@@ -227,6 +232,43 @@ class Pggan(ImageGan):
     def _trains_each_once(self) -> Pggan:
         if self.discriminator_steps != 1:
             raise ValueError(f"discriminator_steps: found {self.discriminator_steps}, allowed: 1 for pggan")
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_the_last(self) -> Pggan:
+        if self.validations:
+            raise ValueError(f"validations: found {self.validations}, allowed: 0 for pggan, which grows")
+        return self
+
+
+class ProjectedGan(ImageGan):
+    """A network for few images, whose discriminator looks through one that was trained on photographs."""
+
+    IMAGE_SIZES: ClassVar[Sequence[int]] = (32, 64, 128, 256)
+    REFUSED: ClassVar[dict[str, str]] = {
+        "pixel_discriminator": "found {found}, allowed: none for {model}, whose discriminator sees pixels",
+        "pixel_r1": "found {found}, allowed: none for {model}; it has gradient_penalty",
+    }
+    model: Literal["projected_gan"]
+    loss: Literal["bce", "wasserstein", "hinge"] = "hinge"
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
+    validations: Annotated[int, Field(ge=0)] = 20
+    diffaugment: DiffAugment = Field(
+        DiffAugment(kinds=["color", "translation", "cutout"]), description="differentiable augmentation"
+    )
+    pixel_discriminator: bool = Field(
+        True, description="a thin discriminator of pixels beside those of features, which hardly know grey levels"
+    )
+    pixel_r1: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="with `pixel_discriminator`: weight of its R1 penalty (Mescheder 2018)"
+    )
+
+    @model_validator(mode="after")
+    def _has_its_own_penalty(self) -> ProjectedGan:
+        if (kind := self.gradient_penalty.kind) != "none":
+            raise ValueError(f"gradient_penalty.kind: found {kind}, allowed: none for projected_gan; it has pixel_r1")
         return self
 
 

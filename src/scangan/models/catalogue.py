@@ -34,14 +34,19 @@ def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn
     options: `base_width`, and what else a model's paper varies (`network_options`); left out, they are the paper's.
     Raises ConfigError for a size that the model cannot have.
     """
+    generator = build_generator(name, channels, image_size, **options)
+    return generator, find_model(name).Discriminator(channels=channels, image_size=image_size, **options)
+
+
+def build_generator(name: str, channels: int, image_size: int, **options: Any) -> nn.Module:
+    """The generator alone, see `build`: to draw images takes no discriminator."""
     model = find_model(name)
     if image_size not in model.IMAGE_SIZES:
         allowed = ", ".join(map(str, model.IMAGE_SIZES))
         if isinstance(sizes := model.IMAGE_SIZES, range):
             allowed = f"{sizes[0]}, {sizes[1]}, ... {sizes[-1]}"
         raise ConfigError(f"config: image_size: found {image_size}, allowed with {name}: {allowed}")
-    arguments = {"channels": channels, "image_size": image_size, **options}
-    return model.Generator(**arguments), model.Discriminator(**arguments)
+    return model.Generator(channels=channels, image_size=image_size, **options)
 
 
 def network_options(settings: Gan) -> dict[str, Any]:
@@ -55,15 +60,12 @@ def network_options(settings: Gan) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def feature_networks(settings: Gan) -> list[str]:
-    """The networks by whose features the generator that `settings` names is trained: none of them may judge it.
+def feature_networks(name: str) -> list[str]:
+    """The networks by whose features a model's generator is trained: none of them may judge it.
 
-    They are named as `fidelity.extractor` names them. The model's file says at which key of the settings they stand, if
-    it uses any: `TRAINED_AGAINST`.
+    They are named as `fidelity.extractor` names them; the model's file says which, if it uses any: `TRAINED_AGAINST`.
     """
-    key = getattr(find_model(settings.model), "TRAINED_AGAINST", None)
-    named = [] if key is None else attrgetter(key)(settings)
-    return [named] if isinstance(named, str) else sorted(named)
+    return list(getattr(find_model(name), "TRAINED_AGAINST", ()))
 
 
 def trained_against(descriptions: Iterable[str | Path]) -> set[str]:
@@ -104,11 +106,11 @@ def read_generator(weights: Path, description: Path, image_size: int | None = No
         facts["image_size"] = image_size or facts["image_size"]
         arguments = (facts["model"], facts["channels"], facts["image_size"])
         with device("meta"):  # takes no memory, whatever sizes are said
-            expected, _ = build(*arguments, **facts["options"])
+            expected = build_generator(*arguments, **facts["options"])
     with reading(weights, "weights", "those of a trained network; remove the file and run again"):
         state = load_file(weights)
         check_weights(weights, state, expected)
-        generator, _ = build(*arguments, **facts["options"])
+        generator = build_generator(*arguments, **facts["options"])
         generator.load_state_dict(state)
     return generator.eval(), facts
 

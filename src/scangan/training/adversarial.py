@@ -8,11 +8,12 @@ that is killed and resumed gives the weights of an uninterrupted one, to the bit
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from scangan.config import ImageGan, Pggan, Rules, Training, VolumeGan
+from scangan.config import ImageGan, Pggan, ProjectedGan, Rules, Training, VolumeGan
 from scangan.errors import TrainingError
 from scangan.models.catalogue import build, find_model, network_options
 from scangan.progress import Progress
@@ -45,6 +46,13 @@ HISTORY_ROWS = 200
 # at as many looks in a row, after the first tenth of the training.
 COLLAPSE_SHARE = 0.01
 COLLAPSE_LOOKS = 3
+VALIDATION_IMAGES = 128  # drawn at each validation, always from the same noise
+# Before it collapses, a generator draws images that differ less from each other than this share of what real ones do.
+LOW_DIVERSITY = 0.5
+
+# Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones, and how far they differ from each other, as a
+# share of what real ones do.
+Validate = Callable[[np.ndarray], tuple[float, float]]
 
 
 class ShuffledBatches:
@@ -77,8 +85,10 @@ class ShuffledBatches:
 class TrainedGan:
     """What a training leaves behind.
 
-    `weights`: the averaged generator's state; `history`: one row per stretch of steps; `samples`: uint8
-    [rows, SAMPLE_COLUMNS, C, H, W], the same noise at evenly spaced moments of the training; `steps` taken.
+    `weights`: the averaged generator's state, the last, or that of the validation nearest to real images; `history`:
+    one row per stretch of steps, with validations also `validation_distance`, `diversity`, `kept` (that one);
+    `samples`: uint8 [rows, SAMPLE_COLUMNS, C, H, W], the same noise at evenly spaced moments of the training; `steps`
+    taken.
     """
 
     weights: dict[str, Tensor]
@@ -130,6 +140,7 @@ class AdversarialTraining(ABC):
         self.window_steps = 0
         self.history: list[dict[str, float]] = []
         self.samples: list[Tensor] = []
+        self.kept: dict[str, Any] | None = None
 
     @property
     @abstractmethod
@@ -151,12 +162,12 @@ class AdversarialTraining(ABC):
         for repeat in range(self.rules.discriminator_steps):
             real = self._real_batch(self.images_shown + repeat * stage.batch_size, stage)
             fake = self._generate(len(real))
-            losses = self.discriminator_losses(self._shown(real), self._shown(fake.detach()))
+            losses = self.discriminator_losses(*self._shown_to_discriminator(real, fake))
             self._adapt(losses.pop("sign_real"))
             self._update(self.optimizer_d, self.discriminator, losses["loss_d"] + losses["penalty"])
         # D's weights need no gradient here, which spares a third of its backward pass.
         self.discriminator.requires_grad_(False)
-        losses |= self.generator_losses(self._shown(fake))
+        losses |= self.generator_losses(self._shown_to_generator(fake))
         self._update(self.optimizer_g, self.generator, losses["loss_g"])
         self.discriminator.requires_grad_(True)
         self.average.update(self.generator)
@@ -193,7 +204,7 @@ class AdversarialTraining(ABC):
         loss_d = discriminator_loss(
             self.rules.loss, d_real, d_fake, self.rules.label_inversion, self.rules.noisy_labels
         )
-        penalty = torch.zeros((), device=real.device)
+        penalty = torch.zeros((), device=d_real.device)
         if (wanted := self.rules.gradient_penalty).kind != "none":
             # In full precision: second derivatives overflow half precision first.
             penalty = wanted.weight * gradient_penalty(wanted.kind, self._judge, real, fake.float())
@@ -216,11 +227,32 @@ class AdversarialTraining(ABC):
     @torch.no_grad()
     def draw_samples(self) -> None:
         """Add one row of images of the averaged generator from the fixed noise."""
-        low, high = self.output_range
-        images = self.average.average(self.fixed_noise.to(self.fabric.device)).float()
+        images = self._draw(self.fixed_noise)
         # A network that grows draws smaller images at first.
         images = interpolate(images, size=self.images.shape[-2:], mode="nearest")
-        self.samples.append(((images - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+        self.samples.append((images * 255).round().clamp(0, 255).byte().cpu())
+
+    @torch.no_grad()
+    def validate(self, measure: Validate) -> None:
+        """Measure images of the averaged generator, and keep its weights if none before were nearer to real ones.
+
+        What was found is added to the last row of the history; too little diversity is logged.
+        """
+        rng = torch.Generator().manual_seed(self.settings.seed)
+        noise = self.generator.draw_latent(VALIDATION_IMAGES, rng).split(self.settings.batch_size)
+        images = torch.cat([self._draw(part).clamp(0, 1).cpu() for part in noise])
+        distance, diversity = measure(images.numpy())
+        self.history[-1] |= {"validation_distance": distance, "diversity": diversity}
+        if self.kept is None or distance < self.kept["distance"]:
+            weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
+            self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
+        if self._is_late() and diversity < LOW_DIVERSITY:
+            log.warning(
+                "step %d: the generator's images differ from each other by %.0f%% of what real ones do: it may be "
+                "collapsing",
+                self.step_count,
+                100 * diversity,
+            )
 
     def close_window(self, images_per_second: float) -> dict[str, float]:
         """End a stretch of steps: its mean losses become a row of the history.
@@ -241,8 +273,7 @@ class AdversarialTraining(ABC):
             )
         spread, spread_real = means.pop("spread"), means.pop("spread_real")
         spread = spread / spread_real if spread_real else 1.0
-        late = self.step_count > self.steps_in_all / 10
-        self.collapsed_looks = self.collapsed_looks + 1 if late and spread < COLLAPSE_SHARE else 0
+        self.collapsed_looks = self.collapsed_looks + 1 if self._is_late() and spread < COLLAPSE_SHARE else 0
         if self.collapsed_looks >= COLLAPSE_LOOKS:
             raise TrainingError(
                 f"step {self.step_count}: the generator collapsed: its images differ from each other by {spread:.2%} "
@@ -269,6 +300,7 @@ class AdversarialTraining(ABC):
             "window_steps": self.window_steps,
             "history": self.history,
             "samples": self.samples,
+            "kept": self.kept,
             "random": random_state(),
         }
 
@@ -282,12 +314,14 @@ class AdversarialTraining(ABC):
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         if self.adaptive is not None:
             self.adaptive.load_state_dict(state["adaptive"])
-        for name in ("step_count", "collapsed_looks", "window", "window_steps", "history", "samples"):
+        for name in ("step_count", "collapsed_looks", "window", "window_steps", "history", "samples", "kept"):
             setattr(self, name, state[name])
         restore_random_state(state["random"])
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged generator's state."""
+        """The averaged generator's state, of the nearest validation if there was one."""
+        if self.kept is not None:
+            return self.kept["weights"]
         if self.schedule.at(self.images_shown).level is not None:
             self.average.average.set_progress(self.generator.levels - 1, 1.0)  # its last batch may have begun in a fade
         return self.average.average.state_dict()
@@ -300,6 +334,23 @@ class AdversarialTraining(ABC):
     def _shown(self, images: Tensor) -> Tensor:
         """What D sees of them."""
         return images
+
+    def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[Any, Any]:
+        """What `discriminator_losses` is given."""
+        return self._shown(real), self._shown(fake.detach())
+
+    def _shown_to_generator(self, fake: Tensor) -> Any:
+        """What `generator_losses` is given."""
+        return self._shown(fake)
+
+    def _draw(self, noise: Tensor) -> Tensor:
+        """Images of the averaged generator, which reach from 0 to 1."""
+        low, high = self.output_range
+        return (self.average.average(noise.to(self.fabric.device)).float() - low) / (high - low)
+
+    def _is_late(self) -> bool:
+        """Whether the first tenth of the training is over, in which a generator may draw anything."""
+        return self.step_count > self.steps_in_all / 10
 
     def _adapt(self, sign_real: Tensor) -> None:
         if self.adaptive is None:
@@ -378,6 +429,43 @@ class ImageTraining(GanTraining):
         return self.augment(images.float(), probability)
 
 
+class ProjectedTraining(ImageTraining):
+    """The game of `projected_gan`, in which both networks learn from the frozen features of an image.
+
+    Generated images are seen once, by both networks with the same augmentation, as in FastGAN; so of three passes
+    through the frozen network one is spared, and that of real images needs no gradient.
+    """
+
+    settings: ProjectedGan
+
+    def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        with torch.no_grad():
+            real_seen = self._see(real)
+        self.fake_seen = self._see(fake)
+        return real_seen, [maps.detach() for maps in self.fake_seen]
+
+    def _shown_to_generator(self, fake: Tensor) -> list[Tensor]:
+        return self.fake_seen
+
+    def _see(self, images: Tensor) -> list[Tensor]:
+        with self.fabric.autocast():
+            return self.discriminator.see(self._shown(images))
+
+    def _judge(self, seen: list[Tensor]) -> Tensor:
+        return self.discriminator.judge(seen)
+
+    def discriminator_losses(self, real: list[Tensor], fake: list[Tensor]) -> dict[str, Tensor]:
+        """As the engine's, and the R1 penalty of the pixel discriminator if there is one."""
+        losses = super().discriminator_losses(real, fake)
+        if self.discriminator.pixel_head is not None and self.settings.pixel_r1:
+            # An image's score is the mean over its places, so that the weight does not depend on their number.
+            penalty = gradient_penalty(
+                "r1", lambda images: self.discriminator.pixel_head(images).mean(1), real[-1], fake[-1]
+            )
+            losses["penalty"] = losses["penalty"] + self.settings.pixel_r1 * penalty
+        return losses
+
+
 def train_gan(
     images: np.ndarray,
     settings: ImageGan,
@@ -385,9 +473,11 @@ def train_gan(
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     description: str = "train_gan",
+    validate: Validate | None = None,
 ) -> TrainedGan:
     """Train the model that `settings` names on images [N, C, H, W] in [0, 1].
 
+    validate: measures what is drawn at `settings.validations` moments; without it the last weights are kept.
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
     or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
     """
@@ -399,8 +489,9 @@ def train_gan(
     generator, discriminator = build(settings.model, channels, image_size, **network_options(settings))
     low, high = output_range = find_model(settings.model).OUTPUT_RANGE
     scaled = torch.from_numpy(images) * (high - low) + low
-    training = ImageTraining(fabric, generator, discriminator, scaled, output_range, settings)
-    return run(training, resume_folder, checkpoint_seconds, description)
+    kind = ProjectedTraining if isinstance(settings, ProjectedGan) else ImageTraining
+    training = kind(fabric, generator, discriminator, scaled, output_range, settings)
+    return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations)
 
 
 def check_batch_size(batch_size: int, fabric: Fabric) -> None:
@@ -412,10 +503,16 @@ def check_batch_size(batch_size: int, fabric: Fabric) -> None:
 
 
 def run(
-    training: AdversarialTraining, resume_folder: Path | None, checkpoint_seconds: float, description: str
+    training: AdversarialTraining,
+    resume_folder: Path | None,
+    checkpoint_seconds: float,
+    description: str,
+    validate: Validate | None = None,
+    validations: int = 0,
 ) -> TrainedGan:
     """Take all steps of a training, from where the newest checkpoint in `resume_folder` left it.
 
+    It is validated `validations` times at most, at ends of stretches, the last of them at the end.
     Raises TrainingError as `train_gan` does.
     """
     fabric, settings, images = training.fabric, training.settings, training.batches.images
@@ -430,6 +527,7 @@ def run(
 
     total = training.steps_in_all
     row_every = max(1, total // HISTORY_ROWS)
+    validate_every = row_every * math.ceil(total / row_every / validations) if validate and validations else 0
     sample_at = {round(total * row / settings.sample_rows) for row in range(1, settings.sample_rows + 1)}
 
     def save() -> None:
@@ -451,7 +549,10 @@ def run(
                 images_shown = training.images_shown
                 losses = training.close_window((images_shown - shown_at) / max(now - row_at, 1e-9))
                 progress.update(stretch, images_shown - shown_at, **losses)
-                row_at, shown_at = now, images_shown
+                # The first process writes what is kept.
+                if validate_every and fabric.is_global_zero and (step % validate_every == 0 or step == total):
+                    training.validate(validate)
+                row_at, shown_at = time.monotonic(), images_shown
             if step in sample_at:
                 training.draw_samples()
             stopping, at_rest = stop.is_set(), training.window_steps == 0
@@ -467,9 +568,12 @@ def run(
                 # At the end of a stretch: its losses were just found finite, so no broken state is ever kept.
                 save()
                 saved_at = time.monotonic()
+    history = pd.DataFrame(training.history)
+    if training.kept is not None:
+        history["kept"] = history["step"] == training.kept["step"]
     return TrainedGan(
         weights=training.weights(),
-        history=pd.DataFrame(training.history),
+        history=history,
         samples=torch.stack(training.samples).numpy(),
         steps=total,
     )

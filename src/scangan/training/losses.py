@@ -1,7 +1,7 @@
 """Adversarial losses and gradient penalties on a discriminator's logits.
 
-Binary cross entropy (Goodfellow et al. 2014), Wasserstein (Arjovsky et al. 2017); WGAN-GP (Gulrajani et al. 2017),
-DRAGAN (Kodali et al. 2017), R1 (Mescheder et al. 2018).
+Binary cross entropy (Goodfellow et al. 2014), Wasserstein (Arjovsky et al. 2017), hinge (Lim and Ye 2017); WGAN-GP
+(Gulrajani et al. 2017), DRAGAN (Kodali et al. 2017), R1 (Mescheder et al. 2018).
 """
 
 from __future__ import annotations
@@ -11,29 +11,37 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
-Loss = Literal["bce", "wasserstein"]
+Loss = Literal["bce", "wasserstein", "hinge"]
 Penalty = Literal["none", "wgan-gp", "dragan", "r1"]
 
 
 def discriminator_loss(loss: Loss, real: Tensor, fake: Tensor, inverted: bool, noisy: float) -> Tensor:
-    """Loss of D on logits `real` and `fake`, each [N].
+    """Loss of D on logits `real` and `fake`, each [N], or [N, places] of one that judges places of an image.
 
-    `inverted` swaps the targets (real = 0); `noisy` is the share of targets flipped at random (bce only).
+    `inverted` swaps the targets (real = 0); `noisy` is the share of targets flipped at random (bce and hinge).
     """
     if loss == "wasserstein":
         return fake.mean() - real.mean()
     real_target = 0.0 if inverted else 1.0
+    if loss == "hinge":
+        real_sign, fake_sign = (
+            2 * _targets(real, real_target, noisy) - 1,
+            2 * _targets(fake, 1 - real_target, noisy) - 1,
+        )
+        return relu(1 - real_sign * real).mean() + relu(1 - fake_sign * fake).mean()
     return binary_cross_entropy_with_logits(real, _targets(real, real_target, noisy)) + (
         binary_cross_entropy_with_logits(fake, _targets(fake, 1 - real_target, noisy))
     )
 
 
 def generator_loss(loss: Loss, fake: Tensor, inverted: bool) -> Tensor:
-    """Loss of G on D's logits of generated images, [N]; non-saturating for bce."""
+    """Loss of G on D's logits of generated images, [N] or [N, places]; non-saturating for bce."""
     if loss == "wasserstein":
         return -fake.mean()
+    if loss == "hinge":
+        return fake.mean() if inverted else -fake.mean()
     return binary_cross_entropy_with_logits(fake, torch.full_like(fake, 0.0 if inverted else 1.0))
 
 
