@@ -26,7 +26,7 @@ DIFFERENCE = "difference difference_low difference_high against detectable p_hol
 TABLE = [*"study arm metric value ci_low ci_high seeds cases".split(), *DIFFERENCE]
 TABLE += "steps steps_least steps_most converged data scale pretrained".split()
 FIDELITY = "study variant metric value ci_low ci_high images reference extractor data scale".split()
-FIDELITY += ["reference_low", "reference_high"]
+FIDELITY += ["reference_low", "reference_high", "plus_minus", "trainings"]
 WEIGHTS = "results/head_ct/gan/dcgan32/seed0/normal/generator.safetensors"
 
 

@@ -111,7 +111,7 @@ def test_weights_of_another_network_draw_images_of_another_size(toy: Workflow):
     assert sorted(path.name for path in gans.iterdir()) == sorted(set(GANS) - {"baseline_at_64"})
     drawn = {}
     for gan in ("baseline", "baseline_at_64"):
-        folder = toy.folder / STUDY / "synthetic" / gan / "chest"
+        folder = toy.folder / STUDY / "synthetic" / gan / "seed0/chest"
         drawn[gan] = read_image_set(folder / "shard0.zarr.zip", folder / "shard0.parquet").images
     assert drawn["baseline"].shape == (8, 3, 16, 16)
     assert drawn["baseline_at_64"].shape == (8, 3, 24, 24)
