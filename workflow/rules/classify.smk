@@ -17,7 +17,7 @@ rule screen_images:
         "../../envs/scangan.yaml"
     threads: network_threads
     params:
-        settings=setting("synthesis/screening"),
+        settings=settings_of("synthesis/screening", "most_discarded", "neighbours", "quantile"),  # `overrule` is an input
     script:
         "../scripts/screen_images.py"
 
