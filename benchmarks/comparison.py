@@ -36,6 +36,7 @@ class Arm:
     """Classifiers of one arm. shift: of all their logits; separation: between the classes' mean logits.
 
     generators: the trainings are from so many generators, whose shift they share; None: each is one of its own.
+    folds: a training is one network in each of so many, with a shift and a separation of its own.
     """
 
     trainings: int
@@ -43,6 +44,7 @@ class Arm:
     separation: float = SEPARATION
     shift_sd: float = SHIFT_SD
     generators: int | None = None
+    folds: int = 1
 
     def truth(self, metric: str) -> float:
         """The expected score, over all trainings and cases."""
@@ -58,11 +60,14 @@ class Arm:
             return replace(self, separation=self.separation * wanted)
         return replace(self, shift=self.separation / 2 - (self.separation / 2 - self.shift) * wanted)
 
-    def draw(self, rng: np.random.Generator, is_positive: np.ndarray, difficulty: np.ndarray) -> np.ndarray:
-        """Probabilities [trainings, N] of its trainings, each one anew."""
-        groups = self.generators or self.trainings
-        shift = self.shift + self.shift_sd * rng.normal(size=(groups, 1)).repeat(self.trainings // groups, axis=0)
-        separation = self.separation + SEPARATION_SD * rng.normal(size=(self.trainings, 1))
+    def draw(
+        self, rng: np.random.Generator, is_positive: np.ndarray, difficulty: np.ndarray, fold: np.ndarray
+    ) -> np.ndarray:
+        """Probabilities [trainings, N] of its trainings, each one anew. fold: [N], of each image."""
+        groups, shape = self.generators or self.trainings, (self.trainings, self.folds)
+        shift = self.shift_sd * rng.normal(size=(groups, self.folds)).repeat(self.trainings // groups, axis=0)[:, fold]
+        shift += self.shift
+        separation = self.separation + SEPARATION_SD * rng.normal(size=shape)[:, fold]
         own = OWN_SD * rng.normal(size=(self.trainings, len(is_positive)))
         return 1 / (1 + np.exp(-(separation * (is_positive - 0.5) + shift + difficulty + own)))
 
@@ -75,8 +80,9 @@ def replicates(
     is_positive, difficulty = patient % 2 == 1, DIFFICULTY_SD * rng.normal(size=cases)[patient]
     for arm in arms:
         groups = arm.generators or 1
-        generator = np.arange(groups).repeat(arm.trainings // groups)
-        yield replicates_of(arm.draw(rng, is_positive, difficulty), is_positive, patient, generator, metrics)
+        generator, fold = np.arange(groups).repeat(arm.trainings // groups), patient // 2 % arm.folds
+        probability = arm.draw(rng, is_positive, difficulty, fold)
+        yield replicates_of(probability, is_positive, patient, generator, metrics, fold)
 
 
 def simulate(

@@ -23,6 +23,16 @@ def test_without_a_difference_few_p_values_are_small(cases, runs, metrics, train
         assert metric == "auc" or 0.13 <= spread <= 0.17
 
 
+@pytest.mark.parametrize("trainings", [3, 5])
+def test_folds_keep_the_promises(trainings):
+    """A training is five networks, each spread as one alone; what they share of their training patients is not there."""
+    arm = Arm(trainings, folds=5)
+    for metric, (differences, spread) in simulate((arm, arm), 200, 400).items():
+        assert 0.02 <= significant(differences) <= 0.07, metric
+        assert covered(differences, 0) >= 0.92, metric
+        assert metric == "auc" or spread < 0.08  # of the mean over the folds
+
+
 def test_arms_may_be_spread_differently():
     narrow, wide = Arm(3, shift_sd=SHIFT_SD / 3), Arm(3)
     (differences, _) = simulate((narrow, wide), 203, 400, ("specificity",))["specificity"]

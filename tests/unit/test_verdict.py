@@ -63,6 +63,11 @@ def test_each_outcome_has_its_sentence(changes, outcome, begins):
     assert (verdict.arm, verdict.against) == ("real+synthetic", "real+classical")
 
 
+def test_of_folds_trainings_are_those_of_each():
+    sentence = verdict_of({}, facts=replace(FACTS, folds=5)).sentence
+    assert "5 folds, trainings of each arm: 3 in each fold, images of one generator in each fold, 400 test" in sentence
+
+
 def test_an_arm_has_to_beat_its_control_too_where_that_was_asked_for():
     control = {"against": "real+copies", "best": False, "control": True}
     assert verdict_of({}, control).outcome == "helps"

@@ -170,6 +170,7 @@ def _of_what(row: pd.Series, facts: Facts) -> str:
     one, other = row["trainings"], row["against_trainings"]
     trainings = f"{one}" if one == other else f"{one} and {other}"
     generators = "one generator" if row["generators"] == 1 else f"{row['generators']} generators"
-    said = f"{facts.provenance}, trainings of each arm: {trainings}, images of {generators}, {row['cases']} test images"
-    said += f" of {row['patients']} patients"
+    each = " in each fold" if facts.folds > 1 else ""
+    said = f"{facts.provenance}, trainings of each arm: {trainings}{each}, images of {generators}{each}, "
+    said += f"{row['cases']} test images of {row['patients']} patients"
     return f"{said}, which says nothing about medicine" if "phantom" in facts.data else said

@@ -28,7 +28,7 @@ def write_verdict(
     comparisons: what `metrics.comparison.compare_arms` returns.
     """
     primary = comparisons[comparisons["metric"] == settings.primary]
-    told = {"study": facts.study, "data": facts.data, "scale": facts.scale}
+    told = {"study": facts.study, "data": facts.data, "scale": facts.scale, "folds": facts.folds}
     told |= {"primary": settings.primary, "margin": settings.margin} | asdict(verdict)
     told["comparisons"] = json.loads(primary.to_json(orient="records", double_precision=15))  # NaN is null there
     with atomic(json_path) as for_programs, atomic(md_path) as for_people:
