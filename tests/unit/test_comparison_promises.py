@@ -25,7 +25,7 @@ def test_without_a_difference_few_p_values_are_small(cases, runs, metrics, train
 
 @pytest.mark.parametrize("trainings", [3, 5])
 def test_folds_keep_the_promises(trainings):
-    """A training is five networks, each spread as one alone; what they share of their training patients is not there."""
+    """A training is five networks, each spread as one alone; that they share training patients is not there."""
     arm = Arm(trainings, folds=5)
     for metric, (differences, spread) in simulate((arm, arm), 200, 400).items():
         assert 0.02 <= significant(differences) <= 0.07, metric

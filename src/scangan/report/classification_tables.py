@@ -71,8 +71,8 @@ GENERATORS_NOTE = (
 )
 FOLDS_NOTE = (
     "{folds} folds: each image is tested once, by networks of which none, nor their generators, saw its patient. "
-    "A training, of a classifier or a generator, is one network in every fold. The AUC is of pairs within a fold. Folds "
-    "share training patients, for which no interval makes up (Bengio and Grandvalet)."
+    "A training, of a classifier or a generator, is one network in every fold. The AUC is of pairs within a fold. "
+    "Folds share training patients, for which no interval makes up (Bengio and Grandvalet)."
 )
 
 
