@@ -21,7 +21,6 @@ from scangan.config import (
     CUBES,
     KNOWN_ROOTS,
     MODELS,
-    SMALLEST_IMAGES,
     VOLUME_MODELS,
     Classifier,
     Dcgan32,
@@ -41,7 +40,6 @@ from scangan.config.base import kinds_below, union_of
 from scangan.config.derived import _overlay as overlay
 from scangan.config.derived import derived_files
 from scangan.errors import ConfigError
-from scangan.models.backbones import TOTAL_STRIDE
 from scangan.models.catalogue import find_model
 
 ROOT = Path(__file__).parents[2]
@@ -434,7 +432,6 @@ def test_a_study_of_images_has_no_volumes():
 
 def test_the_sizes_that_are_allowed_are_those_that_the_networks_can_have():
     assert find_model("ct_sgan").IMAGE_SIZES == CUBES
-    assert SMALLEST_IMAGES == TOTAL_STRIDE
     for network in kinds_below(Gan):
         assert find_model(network.kind_names()[0]).IMAGE_SIZES == network.IMAGE_SIZES
 

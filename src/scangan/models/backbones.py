@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import scangan.compat  # noqa: F401  (prepares torchvision)
+from scangan.config import SMALLEST_IMAGES
 from scangan.errors import ConfigError, DataError
 
 # Mean and standard deviation (of images in [0, 1]) that the pretrained weights were trained with.
@@ -18,14 +19,6 @@ NORMALISATION = {
     "densenet169": IMAGENET,
     # Tan 2020, efficientnet/lite/efficientnet_lite_builder.py: MEAN_RGB 127, STDDEV_RGB 128
     "efficientnet-lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
-}
-TOTAL_STRIDE = {
-    ("resnet50", "imagenet"): 32,
-    ("resnet50", "small"): 8,
-    ("densenet169", "imagenet"): 32,
-    ("densenet169", "small"): 8,
-    ("efficientnet-lite0", "imagenet"): 32,
-    ("efficientnet-lite0", "small"): 16,
 }
 TORCHVISION_WEIGHTS = {"resnet50": "ResNet50_Weights", "densenet169": "DenseNet169_Weights"}
 
@@ -79,7 +72,7 @@ def build_classifier(
     wrong.
     """
     backbone, pretrained = _resolve(backbone, pretrained)
-    smallest = TOTAL_STRIDE[backbone, stem]
+    smallest = SMALLEST_IMAGES[backbone, stem]
     if (seen := centre_crop or image_size) < smallest:
         key = "data.image_size" if centre_crop is None else "classifier.centre_crop"
         raise ConfigError(f"{key}: found {seen}, allowed: at least {smallest} for {backbone}, stem {stem}")
