@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from scangan.errors import DataError, ScanganError
 from scangan.files import remove_temporary
-from scangan.locks import hold_job
+from scangan.locks import hold, hold_job
 from scangan.seals import check_seals, seal, unseal
 
 MARGIN = 1.01  # what cannot be compressed is stored with headers of its own
@@ -29,7 +31,8 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
 
     Logs to the terminal and to the job's file, and ends with one line where the user can mend the cause. Inputs are
     compared with their seals first, and outputs sealed at the end, see `scangan.seals`.
-    `threads` bounds the numerical libraries; call before importing them.
+    `threads` bounds the numerical libraries; call before importing them. It sees as many GPUs as its `gpu` says, see
+    `choose_gpus`.
     """
     if threads is not None:
         bounded = str(min(threads, os.cpu_count() or 1))
@@ -49,10 +52,13 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
             for path in snakemake.output:
                 remove_temporary(path)
             check_seals(snakemake.input)
+        gpus = choose_gpus(snakemake.resources.get("gpu", 0))
         yield logger
         if is_first:
             seal(snakemake.output)
             running.close()
+        for gpu in gpus:
+            gpu.close()
     except ScanganError as error:
         for line in str(error).splitlines():
             logger.error("error: %s", line)
@@ -90,6 +96,35 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     """
     found = any(next(devices.glob(name), None) for name in ("nvidia[0-9]*", "kfd", "dxg"))
     return found and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+
+
+def choose_gpus(wanted: int, devices: Path = Path("/dev"), locks: Path | None = None) -> list[IO[str]]:
+    """Let this process see `wanted` GPUs of this machine, none for 0; call before torch is imported.
+
+    Where there are more, the ones that the fewest jobs of this user hold are taken. Returns the open files that hold
+    them until they are closed, or the process ends.
+    """
+    if not has_gpu(devices):
+        return []
+    if not wanted:
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        return []
+    numbers = sorted(int(path.name.removeprefix("nvidia")) for path in devices.glob("nvidia[0-9]*"))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = named.split(",") if named else [str(number) for number in numbers]
+    if len(visible) <= wanted:  # the cluster, or the user, has chosen already
+        return []
+    folder = locks or Path(tempfile.gettempdir()) / f"scangan-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    held: dict[str, IO[str]] = {}
+    for place in itertools.count():
+        for gpu in visible:
+            if len(held) == wanted:
+                os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+                return list(held.values())
+            if gpu not in held and (file := hold(folder / f"gpu{gpu.replace('/', '_')}-{place}")):
+                held[gpu] = file
+    raise AssertionError  # the places never end
 
 
 def disk_need(volumes: int, size: int, versions: int = 1) -> int:

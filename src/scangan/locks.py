@@ -44,6 +44,15 @@ def hold_job(name: str, patience: float = 30.0) -> IO[str]:
     return file
 
 
+def hold(path: Path) -> IO[str] | None:
+    """The open file that holds this lock until it is closed, or None where another process holds it."""
+    file = path.open("a+")
+    if _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
+        file.close()
+        return None
+    return file
+
+
 def hold_run() -> IO[str]:
     """Say that a run lives in this folder, as long as the file that is returned stays open.
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from scangan.errors import DataError
-from scangan.jobs import check_writable, has_gpu, import_from_here
+from scangan.jobs import check_writable, choose_gpus, has_gpu, import_from_here
 
 SCRIPT = """
 import os, sys
@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from scangan.errors import DataError
 from scangan.jobs import job
 
-snakemake = SimpleNamespace(log=[sys.argv[1]], input=["input.csv"], output=["results/output.csv"])
+snakemake = SimpleNamespace(log=[sys.argv[1]], input=["input.csv"], output=["results/output.csv"], resources={})
 with job(snakemake, threads=1) as log:
     log.info("step 1; OMP_NUM_THREADS=%s", os.environ["OMP_NUM_THREADS"])
     {body}
@@ -135,3 +135,52 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda folder, how: not (folder == tmp_path and how == os.W_OK))
     with pytest.raises(DataError, match="results: folder: found one that cannot be written to"):
         check_writable(tmp_path / "results")
+
+
+@pytest.fixture
+def four_gpus(tmp_path, monkeypatch):
+    """A machine's devices, and where they are held; CUDA_VISIBLE_DEVICES is put back afterwards."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "put back")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    for number in range(4):
+        (tmp_path / f"nvidia{number}").touch()
+    return {"devices": tmp_path, "locks": tmp_path / "locks"}
+
+
+def chosen_by_jobs(*wanted, **folders):
+    """What each of several jobs at once sees."""
+    seen, held = [], []
+    for number in wanted:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        held += choose_gpus(number, **folders)
+        seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return seen, held
+
+
+def test_jobs_at_once_take_gpus_of_their_own_and_share_when_there_are_no_more(four_gpus):
+    assert chosen_by_jobs(1, 1, 2, 1, 3, **four_gpus)[0] == ["0", "1", "2,3", "0", "1,2,3"]
+
+
+def test_a_gpu_is_free_again_when_its_job_ends(four_gpus):
+    _, (first, _) = chosen_by_jobs(1, 1, **four_gpus)
+    first.close()
+    assert chosen_by_jobs(1, **four_gpus)[0] == ["0"]
+
+
+def test_a_job_that_asks_for_no_gpu_sees_none(four_gpus):
+    assert chosen_by_jobs(0, **four_gpus) == (["-1"], [])
+
+
+def test_all_gpus_that_a_cluster_gave_are_seen_and_of_more_of_them_one(four_gpus, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert choose_gpus(1, **four_gpus) == []
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-5a,GPU-7b")
+    assert len(choose_gpus(1, **four_gpus)) == 1
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-5a"
+
+
+def test_a_machine_without_gpu_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert choose_gpus(1, tmp_path) == []
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -19,6 +19,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
+from scangan.device import compute_device
 from scangan.metrics.feature_sets import Features
 
 
@@ -75,7 +76,7 @@ def extract(
     device: None takes the GPU if there is one.
     """
     assert images.ndim == 4, f"found images of shape {images.shape}"
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = torch.device(device) if device else compute_device()
     # Small batches stay in a CPU's cache: several times as fast as batches of 64; channels last doubles that.
     batch_size = batch_size or (64 if target.type == "cuda" else 4)
     layer_of = FEATURE_EXTRACTORS_REGISTRY[extractor].get_default_feature_layer_for_metric

@@ -77,8 +77,11 @@ class SliceCodes(nn.Module):
         if self.told_position:
             features = position_features(slice_positions(noise.shape[1] + 2, noise.device))
             noise = torch.cat([noise, features.expand(len(noise), -1, -1)], -1)
-        codes, _ = self.lstm(noise, (first_state.contiguous(), torch.zeros_like(first_state)))
-        return self.norm(codes)
+        # On a GPU autocast makes an LSTM's numbers float16, whatever was asked for, and nothing scales its gradients.
+        with torch.autocast("cuda" if noise.is_cuda else "cpu", enabled=False):
+            first_state = first_state.float().contiguous()
+            codes, _ = self.lstm(noise.float(), (first_state, torch.zeros_like(first_state)))
+            return self.norm(codes)
 
 
 class SliceGenerator(nn.Module):

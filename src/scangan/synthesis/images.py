@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from scangan.device import compute_device
 from scangan.models.catalogue import find_model
 
 
@@ -22,7 +23,7 @@ def synthesize(
     Image k is drawn from noise seeded by `first_seed` + k alone, so any one of them can be made again without the
     others. `facts` are those of `scangan.models.catalogue.read_generator`.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     generator = generator.to(device).eval()
     low, high = find_model(facts["model"]).OUTPUT_RANGE
     for start in range(0, images, batch_size):

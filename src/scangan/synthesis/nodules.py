@@ -11,6 +11,7 @@ from torch import nn
 
 from scangan.ct.window import to_hounsfield, to_network
 from scangan.data.voi import VoiSet
+from scangan.device import compute_device
 from scangan.errors import ConfigError
 from scangan.models.catalogue import read_generator
 from scangan.models.nodule_cgan import sphere_mask
@@ -46,7 +47,7 @@ def fill(
         raise ValueError(
             f"vois: found {len(vois)} VOIs, {len(radii_mm)} radii and {len(seeds)} seeds, allowed: as many"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     generator = generator.to(device, memory_format=torch.channels_last_3d).eval()
     filled = np.array(vois, np.float32)
     for start in range(0, len(vois), batch_size):

@@ -25,6 +25,7 @@ from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume
 from scangan.data.scan_store import NODULE_TYPES
 from scangan.data.volume_set import VolumeSet, VolumeWriter
+from scangan.device import compute_device
 from scangan.errors import DataError
 from scangan.progress import Progress
 from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
@@ -70,7 +71,7 @@ class VolumeSynthesizer:
     """
 
     def __init__(self, generator: nn.Module, facts: dict[str, Any]) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = compute_device()
         self.generator, self.facts = generator.to(self.device).eval(), facts
         self.size = int(facts["size"])
 

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from scangan.config import ImageGan, Pggan, ProjectedGan, Rules, Training, VolumeGan
+from scangan.device import compute_device
 from scangan.errors import TrainingError
 from scangan.models.catalogue import build, find_model, network_options
 from scangan.progress import Progress
@@ -312,10 +313,12 @@ class AdversarialTraining(ABC):
         self.optimizer_g.load_state_dict(state["optimizer_g"])
         self.optimizer_d.load_state_dict(state["optimizer_d"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
+        # A state lies in main memory: what optimisers and networks load goes where they are, the rest is brought there.
         if self.adaptive is not None:
             self.adaptive.load_state_dict(state["adaptive"])
         for name in ("step_count", "collapsed_looks", "window", "window_steps", "history", "samples", "kept"):
             setattr(self, name, state[name])
+        self.window = {name: value.to(self.fabric.device) for name, value in self.window.items()}
         restore_random_state(state["random"])
 
     def weights(self) -> dict[str, Tensor]:
@@ -520,7 +523,7 @@ def run(
     store = CheckpointStore(resume_folder) if resume_folder is not None else None
     if store is not None:
         with fabric.rank_zero_first():  # it clears damaged checkpoints away before the others look
-            state = store.load_latest(map_location=fabric.device)
+            state = store.load_latest()
         if state is not None:
             training.load_state(state)
             log.info("%s: resumed at step %d of %d", description, training.step_count, training.steps_in_all)
@@ -582,10 +585,10 @@ def run(
 def make_fabric(precision: str, devices: int, accelerator: str = "auto") -> Fabric:
     """Lightning Fabric on up to `devices` GPUs where CUDA is found, else on the CPU; launched.
 
-    Raises TrainingError where the number format is not to be had on this device.
+    Raises TrainingError where the number format is not to be had on this device, or a GPU cannot be used.
     """
     if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+        accelerator = compute_device().type
         devices = min(devices, torch.cuda.device_count()) if accelerator == "cuda" else 1
     if accelerator == "cpu" and precision == "16-mixed":
         raise TrainingError("precision: found '16-mixed' without a GPU, allowed: 32-true | bf16-mixed")

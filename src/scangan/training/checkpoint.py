@@ -63,8 +63,10 @@ class CheckpointStore:
         for outdated in older[self.keep - 1 :]:
             outdated.unlink()
 
-    def load_latest(self, map_location: str | torch.device = "cpu") -> dict[str, Any] | None:
-        """The newest sound checkpoint, or None. Damaged ones are named in the log and removed; half-written too.
+    def load_latest(self) -> dict[str, Any] | None:
+        """The newest sound checkpoint, in main memory, or None.
+
+        Damaged ones are named in the log and removed; half-written too.
 
         Raises TrainingError, naming the file, if one whose digest fits cannot be read, as on too small a device.
         """
@@ -73,7 +75,7 @@ class CheckpointStore:
             reason = "truncated or altered"
             if path.match(f"*.{_digest(path)}.ckpt"):
                 try:
-                    state = torch.load(path, map_location=map_location, weights_only=True)
+                    state = torch.load(path, map_location="cpu", weights_only=True)
                 except (pickle.UnpicklingError, EOFError):
                     state = None
                 # It may be whole, and the device too small: it is for the user to remove.

@@ -16,6 +16,7 @@ from torch import nn
 from scangan.arms import ARMS, Arm
 from scangan.config import Classifier
 from scangan.data.volume_set import VolumeSet
+from scangan.device import compute_device
 from scangan.errors import ConfigError
 from scangan.models.squeezenet3d import SqueezeNet3d
 from scangan.progress import Progress
@@ -125,7 +126,7 @@ def train_detector(
         raise ConfigError(f"config: classifier.arms: found {arm.name}, allowed for volumes: {allowed}")
     assert_no_shared_patients(real_train, validation)
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     width = {} if settings.base_width is None else {"base_width": settings.base_width}
     model = SqueezeNet3d(batch_norm, settings.dropout, stem=settings.stem, **width)
     model = model.to(device, memory_format=torch.channels_last_3d)

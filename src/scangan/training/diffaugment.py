@@ -139,7 +139,8 @@ class AdaptiveProbability:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.probability, self._signs = state["probability"], state["signs"]
+        device = self.probability.device
+        self.probability, self._signs = state["probability"].to(device), state["signs"].to(device)
         self._images, self._minibatches = state["images"], state["minibatches"]
 
 

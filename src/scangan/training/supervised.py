@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from scangan.arms import Arm
 from scangan.config import Classifier
+from scangan.device import compute_device
 from scangan.errors import DataError, TrainingError
 from scangan.files import reading
 from scangan.models.backbones import build_classifier
@@ -142,7 +143,7 @@ def train_classifier(
     """
     assert_no_shared_patients(real_train, validation)
     torch.manual_seed(seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = compute_device()
     channels, image_size = real_train.images.shape[1:3]
     model = build_classifier(
         settings.backbone,
@@ -241,7 +242,7 @@ def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
         state = load_file(weights)
         check_weights(weights, state, model)
         model.load_state_dict(state)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return model.to(compute_device()).eval()
 
 
 def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
