@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from scangan.errors import DataError
 from scangan.jobs import job
 
-snakemake = SimpleNamespace(log=[sys.argv[1]], input=["input.csv"], output=["results/output.csv"], resources={})
+snakemake = SimpleNamespace(log=[sys.argv[1]], input=["input.csv"], output=["results/output.csv"], resources={{}})
 with job(snakemake, threads=1) as log:
     log.info("step 1; OMP_NUM_THREADS=%s", os.environ["OMP_NUM_THREADS"])
     {body}
