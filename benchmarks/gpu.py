@@ -96,7 +96,7 @@ def image_game(values: dict[str, Any], channels: int, edge: int, precision: str)
     kind = ProjectedTraining if isinstance(settings, ProjectedGan) else ImageTraining
     training = kind(fabric, generator, discriminator, images * (high - low) + low, output_range, settings)
     if settings.model == "pggan":
-        training.step_count = training.steps_in_all - WARM_UP - STEPS
+        training.step_count = training.steps_in_all - WARM_UP - 2 * STEPS - 1
     return training
 
 

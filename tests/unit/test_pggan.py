@@ -316,3 +316,23 @@ def test_noise_is_standard_normal():
     assert drawn.shape == (1000, 8)
     assert abs(drawn.mean()) < 0.05
     assert abs(drawn.std() - 1) < 0.05
+
+
+def test_a_fade_in_mixed_precision_is_near_that_in_full(networks_in_a_fade):
+    generator, discriminator = networks_in_a_fade
+    latent = generator.draw_latent(4, torch.Generator().manual_seed(0))
+    images = generator(latent)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = generator(latent)
+        logits = discriminator(images)
+    assert (mixed - images).abs().max() < 0.05 * images.abs().max()
+    assert (logits.float() - discriminator(images)).abs().max() < 0.1 * logits.abs().max()
+
+
+@pytest.fixture
+def networks_in_a_fade():
+    torch.manual_seed(0)
+    networks = build("pggan", 1, 16, base_width=8)
+    for network in networks:
+        network.set_progress(1, 0.5)
+    return networks

@@ -193,7 +193,9 @@ class Generator(_Growing):
             before, maps = maps, block(maps)
         images = self.to_images[level](maps)
         if level > 0 and alpha < 1:
-            images = torch.lerp(enlarge(self.to_images[level - 1](before)), images, alpha)
+            # Mixed precision leaves the two in different number formats.
+            smaller = enlarge(self.to_images[level - 1](before))
+            images = torch.lerp(smaller, images.to(smaller.dtype), alpha)
         return images
 
 
@@ -240,7 +242,8 @@ class Discriminator(_Growing):
         assert images.shape[2:] == (edge, edge), f"images: found {tuple(images.shape)}, allowed: [N, C, {edge}, {edge}]"
         maps = self.blocks[level](self.from_images[level](images))
         if level > 0 and alpha < 1:
-            maps = torch.lerp(self.from_images[level - 1](halve(images)), maps, alpha)
+            smaller = self.from_images[level - 1](halve(images))
+            maps = torch.lerp(smaller, maps.to(smaller.dtype), alpha)
         for block in reversed(self.blocks[:level]):
             maps = block(maps)
         return maps
