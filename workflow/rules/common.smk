@@ -47,12 +47,16 @@ COHORT = {
 # Networks that train on the CPUs of this machine: two at a time, for two jobs of half the threads are done sooner than
 # one after the other (small networks gain little from more threads, and a job's start keeps one core busy for seconds).
 ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
+# Beside a GPU two threads a job: they keep it fed, and the other cores do what needs none.
+ON_GPU = workflow.is_main_process and workflow.local_exec and has_gpu()
 if ON_CPU:
     workflow.register_resource("gpu", max(2, workflow.global_resources.get("gpu").value or 0))
 
 
 def network_threads(wildcards):
-    return max(1, min(workflow.cores, os.cpu_count()) // 2) if ON_CPU else 8
+    if ON_CPU:
+        return max(1, min(workflow.cores, os.cpu_count()) // 2)
+    return 2 if ON_GPU else 8
 
 
 def only(names):
