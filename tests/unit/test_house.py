@@ -15,7 +15,7 @@ FLOORS = [
     {"files", "progress", "arms", "locks"},
     {"seals"},
     {"rejected", "jobs", "config"},
-    {"ct", "models"},
+    {"ct", "models", "device"},
     {"data", "phantoms"},
     {"ingest"},
     {"training", "synthesis", "metrics"},

@@ -184,3 +184,21 @@ def test_a_machine_without_gpu_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert choose_gpus(1, tmp_path) == []
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
+
+
+def test_memory_that_was_freed_is_used_again():
+    """512 MB, freed and asked for again: no page of it is new to the process."""
+    script = """
+import resource
+from scangan.jobs import keep_freed_memory
+keep_freed_memory()
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(2):
+    before = faults()
+    bytearray(2**29)
+    print(faults() - before)
+"""
+    environment = {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True)
+    first, again = map(int, done.stdout.split())
+    assert first > 100 * (again + 1)
