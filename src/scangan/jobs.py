@@ -89,8 +89,8 @@ def _log_to(logger: logging.Logger, handler: logging.Handler) -> None:
 def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for its next use of it.
 
-    Each step of a training on a CPU frees some hundred MB, which the GNU C library would give back to the system and ask
-    for again, page by page: a tenth of the time. The most that a process ever holds stays the same.
+    Each step of a training on a CPU frees some hundred MB, which the GNU C library would give back to the system and
+    ask for again, page by page: a tenth of the time. The most that a process ever holds stays the same.
     """
     system = ctypes.CDLL(None)
     if hasattr(system, "mallopt"):
