@@ -634,6 +634,12 @@ def test_without_the_network_of_ones_own_only_fidelity_is_measured_anew(toy: Wor
     assert toy.planned(*override(("head_ct", "fidelity.encoder", None))) == FIDELITY
 
 
+def test_images_that_leave_train_and_measure_nothing(toy: Workflow):
+    changed = (("head_ct", "export.images", 3), ("head_ct", "data.licence", "CC BY 4.0"))
+    planned = toy.planned(*override(*changed), target="results/head_ct/exported/dcgan32/normal")
+    assert planned == of("head_ct", "export_images(dcgan32, normal)")
+
+
 def test_another_reader_reads_anew(toy: Workflow):
     data = {"reader": "image_folder"} | dict.fromkeys(("labels", "id_column", "label_column", "patient_column"))
     assert toy.planned(*override(("head_ct", "data", data))) == expected("head_ct", "data.reader")
