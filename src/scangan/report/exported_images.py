@@ -21,9 +21,7 @@ from scangan.files import atomic_folder
 from scangan.metrics.feature_sets import ALL
 from scangan.report.tables import BY_ENCODER, PLANTED
 
-COLUMNS = [
-    *("file", "label", "seed", "origin", "data", "network", "weights_sha256", "sha256", "agreement", "suspected"),
-]
+COLUMNS = "file label seed origin data network weights_sha256 sha256 agreement suspected".split()
 GREY, COLOUR = 0, 2  # of a PNG's header
 UP = 2  # the filter of a PNG's rows: differences to the row above
 MORE = 1000  # images of the examples on the card
@@ -71,7 +69,9 @@ def export_images(folder: Path, drawn: Iterable[tuple[np.ndarray, pd.DataFrame]]
                 written.append(row | {"file": file, "sha256": hashlib.sha256(content).hexdigest()})
         table = pd.DataFrame(written).rename(columns={"synthesis_seed": "seed"})
         table = table.assign(origin=SYNTHETIC, network=origin.network["gan"], weights_sha256=origin.weights_sha256)
-        checked = origin.of_class(origin.copies)[["image_id", "agreement", "suspected"]]
+        checked = origin.of_class(origin.copies)[["image_id", "agreement", "suspected"]].astype(
+            {"suspected": "boolean"}
+        )
         table = table.merge(checked, how="left", on="image_id", validate="one_to_one")[COLUMNS]
         table.to_csv(temporary / "metadata.csv", index=False)
         (temporary / "README.md").write_text(card(folder, table, bits, origin), encoding="utf-8")
@@ -139,7 +139,7 @@ generator.
 
 ## Intended use
 
-Research: to train beside real images (whether that helps, the study's `verdict.md` says), to test software, to teach.
+Research: to train beside real images, where the study's `verdict.md` says that it helps; to test software; to teach.
 Not for diagnosis, not as evidence about patients, and not in place of real images in a test.
 
 ## Limits
@@ -206,11 +206,12 @@ def _without_machine(folder: Path, study: Facts) -> tuple[Path, Path]:
 def _facts(table: pd.DataFrame, bits: int, origin: Origin) -> dict[str, str]:
     network, study = origin.network, origin.study
     size, colour = network["image_size"], {1: "grey", 3: "colour"}[network["channels"]]
+    shown = f"{network['training_images']} images of {'all its classes' if 'classes' in network else 'this class'}"
     licence = origin.licence or "not said (`data.licence`): ask whoever the data are from"
     return {
         "images": f"{len(table)}, {size} x {size} pixels, {colour}, PNG of {bits} bits (white: {2**bits - 1})",
         "class": network["label"],
-        "learnt from": f"{study.data} data, {network['training_images']} images of this class",
+        "learnt from": f"{study.data} data, {shown}",
         "licence of the data": "none: Scangan renders this phantom" if study.data == "phantom" else licence,
         "scale": study.scale,
         "network": f"{network['gan']} ({network['model']}), {network['steps']} steps",
