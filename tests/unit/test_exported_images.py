@@ -25,7 +25,7 @@ NETWORK = {
 }
 SCORES = [
     ("energy_distance", 0.25, 0.2, 0.31, 8, 0.01, -0.02, 0.04),
-    ("radiomics_distance", 0.5, 0.4, 0.6, 8, 0.02, 0.0, 0.05),
+    ("radiomics_distance", 0.5, 0.4, 0.6, 8, 0.02, -0.0001, 0.05),
     ("suspected_copies", 0.125, 0.02, 0.47, 8, 0.05, np.nan, np.nan),
     ("planted_exact", 1.0, 0.9, 1.0, 30, np.nan, np.nan, np.nan),
     ("planted_shifted", 0.8, 0.7, 0.9, 30, np.nan, np.nan, np.nan),

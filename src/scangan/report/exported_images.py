@@ -230,7 +230,8 @@ def _fidelity(scores: pd.DataFrame, extractor: str | None) -> list[list[str]]:
 
 
 def _interval(score: pd.Series, value: str = "value", bounds: str = "ci_") -> str:
-    return f"{score[value]:.3f} [{score[f'{bounds}low']:.3f}, {score[f'{bounds}high']:.3f}]"
+    numbers = (score[name] for name in (value, f"{bounds}low", f"{bounds}high"))
+    return "{:z.3f} [{:z.3f}, {:z.3f}]".format(*numbers)
 
 
 def _warnings(origin: Origin) -> Iterator[str]:
