@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+SYNTHETIC = "SYNTHETIC"  # stands in every file that leaves for other programs
+
 
 @dataclass(frozen=True)
 class Facts:

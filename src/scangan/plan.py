@@ -30,6 +30,7 @@ from scangan.config import (
     scale_of,
     sort_keys,
 )
+from scangan.errors import DataError
 from scangan.ingest.readers import READERS
 from scangan.phantoms import module_of
 
@@ -112,7 +113,14 @@ class Plan:
     def modules_by_name(self, script: str, wildcards: Mapping[str, str]) -> list[str]:
         """The modules that a job's script finds by name when it runs: the rest of its code follows from its imports."""
         match script:
-            case "train_gan" | "synthesize" | "train_volume_gan" | "synthesize_volumes" | "inject_synthetic":
+            case (
+                "train_gan"
+                | "synthesize"
+                | "export_images"
+                | "train_volume_gan"
+                | "synthesize_volumes"
+                | "inject_synthetic"
+            ):
                 return [self.studies[wildcards["study"]].network_module(wildcards["gan"])]
             case "render_phantom":
                 return [self.sources[wildcards["study"]].phantom_module()]
@@ -150,8 +158,8 @@ class Source:
         return "phantom" if self.data_root is None else "real"
 
     def reader_settings(self) -> Settings:
-        """How its images are read."""
-        return plain(self.settings.data.model_dump(mode="json"))
+        """How its images are read; what is said of them changes none."""
+        return plain(self.settings.data.model_dump(mode="json", exclude={"licence"}))
 
     def phantom_settings(self) -> Settings:
         """What its phantom is like."""
@@ -528,6 +536,32 @@ class ImagePlan(StudyPlan):
         """The same, as a set of images like any other."""
         shards = self.shards(gan, int(gan_seed))
         return {"images": shards["synthetic_images"], "manifests": shards["synthetic_manifests"]}
+
+    def exported(self, gan: str, label: str) -> dict[str, str]:
+        """The weights that exported images are drawn with, of the first training, and what was measured of it.
+
+        Raises DataError for another network or class.
+        """
+        for key, found, allowed in (("gan", gan, self.gans()), ("label", label, self.labels())):
+            if found not in allowed:
+                where = f"{self.folder}/exported/{gan}/{label}"
+                raise DataError(f"{where}: {key}: found '{found}', allowed: {' | '.join(allowed)}")
+        stem = f"{self.folder}/fidelity/{gan}/seed{FIRST}"
+        measured = {"fidelity": f"{stem}.csv", "copies": f"{stem}_copies.csv"}
+        return self.generator(gan, str(FIRST), label) | measured
+
+    def export_settings(self, gan: str) -> Settings:
+        """Names, seeds, number and bits of exported images: the first of them are those of the shards."""
+        wanted, export = self.settings.synthesis, self.settings.export
+        return {
+            "batch_size": wanted.batch_size,
+            "bits": export.bits,
+            "first_seed": wanted.seed,
+            "image_size": self.image_size(gan),
+            "images": export.images or wanted.images_per_class,
+            "name": self.generator_name(gan, FIRST),
+            "trained_gan": self.trained_gan(gan),
+        }
 
     def gan_of_arms(self) -> str:
         return existing(self.settings.synthesis.gan)

@@ -309,6 +309,8 @@ def test_scales_are_told_from_the_settings_alone():
     assert scale(DEFAULT) == "demo"
     assert scale(paper) == "paper"
     assert scale(changed("results", "elsewhere", paper)) == "paper"
+    assert scale(changed("studies.head_ct.export.images", 5000, paper)) == "paper"
+    assert scale(changed("studies.head_ct.data.licence", "CC BY 4.0", paper)) == "paper"
     assert scale(changed(f"{GAN}.epochs", 2499, paper)) == "custom"
     assert scale(changed(f"{GAN}.epochs", 2, DEFAULT)) == "custom"
     assert scale_of("head_ct", validate(DEFAULT), {}) == "custom"

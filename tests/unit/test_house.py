@@ -20,7 +20,7 @@ FLOORS = [
     {"ingest"},
     {"training", "synthesis", "metrics"},
     {"report"},
-    {"plan"},
+    {"plan", "scangan"},  # the package itself, whose `load` is its door to the outside
 ]
 FLOOR = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 # On one floor, and yet one way: metrics use what trains, never the other way round.
@@ -62,7 +62,7 @@ def room(name):
 
 
 def test_every_room_has_a_floor():
-    assert {room(name) for name in imports()} - {"scangan"} == set(FLOOR)
+    assert {room(name) for name in imports()} == set(FLOOR)
 
 
 def test_imports_go_downwards_only():
@@ -122,8 +122,7 @@ def test_a_circle_would_be_seen():
 def test_no_circle_of_rooms():
     graph = {each: set() for each in FLOOR}
     for name, used in imports().items():
-        if name != "scangan":
-            graph[room(name)] |= {room(other) for other in used} - {room(name)}
+        graph[room(name)] |= {room(other) for other in used} - {room(name)}
     assert circle_of(graph) == []
 
 
@@ -133,6 +132,7 @@ def test_no_circle_of_rooms():
         ("scangan.plan scangan.code_digest scangan.ingest.listing scangan.jobs", "torch pandas numpy zarr"),
         ("scangan.data.store scangan.data.split scangan.data.scan_store", "torch scipy SimpleITK pydicom"),
         ("scangan.facts scangan.arms scangan.rejected", "torch matplotlib zarr"),
+        ("scangan", "torch pandas numpy pydantic"),
         ("scangan.report.tables scangan.report.style", "torch"),
     ],
 )

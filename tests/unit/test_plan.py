@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from scangan.config import load
+from scangan.errors import DataError
 from scangan.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -262,6 +263,46 @@ def test_the_judge_sees_the_positive_class():
     images = study("covid_ct").judged_images("diffaugment")["synthetic_images"]
     assert images
     assert all("/diffaugment/seed0/covid/" in path for path in images)
+
+
+def test_exported_images_are_those_of_the_first_training():
+    head_ct = study("head_ct", synthesis={"seed": 40}, gan={"dcgan32": {"seeds": 2}})
+    files = head_ct.exported("dcgan32", "normal")
+    assert files == {
+        "weights": "results/head_ct/gan/dcgan32/seed0/normal/generator.safetensors",
+        "description": "results/head_ct/gan/dcgan32/seed0/normal/generator.json",
+        "fidelity": "results/head_ct/fidelity/dcgan32/seed0.csv",
+        "copies": "results/head_ct/fidelity/dcgan32/seed0_copies.csv",
+    }
+    settings = head_ct.export_settings("dcgan32")
+    shard = head_ct.shard_settings("dcgan32", "0", "0")
+    assert settings == shard | {"bits": 8, "images": 144, "trained_gan": "dcgan32"}
+    assert settings["first_seed"] == 40
+    more = study("head_ct", export={"images": 7, "bits": 16}).export_settings("dcgan32")
+    assert (more["images"], more["bits"]) == (7, 16)
+    assert not [file for file in head_ct.targets() if "exported" in file]
+
+
+def test_exported_images_of_a_network_that_draws_with_anothers_weights():
+    simple = study("simple_ct_gan")
+    assert "/gan/baseline/seed0/chest/" in simple.exported("baseline_at_64", "chest")["weights"]
+    settings = simple.export_settings("baseline_at_64")
+    assert settings["name"] == "baseline_at_64"
+    assert (settings["trained_gan"], settings["image_size"]) == ("baseline", 64)
+
+
+def test_an_unknown_network_or_class_is_not_exported():
+    head_ct = study("head_ct")
+    with pytest.raises(DataError, match=r"exported/pggan/normal: gan: found 'pggan', allowed: dcgan32"):
+        head_ct.exported("pggan", "normal")
+    with pytest.raises(DataError, match=r"dcgan32/ill: label: found 'ill', allowed: normal \| haemorrhage"):
+        head_ct.exported("dcgan32", "ill")
+
+
+def test_a_licence_is_no_setting_of_the_reader():
+    plan = plan_of(studies={"head_ct": {"data": {"licence": "CC BY 4.0"}}})
+    assert plan.sources["head_ct"].reader_settings() == plan_of().sources["head_ct"].reader_settings()
+    assert plan.studies["head_ct"].scale == "demo"
 
 
 def test_volumes_in_shards_and_of_compared_networks():

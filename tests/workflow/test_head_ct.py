@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+import scangan
 from scangan.jobs import has_gpu
 from scangan.metrics.copies import KINDS
 from scangan.metrics.fidelity import METRICS
@@ -199,6 +201,28 @@ def test_ones_own_data_are_a_sixth_study(fresh: Workflow):
     assert set(scores.scale) == {"custom"}
     assert set(scores.arm) == {"real", "synthetic"}
     assert set(scores.cases) == {6}
+    check_export(fresh)
+
+
+def check_export(fresh: Workflow):
+    """The commands of docs/images_out.md, one after the other in a folder with its study."""
+    page = (Path(__file__).parents[2] / "docs/images_out.md").read_text()
+    default, other = re.findall(r"^snakemake (.*)$", page.replace("\\\n", ""), re.MULTILINE)
+    for command, options in ((default, ["--dry-run"]), (other, [])):
+        arguments = [sys.executable, "-m", "snakemake", *shlex.split(command), *options]
+        run = subprocess.run(arguments, cwd=fresh.folder, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        assert "train_gan" not in run.stdout + run.stderr
+    folder = fresh.folder / "results/my_study/exported/dcgan32/sick"
+    table = pd.read_csv(folder / "metadata.csv")
+    assert len(table) == 100
+    assert table["suspected"].notna().sum() == 2  # as many as the study drew
+    assert set(table["data"]) == {"real"}
+    drawn = scangan.load(fresh.folder / "results/my_study/gan/dcgan32").draw({"sick": 100})["sick"][:, 0]
+    for file, image in zip(table["file"], drawn, strict=True):
+        with Image.open(folder / file) as exported:
+            np.testing.assert_allclose(np.asarray(exported) / 65535, image, atol=1 / 65535)  # of other threads
+    assert "SYNTHETIC" in (folder / "README.md").read_text()
 
 
 def real_layout(folder: Path, images: int) -> Path:

@@ -246,6 +246,7 @@ EXPECTED = {
     "head_ct": {
         "phantom": HEAD_CT,
         "data": FROM_INGEST,
+        "data.licence": set(),  # of images that leave, and nothing else
         "split": FROM_SPLIT,
         "split.file": FROM_INGEST,  # a split that is given keeps its copies
         "gan.dcgan32": FROM_GAN,
@@ -266,6 +267,7 @@ EXPECTED = {
         "classifier.fine_tune_rate": PRETRAINED | JUDGED,
         "classifier.real_share": set(),  # no arm has real and other images
         "external": EXTERNAL,
+        "export": set(),  # on request alone
         "fidelity": FIDELITY,
         "fidelity.extractor": FEATURES | REAL_FEATURES | FIDELITY,
         "fidelity.weights": FEATURES | REAL_FEATURES | FIDELITY,
@@ -293,6 +295,7 @@ EXPECTED = {
         "data.channels": FROM_SLICES,
         "data.image_size": FROM_SLICES,
         "data.label": {job.replace("chest", "thorax") for job in FROM_SLICES},
+        "data.licence": set(),
         "split": FROM_SCANS_SPLIT,
         "gan.baseline": FROM_BASELINE,
         "gan.kernel_5": FROM_KERNEL_5,
@@ -319,6 +322,7 @@ EXPECTED = {
         "phantom": BRAIN_MR,
         "data": FROM_BRATS,
         "data.image_size": {job.replace("(32)", "(64)") for job in FROM_BRATS},
+        "data.licence": set(),
         "split": FROM_BRAIN_SPLIT,
         "gan.pggan": FROM_PGGAN,
         "gan.pggan.seeds": THIRD_GAN,
@@ -395,6 +399,9 @@ ANOTHER = {
     "data.annotations": "none",
     "data.scans": 7,
     "data.patient_from": "folder",
+    "data.licence": "CC BY 4.0",
+    "export.images": 3,
+    "export.bits": 16,
     "data.bits": 12,
     "data.duplicates.identical": "allow",
     "data.duplicates.near": "allow",
@@ -492,7 +499,7 @@ def merge(below: dict, above: dict) -> dict:
 
 # What the studies share is tested on the first.
 TESTED_ONCE = (
-    *("fidelity", "synthesis", "split", "gan", "panels", "data", "external", "classifier", "evaluation"),
+    *("fidelity", "synthesis", "split", "gan", "panels", "data", "external", "classifier", "evaluation", "export"),
     *("cohorts", "nodules", "grid"),
 )
 SCANS = toy_study("simple_ct_gan")["data"]
@@ -627,6 +634,12 @@ def test_without_the_network_of_ones_own_only_fidelity_is_measured_anew(toy: Wor
     assert toy.planned(*override(("head_ct", "fidelity.encoder", None))) == FIDELITY
 
 
+def test_images_that_leave_train_and_measure_nothing(toy: Workflow):
+    changed = (("head_ct", "export.images", 3), ("head_ct", "data.licence", "CC BY 4.0"))
+    planned = toy.planned(*override(*changed), target="results/head_ct/exported/dcgan32/normal")
+    assert planned == of("head_ct", "export_images(dcgan32, normal)")
+
+
 def test_another_reader_reads_anew(toy: Workflow):
     data = {"reader": "image_folder"} | dict.fromkeys(("labels", "id_column", "label_column", "patient_column"))
     assert toy.planned(*override(("head_ct", "data", data))) == expected("head_ct", "data.reader")
@@ -727,8 +740,8 @@ def test_every_job_carries_the_digest_of_its_own_script(toy: Workflow):
 
 # What these scripts run is found by name, beside what they import.
 BY_NAME = {
-    *("render_phantom", "ingest_images", "train_gan", "synthesize", "train_volume_gan", "synthesize_volumes"),
-    *("inject_synthetic", "compare_with_papers"),
+    *("render_phantom", "ingest_images", "train_gan", "synthesize", "export_images", "train_volume_gan"),
+    *("synthesize_volumes", "inject_synthetic", "compare_with_papers"),
 }
 
 

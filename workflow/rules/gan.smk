@@ -1,5 +1,5 @@
-# The generative networks, one of each kind for each class and seed, the images drawn from them, and what a network sees in
-# these.
+# The generative networks, one of each kind for each class and seed, the images drawn from them, also for other programs, and
+# what a network sees in these.
 
 
 rule train_gan:
@@ -48,6 +48,29 @@ rule synthesize:
         settings=of_study("shard_settings", "gan", "gan_seed", "shard"),
     script:
         "../scripts/synthesize.py"
+
+
+# On request alone: no study ends in it.
+rule export_images:
+    input:
+        unpack(of_study("exported", "gan", "label")),
+    output:
+        folder=directory(f"{RESULTS}/{{study}}/exported/{{gan}}/{{label}}"),
+    log:
+        f"{RESULTS}/{{study}}/logs/export_images/{{gan}}/{{label}}.log",
+    wildcard_constraints:
+        study=only(PLAN.images),
+    conda:
+        "../../envs/scangan.yaml"
+    threads: network_threads
+    resources:
+        gpu=1,
+    params:
+        settings=of_study("export_settings", "gan"),
+        licence=setting("data/licence"),
+        study=facts("extractor"),
+    script:
+        "../scripts/export_images.py"
 
 
 rule extract_features:

@@ -277,6 +277,8 @@ rule export_volume:
         folder=directory(f"{RESULTS}/{{study}}/exported/{{gan}}-{{number}}"),
     log:
         f"{RESULTS}/{{study}}/logs/export_volume/{{gan}}-{{number}}.log",
+    wildcard_constraints:
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     script:

@@ -15,6 +15,7 @@ from scangan.config.experiment import (
     Embedding,
     Encoder,
     Evaluation,
+    Export,
     Fidelity,
     Grid,
     ImageFidelity,
@@ -79,7 +80,7 @@ from scangan.config.readers import (
     Split,
     Volumes,
 )
-from scangan.config.scales import scale_of, settings_digest, sort_keys
+from scangan.config.scales import scale_of, settings_digest, sort_keys, study_digest
 from scangan.config.study import VOLUME_LABELS, Config, External, ImageStudy, Study, VolumeStudy
 
 __all__ = [
@@ -110,6 +111,7 @@ __all__ = [
     "Embedding",
     "Encoder",
     "Evaluation",
+    "Export",
     "External",
     "Fidelity",
     "Gan",
@@ -164,5 +166,6 @@ __all__ = [
     "sections_of",
     "settings_digest",
     "sort_keys",
+    "study_digest",
     "validate",
 ]

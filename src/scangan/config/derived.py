@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from scangan.config import Config, Section, sections_of, settings_digest, sort_keys, validate
+from scangan.config import Config, Section, sections_of, sort_keys, study_digest, validate
 from scangan.config.overlay_schema import overlay_schema
 from scangan.files import atomic
 
@@ -65,7 +65,7 @@ def _scales(folder: Path) -> dict[str, dict[str, str]]:
     scales: dict[str, dict[str, str]] = {}
     for scale, raw in (("demo", demo), ("paper", paper)):
         for study, settings in sort_keys(validate(raw))["studies"].items():
-            scales.setdefault(study, {})[scale] = settings_digest(settings)
+            scales.setdefault(study, {})[scale] = study_digest(settings)
     return scales
 
 

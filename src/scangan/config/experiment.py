@@ -102,6 +102,17 @@ class VolumeSynthesis(Synthesis):
         return f"found {'one' if isinstance(value, dict) else value}, allowed: null for volumes"
 
 
+class Export(Section):
+    """Synthetic images for other programs, on request: `snakemake results/<study>/exported/<network>/<class>`."""
+
+    images: Positive | None = Field(
+        None, description="how many of the class, from `synthesis.seed` on; null: `synthesis.images_per_class`"
+    )
+    bits: Annotated[Literal[8, 16], READ_FROM_TEXT] = Field(
+        8, description="of a grey value, or of each colour, in the PNG files"
+    )
+
+
 class Classical(Section):
     """Classical augmentation of real images, drawn anew at every step (arms with `+classical`)."""
 

@@ -111,6 +111,10 @@ class Squares(Section):
 class ImageSource(Squares, Source):
     """A data set that becomes images of one or two classes."""
 
+    licence: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="the data set's licence, in words of your choice: stands beside exported images; null: not said",
+    )
     duplicates: Duplicates = Duplicates()
 
     @property

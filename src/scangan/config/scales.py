@@ -12,8 +12,17 @@ def scale_of(study: str, config: dict[str, Any], scales: dict[str, dict[str, str
 
     `scales` maps study -> scale -> digest (config/scales.json): what a table calls `paper` cannot be edited.
     """
-    digest = settings_digest(config["studies"][study])
+    digest = study_digest(config["studies"][study])
     return next((scale for scale, known in scales.get(study, {}).items() if known == digest), "custom")
+
+
+def study_digest(study: dict[str, Any]) -> str:
+    """Digest of a study's settings, but for those that no result depends on: `export`, and the licence of its data."""
+    decisive = {key: value for key, value in study.items() if key != "export"}
+    for key in ("data", "external"):
+        if decisive.get(key) is not None:
+            decisive[key] = {name: value for name, value in decisive[key].items() if name != "licence"}
+    return settings_digest(decisive)
 
 
 def sort_keys(settings: Any) -> Any:

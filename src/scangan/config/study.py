@@ -18,6 +18,7 @@ from scangan.config.experiment import (
     Curve,
     Embedding,
     Evaluation,
+    Export,
     Fidelity,
     Grid,
     ImageFidelity,
@@ -106,6 +107,7 @@ class ImageStudy(Study):
     )
     synthesis: ImageSynthesis = Field(description="how many images are drawn")
     fidelity: ImageFidelity = ImageFidelity()
+    export: Export = Export()
     curve: Curve | None = Field(
         None, description="the arms with fewer training patients: how many synthetic images are worth; null: no curve"
     )
@@ -284,6 +286,7 @@ class VolumeStudy(Study):
     data: ClassVar[None] = None
     phantom: ClassVar[None] = None
     panels: ClassVar[dict[str, list[str]]] = {}
+    export: ClassVar[None] = None
     curve: ClassVar[None] = None
     judge: ClassVar[None] = None
     embedding: ClassVar[None] = None

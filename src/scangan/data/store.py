@@ -115,7 +115,7 @@ class ImageWriter:
             raise ValueError(f"manifest rows lack {sorted(missing)}")
         if np.isnan(images).any():
             raise ValueError("images hold NaN")
-        pixels = np.rint(np.clip(images, 0, 1) * np.float32(WHITE)).astype("<u2")
+        pixels = to_pixels(images)
         self.images.append(pixels)
         rows = rows.reindex(columns=list(MANIFEST_TYPES)).assign(sha256=[_checksum(image) for image in pixels])
         self._rows.append(rows.astype(MANIFEST_TYPES))
@@ -147,6 +147,16 @@ class ImageWriter:
                 with atomic(self.manifest_path) as rows, atomic(self.images_path) as images:
                     manifest.to_parquet(rows, index=False)
                     zip_folder(self._folder, images)
+
+
+def to_pixels(images: np.ndarray) -> np.ndarray:
+    """Images in [0, 1] as they are kept: uint16, of which WHITE stands for 1; values outside are clipped."""
+    return np.rint(np.clip(images, 0, 1) * np.float32(WHITE)).astype("<u2")
+
+
+def from_pixels(pixels: np.ndarray) -> np.ndarray:
+    """What `to_pixels` made uint16 of, as float32 in [0, 1]."""
+    return pixels.astype(np.float32) / np.float32(WHITE)
 
 
 def _checksum(pixels: np.ndarray) -> str:
@@ -198,7 +208,7 @@ def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: b
         for image, row in zip(pixels, manifest.itertuples(), strict=True):
             if (found := _checksum(image)) != row.sha256:
                 raise DataError(f"{images_path}: {row.image_id}: found sha256 {found}, allowed: {row.sha256}")
-    return ImageSet(pixels.astype(np.float32) / np.float32(WHITE), manifest)
+    return ImageSet(from_pixels(pixels), manifest)
 
 
 def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence[str | Path]) -> ImageSet:

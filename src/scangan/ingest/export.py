@@ -30,11 +30,11 @@ from pydicom.valuerep import format_number_as_ds
 
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
+from scangan.facts import SYNTHETIC
 from scangan.files import atomic, atomic_folder
 from scangan.ingest.dicom import read_series
 from scangan.rejected import Unusable
 
-SYNTHETIC = "SYNTHETIC"
 DESCRIPTION_LETTERS, NIFTI_LETTERS = 64, 79  # what DICOM's LO and NIfTI's descrip hold
 SERIES_NUMBER = 1000  # added to the source's, so that viewers list the derived series behind it
 SAME_MM = 0.01  # between the places of a voxel in a source and in what derives from it

@@ -21,15 +21,20 @@ def synthesize(
     """Batches of (images [N, C, H, W] float32 in [0, 1], manifest rows), `images` in all.
 
     Image k is drawn from noise seeded by `first_seed` + k alone, so any one of them can be made again without the
-    others. `facts` are those of `scangan.models.catalogue.read_generator`.
+    others: to the bit on the same processor, with as many threads and the same `batch_size`.
+    `facts` are those of `scangan.models.catalogue.read_generator`.
     """
     device = compute_device()
     generator = generator.to(device).eval()
     low, high = find_model(facts["model"]).OUTPUT_RANGE
-    for start in range(0, images, batch_size):
-        seeds = range(first_seed + start, first_seed + min(start + batch_size, images))
-        latent = torch.cat([generator.draw_latent(1, torch.Generator().manual_seed(seed)) for seed in seeds])
-        drawn = (generator(latent.to(device)).float() - low) / (high - low)
+    end = first_seed + images
+    for start in range(first_seed - first_seed % batch_size, end, batch_size):
+        # A whole batch, and always of the same seeds: an image's last bits depend on its place among the others.
+        together = range(start, start + batch_size)
+        latent = torch.cat([generator.draw_latent(1, torch.Generator().manual_seed(seed)) for seed in together])
+        wanted = slice(max(first_seed - start, 0), end - start)
+        seeds = together[wanted]
+        drawn = (generator(latent.to(device))[wanted].float() - low) / (high - low)
         names = [f"{facts['gan']}-{facts['label']}-{seed}" for seed in seeds]
         rows = pd.DataFrame(
             {
