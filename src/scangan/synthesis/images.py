@@ -20,7 +20,8 @@ def synthesize(
     """Batches of (images [N, C, H, W] float32 in [0, 1], manifest rows), `images` in all.
 
     Image k is drawn from noise seeded by `first_seed` + k alone, so any one of them can be made again without the
-    others. `facts` are those of `scangan.models.catalogue.read_generator`.
+    others: with a generator of several classes by the noise and the class. `facts` are those of
+    `scangan.models.catalogue.read_generator`, asked for one label.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     generator = generator.to(device).eval()
@@ -28,6 +29,8 @@ def synthesize(
     for start in range(0, images, batch_size):
         seeds = range(first_seed + start, first_seed + min(start + batch_size, images))
         latent = torch.cat([generator.draw_latent(1, torch.Generator().manual_seed(seed)) for seed in seeds])
+        if "classes" in facts:
+            latent = generator.with_class(latent, facts["classes"].index(facts["label"]))
         drawn = (generator(latent.to(device)).float() - low) / (high - low)
         names = [f"{facts['gan']}-{facts['label']}-{seed}" for seed in seeds]
         rows = pd.DataFrame(
