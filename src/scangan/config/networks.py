@@ -253,7 +253,6 @@ class ProjectedGan(ImageGan):
 
     IMAGE_SIZES: ClassVar[Sequence[int]] = (32, 64, 128, 256)
     REFUSED: ClassVar[dict[str, str]] = {
-        "conditional": "found {found}, allowed: none for {model}, which is trained for each class",
         "pixel_discriminator": "found {found}, allowed: none for {model}, whose discriminator sees pixels",
         "pixel_r1": "found {found}, allowed: none for {model}; it has gradient_penalty",
     }
