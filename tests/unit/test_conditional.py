@@ -109,10 +109,10 @@ def test_a_norm_of_classes_is_the_plain_one_at_first_and_then_has_a_gain_and_a_s
 
 def test_a_head_adds_the_inner_product_of_features_and_the_class():
     torch.manual_seed(0)
-    layer, to_logits, of_class = torch.nn.Conv2d(2, 5, 3), torch.nn.Conv2d(5, 1, 1), torch.nn.Linear(3, 5, bias=False)
-    head, maps, classes = Head([layer], to_logits, of_class), torch.randn(4, 2, 6, 6), [2, 0, 1, 1]
+    layer, to_logits, embedding = torch.nn.Conv2d(2, 5, 3), torch.nn.Conv2d(5, 1, 1), torch.nn.Linear(3, 5, bias=False)
+    head, maps, classes = Head([layer], to_logits, embedding), torch.randn(4, 2, 6, 6), [2, 0, 1, 1]
     features = layer(maps)
-    products = torch.einsum("nchw,nc->nhw", features, of_class.weight.T[classes])
+    products = torch.einsum("nchw,nc->nhw", features, embedding.weight.T[classes])
     expected = (to_logits(features)[:, 0] + products).flatten(1)
     torch.testing.assert_close(head(maps, F.one_hot(torch.tensor(classes), 3).float()), expected)
 

@@ -323,21 +323,22 @@ def _outputs(block: nn.Module) -> int:
 class Head(nn.Module):
     """Maps [N, C, S, S] -> logits [N, places], by the features that `layers` make of them.
 
-    of_class: a class's vector, from `one_hot`, whose inner product with the features is added to each logit: at each
-    place, as in the authors' code, for what tells the classes may be small. None: no classes.
+    embedding: makes a vector of what is told of an image, `condition` [N, ...] such as its class as one-hot, whose
+    inner product with the features is added to each logit: at each place, as in the authors' code, for what tells
+    classes apart may be small. None: nothing is told.
     """
 
-    def __init__(self, layers: list[nn.Module], to_logits: nn.Module, of_class: nn.Module | None) -> None:
+    def __init__(self, layers: list[nn.Module], to_logits: nn.Module, embedding: nn.Module | None = None) -> None:
         super().__init__()
         self.layers = nn.Sequential(*layers)
         self.to_logits = to_logits
-        self.of_class = of_class
+        self.embedding = embedding
 
-    def forward(self, maps: Tensor, one_hot: Tensor | None = None) -> Tensor:
+    def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
         features = self.layers(maps)
         logits = self.to_logits(features)
-        if self.of_class is not None:
-            logits = logits + (features * self.of_class(one_hot)[:, :, None, None]).sum(1, keepdim=True)
+        if self.embedding is not None:
+            logits = logits + (features * self.embedding(condition)[:, :, None, None]).sum(1, keepdim=True)
         return logits.flatten(1)
 
 
@@ -351,8 +352,8 @@ def _head(inputs: int, halvings: int, classes: int = 0) -> Head:
     layers += [nn.Conv2d(inputs, HEAD_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH), nn.LeakyReLU(0.2)]
     # Paper: spectral norm of every convolution; here where no batch norm behind it takes the factor out again.
     to_logits = spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1))
-    of_class = spectral_norm(nn.Linear(classes, HEAD_WIDTH, bias=False)) if classes else None
-    return Head(layers, to_logits, of_class)
+    embedding = spectral_norm(nn.Linear(classes, HEAD_WIDTH, bias=False)) if classes else None
+    return Head(layers, to_logits, embedding)
 
 
 def _pixel_head(channels: int, image_size: int, classes: int = 0) -> Head:
@@ -363,5 +364,5 @@ def _pixel_head(channels: int, image_size: int, classes: int = 0) -> Head:
         outputs = min(4 * PIXEL_WIDTH, 2 * width if layers else PIXEL_WIDTH)
         layers += [nn.Conv2d(width, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         width = outputs
-    of_class = nn.Linear(classes, width, bias=False) if classes else None
-    return Head(layers, nn.Conv2d(width, 1, 3, padding=1), of_class)
+    embedding = nn.Linear(classes, width, bias=False) if classes else None
+    return Head(layers, nn.Conv2d(width, 1, 3, padding=1), embedding)
