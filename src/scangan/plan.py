@@ -115,6 +115,7 @@ class Plan:
         match script:
             case (
                 "train_gan"
+                | "train_conditional_gan"
                 | "synthesize"
                 | "export_images"
                 | "train_volume_gan"
@@ -488,15 +489,25 @@ class ImagePlan(StudyPlan):
     def trained_gan(self, gan: str) -> str:
         return self.settings.gan[gan].weights_of or gan
 
-    def training_files(self, gan: str, file: str) -> list[str]:
-        """A file of the first training behind a network, for each class."""
-        return [f"{self._training_folder(gan, FIRST, label)}/{file}" for label in self.labels()]
+    def _is_conditional(self, gan: str) -> bool:
+        """Whether one network draws all classes."""
+        return self.settings.gan[self.trained_gan(gan)].is_conditional
+
+    def training_files(self, gan: str, file: str, gan_seed: int = FIRST) -> list[str]:
+        """A file of one training behind a network, for each class; one of all classes, if one network draws them."""
+        folders = dict.fromkeys(self._training_folder(gan, gan_seed, label) for label in self.labels())
+        return [f"{folder}/{file}" for folder in folders]
 
     def _training_folder(self, gan: str, gan_seed: int, label: str) -> str:
-        return f"{self.folder}/gan/{self.trained_gan(gan)}/seed{gan_seed}/{label}"
+        folder = f"{self.folder}/gan/{self.trained_gan(gan)}/seed{gan_seed}"
+        return folder if self._is_conditional(gan) else f"{folder}/{label}"
 
     def histories(self, gan: str) -> list[str]:
         return self.training_files(gan, "history.csv")
+
+    def titles_of_histories(self, gan: str) -> list[str]:
+        """Whose training each of them is of."""
+        return ["all classes"] if self._is_conditional(gan) else self.labels()
 
     def descriptions(self) -> list[str]:
         """Of each network the description of the weights that it draws with (of its first class)."""
@@ -599,7 +610,7 @@ class ImagePlan(StudyPlan):
 
     def measured(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
         """A network's images and their features, with the features of real images at the same size, and who judges."""
-        described = [self.generator(gan, gan_seed, label)["description"] for label in self.labels()]
+        described = self.training_files(gan, "generator.json", int(gan_seed))
         judges = {"descriptions": described, "encoder": self.encoder(gan)}
         return {**self.features(gan, gan_seed), **self.shards(gan, int(gan_seed)), **judges}
 

@@ -871,6 +871,13 @@ def test_the_shipped_files_have_each_key_once():
             f"{COVID}.gan.projected.gradient_penalty.kind: found r1, allowed: none for projected_gan; it has pixel_r1",
         ),
         (
+            {
+                "studies.simple_ct_gan.data.image_size": 64,
+                "studies.simple_ct_gan.gan.all": {"model": "projected_gan", "epochs": 1, "conditional": True},
+            },
+            "studies.simple_ct_gan.gan.all.conditional: found true, allowed: false for images of one class",
+        ),
+        (
             {"studies.brain_mr.data.image_size": 96},
             "studies.brain_mr.gan.pggan.image_size: found 96 (data.image_size), allowed: 4 | 8 | 16 | 32 | 64 | 128 | "
             "256 | 512 | 1024 for pggan",

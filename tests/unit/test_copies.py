@@ -63,6 +63,19 @@ def test_copies_are_named_with_their_originals_and_fresh_images_are_not():
     assert by_metric(found, "images")["suspected_copies"] == 27
 
 
+def test_copies_of_what_else_a_generator_was_trained_on_are_found_too():
+    drawn = np.concatenate([phantom(80, 20), phantom(103, 1)])
+    sets = (phantom(0, 40), "t"), (phantom(40, 40), "h"), (drawn, "s"), (phantom(100, 10), "o")
+    train, held_out, synthetic, others = (image_set(*each) for each in sets)
+    found = find_copies(train, held_out, synthetic, 0.05, others=others)
+    assert found.images.loc[0, ["image_id", "nearest_image_id", "suspected"]].tolist() == ["s20", "o3", True]
+    alone = find_copies(train, held_out, synthetic, 0.05)
+    assert alone.images.set_index("image_id").loc["s20", "agreement"] < 0.999
+    # Of the others it is asked for copies alone.
+    assert by_metric(found)["membership_auc"] == by_metric(alone)["membership_auc"]
+    assert by_metric(found, "images").equals(by_metric(alone, "images"))
+
+
 def test_a_held_out_image_that_is_a_training_image_sets_no_threshold():
     held_out = phantom(40, 40).copy()
     clean = check(phantom(80, 4), held_out=held_out[1:])

@@ -88,6 +88,23 @@ def test_the_network_of_ones_own_is_one_more_referee_and_judges_no_patient_it_kn
         evaluate_generators(train, train.select(np.arange(24) < 8), synthetic, "gan", Fidelity(), encoder=encoder)
 
 
+def test_copies_of_one_generator_of_all_classes_are_looked_for_among_the_training_images_of_all():
+    train, synthetic, _ = evaluated()
+    held_out = judged(np.random.default_rng(1).random((16, 1, 16, 16), dtype=np.float32), "h")
+    copied = synthetic.images.copy()
+    copied[0] = train.images[1]  # a healthy one, of a sick one
+    drawn = judged(copied, "s")
+    nearest = {
+        conditional: evaluate_generators(
+            train, held_out, drawn, "gan", Fidelity(resamples=3), refused=True, conditional=conditional
+        )[1].set_index(["variant", "image_id"])["nearest_image_id"]
+        for conditional in (False, True)
+    }
+    assert nearest[True]["gan/healthy", "s0"] == nearest[True]["gan/all", "s0"] == "t1"
+    assert int(nearest[False]["gan/healthy", "s0"][1:]) % 2 == 0
+    assert nearest[True]["gan/all"].equals(nearest[False]["gan/all"])
+
+
 def test_a_network_that_helped_to_train_a_generator_says_nothing_of_it():
     train, synthetic, (before, _) = evaluated()
     held_out = judged(np.random.default_rng(1).random((16, 1, 16, 16), dtype=np.float32), "h")

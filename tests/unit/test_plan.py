@@ -184,6 +184,27 @@ def test_a_network_may_draw_with_the_weights_of_another():
     assert simple.network_module("baseline_at_64") == "scangan.models.simple_ct_gan"
 
 
+def test_every_class_is_drawn_with_the_weights_of_a_conditional_network():
+    projected = {"model": "projected_gan", "epochs": 1}
+    gans = {"one": projected | {"conditional": True}, "again": {"model": "projected_gan", "weights_of": "one"}}
+    covid = study("covid_ct", gan=gans | {"two": projected})
+    folder = "results/covid_ct/gan/one/seed1"
+    for gan in ("one", "again"):
+        for label in covid.labels():
+            assert covid.generator(gan, "1", label) == {
+                "weights": f"{folder}/generator.safetensors",
+                "description": f"{folder}/generator.json",
+            }
+        assert covid.measured(gan, "1")["descriptions"] == [f"{folder}/generator.json"]
+        assert covid.histories(gan) == ["results/covid_ct/gan/one/seed0/history.csv"]
+        assert covid.titles_of_histories(gan) == ["all classes"]
+    assert covid.shards("one")["synthetic_images"][0] == "results/covid_ct/synthetic/one/seed0/covid/shard0.zarr.zip"
+    assert covid.histories("two") == [
+        f"results/covid_ct/gan/two/seed0/{label}/history.csv" for label in covid.titles_of_histories("two")
+    ]
+    assert covid.titles_of_histories("two") == covid.labels()
+
+
 def test_predictions_go_arm_by_arm_and_with_synthetic_images_generator_by_generator():
     changed = {"classifier": {"arms": ["real", "synthetic"], "seeds": 2}, "gan": {"dcgan32": {"seeds": 2}}}
     head_ct = study("head_ct", **changed)
@@ -367,7 +388,8 @@ def test_what_is_set_beside_the_papers():
 
 def test_modules_that_scripts_find_by_name():
     plan = plan_of()
-    assert plan.modules_by_name("train_gan", {"study": "brain_mr", "gan": "pggan"}) == ["scangan.models.pggan"]
+    for script in ("train_gan", "train_conditional_gan"):
+        assert plan.modules_by_name(script, {"study": "brain_mr", "gan": "pggan"}) == ["scangan.models.pggan"]
     assert plan.modules_by_name("ingest_images", {"study": "brain_mr"}) == ["scangan.ingest.brats"]
     lidc = {"study": "ct_sgan/cohorts/lidc"}
     assert plan.modules_by_name("render_phantom", lidc) == ["scangan.phantoms.chest_dicom"]

@@ -157,7 +157,7 @@ def test_what_is_frozen_stays_frozen_and_the_rest_learns(networks):
                 assert torch.equal(tensor, buffers[name]), name
         for name, tensor in one.named_parameters():
             # The last bias has no gradient while the hinge loss sees all places of both images on their slopes.
-            assert name == "pixel_head.6.bias" or not torch.equal(tensor, parameters[name]), name
+            assert name == "pixel_head.to_logits.bias" or not torch.equal(tensor, parameters[name]), name
 
 
 def test_resumes_exactly(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow/scripts"
 WITH_TORCH = {
-    *("train_gan", "train_nodule_gan", "train_classifier"),
+    *("train_gan", "train_conditional_gan", "train_nodule_gan", "train_classifier"),
     *(
         "synthesize",
         "extract_features",

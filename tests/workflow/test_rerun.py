@@ -630,6 +630,13 @@ def test_images_of_another_network_need_that_network_only(toy: Workflow):
     assert planned == of_other | tables | PRETRAINED | JUDGED
 
 
+def test_a_conditional_network_is_trained_once_for_all_classes(toy: Workflow):
+    network = {"model": "projected_gan", "conditional": True, "epochs": 1, "seeds": 1}
+    planned = toy.planned("--config", f"studies={json.dumps({'head_ct': {'gan': {'one': network}}})}")
+    drawn = {job.replace("dcgan32", "one") for job in SHARDS | FEATURES | GAN_FIGURES | FIDELITY}
+    assert planned == drawn | of("head_ct", "train_conditional_gan(one, 0)", "tabulate_networks")
+
+
 def test_without_the_network_of_ones_own_only_fidelity_is_measured_anew(toy: Workflow):
     assert toy.planned(*override(("head_ct", "fidelity.encoder", None))) == FIDELITY
 

@@ -1,5 +1,5 @@
-# The generative networks, one of each kind for each class and seed, the images drawn from them, also for other programs, and
-# what a network sees in these.
+# The generative networks, one of each kind for each class and seed, or for all classes; the images drawn from them, also for
+# other programs, and what a network sees in these.
 
 
 rule train_gan:
@@ -25,6 +25,35 @@ rule train_gan:
         settings=of_study("gan_settings", "gan", "gan_seed"),
     script:
         "../scripts/train_gan.py"
+
+
+# One network that draws all classes.
+rule train_conditional_gan:
+    input:
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
+        split=rules.split_cohort.output.split,
+    output:
+        weights=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/generator.safetensors",
+        description=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/generator.json",
+        history=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/history.csv",
+        samples=f"{RESULTS}/{{study}}/gan/{{gan}}/seed{{gan_seed}}/samples.png",
+    log:
+        f"{RESULTS}/{{study}}/logs/train_conditional_gan/{{gan}}/seed{{gan_seed}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/train_conditional_gan/{{gan}}/seed{{gan_seed}}.tsv"
+    wildcard_constraints:
+        study=only(PLAN.images),
+    conda:
+        "../../envs/scangan.yaml"
+    threads: network_threads
+    resources:
+        gpu=1,
+    params:
+        labels=of_study("labels"),
+        settings=of_study("gan_settings", "gan", "gan_seed"),
+    script:
+        "../scripts/train_conditional_gan.py"
 
 
 rule synthesize:

@@ -262,6 +262,7 @@ rule plot_gan:
         "../../envs/scangan.yaml"
     params:
         study=facts(),
+        titles=of_study("titles_of_histories", "gan"),
     script:
         "../scripts/plot_gan.py"
 

@@ -79,6 +79,8 @@ rule train_volume_gan:
         f"{RESULTS}/{{study}}/logs/train_volume_gan/{{gan}}/seed{{gan_seed}}.log",
     benchmark:
         f"{RESULTS}/{{study}}/benchmarks/train_volume_gan/{{gan}}/seed{{gan_seed}}.tsv"
+    wildcard_constraints:
+        study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads

@@ -13,8 +13,9 @@ with job(snakemake, snakemake.threads):
 
     files, settings = snakemake.input, dict(snakemake.params.settings)
     bits, trained_gan = settings.pop("bits"), settings.pop("trained_gan")
-    generator, facts = read_generator(Path(files.weights), Path(files.description), settings.pop("image_size"))
-    facts |= {"gan": settings.pop("name"), "label": snakemake.wildcards.label}
+    label, image_size = snakemake.wildcards.label, settings.pop("image_size")
+    generator, facts = read_generator(Path(files.weights), Path(files.description), image_size, label)
+    facts |= {"gan": settings.pop("name"), "label": label}
     origin = Origin(
         network=facts,
         trained_gan=trained_gan,

@@ -11,7 +11,7 @@ with job(snakemake, snakemake.threads):
     from scangan.metrics.encoder import read_encoder
     from scangan.metrics.feature_sets import read_feature_set
     from scangan.metrics.generators import JudgedSet, evaluate_generators
-    from scangan.models.catalogue import trained_against
+    from scangan.models.catalogue import is_conditional, trained_against
 
     files, settings = snakemake.input, Fidelity.model_validate(snakemake.params.settings)
     encoder = read_encoder(files.encoder[0]) if files.encoder else None
@@ -24,7 +24,8 @@ with job(snakemake, snakemake.threads):
     train, held_out = select_split(real, split, "train"), select_split(real, split, "validation", "test")
     copied = copies_of(train.manifest.image_id, read_duplicates(files.duplicates))
     gan = snakemake.wildcards.gan
-    tables = evaluate_generators(train, held_out, synthetic, gan, settings, copied, encoder, refused)
+    conditional = is_conditional(files.descriptions[0])
+    tables = evaluate_generators(train, held_out, synthetic, gan, settings, copied, encoder, refused, conditional)
     for table, target in zip(tables, (snakemake.output.fidelity, snakemake.output.copies), strict=True):
         with atomic(target) as path:
             table.to_csv(path, index=False)

@@ -15,5 +15,7 @@ with job(snakemake):
     real = scale_images(real, synthetic.images.shape[-1])
     columns = {"real": images_by_class(real), "synthetic": images_by_class(synthetic)}
     side_by_side(columns, snakemake.output.images, facts, caption)
-    histories = {path.split("/")[-2]: pd.read_csv(path) for path in snakemake.input.histories}
-    training_curves(histories, snakemake.output.training, facts, caption)
+    histories = map(pd.read_csv, snakemake.input.histories)
+    training_curves(
+        dict(zip(snakemake.params.titles, histories, strict=True)), snakemake.output.training, facts, caption
+    )

@@ -9,7 +9,8 @@ with job(snakemake, snakemake.threads):
 
     settings = dict(snakemake.params.settings)
     weights, description = Path(snakemake.input.weights), Path(snakemake.input.description)
-    generator, facts = read_generator(weights, description, settings.pop("image_size"))
+    label = snakemake.wildcards.label
+    generator, facts = read_generator(weights, description, settings.pop("image_size"), label)
     facts["gan"] = settings.pop("name")
     shape = (facts["channels"], facts["image_size"], facts["image_size"])
     with ImageWriter(snakemake.output.images, snakemake.output.manifest, shape) as writer:

@@ -159,7 +159,7 @@ class Gan(Rules, Training):
 
 
 class ImageGan(Gan):
-    """A network of images; one such network is trained for each class."""
+    """A network of images; one such network is trained for each class, unless one is told to draw all of them."""
 
     HAS_ONE_SIZE: ClassVar[bool] = True  # its weights draw images of the size alone that it was trained on
 
@@ -169,13 +169,15 @@ class ImageGan(Gan):
         "`image_size`, which a fully convolutional generator allows; its `seeds` are that one's",
     )
     epochs: Positive | None = Field(
-        None, description="passes over the training images of the class; required unless `weights_of`"
+        None,
+        description="passes over the training images of the class, or of all classes of a network that draws them all; "
+        "required unless `weights_of`",
     )
     image_size: Annotated[int, Field(ge=8)] | None = Field(
         None, description="edge of its images, pixels; the cohort's are scaled to it; null: `data.image_size`"
     )
     training_images: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="training images that are used, drawn with `seed` (more hold the fewer); null: all"
+        None, description="training images of a class that are used, drawn with `seed` (more hold the fewer); null: all"
     )
     random_crop: tuple[Fraction, Fraction] | None = Field(
         None,
@@ -184,10 +186,15 @@ class ImageGan(Gan):
     horizontal_flip: bool = Field(False, description="mirror half of the real images left to right")
     validations: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="moments of the training at which its images are compared with validation images of the class; the "
-        "weights of the nearest are kept; 0: the last weights",
+        description="moments of the training at which its images are compared with validation images of their class; "
+        "the weights of the nearest are kept; 0: the last weights",
     )
     diffaugment: DiffAugment = Field(DiffAugment(), description="differentiable augmentation")
+
+    @property
+    def is_conditional(self) -> bool:
+        """Whether one network draws all classes."""
+        return False
 
     @model_validator(mode="after")
     def _fits(self) -> ImageGan:
@@ -258,12 +265,21 @@ class ProjectedGan(ImageGan):
     diffaugment: DiffAugment = Field(
         DiffAugment(kinds=["color", "translation", "cutout"]), description="differentiable augmentation"
     )
+    conditional: bool = Field(
+        False,
+        description="one network for all classes, told which to draw, so that a class of few images borrows from the "
+        "others; false: one for each class",
+    )
     pixel_discriminator: bool = Field(
         True, description="a thin discriminator of pixels beside those of features, which hardly know grey levels"
     )
     pixel_r1: Annotated[float, Field(ge=0)] = Field(
         1.0, description="with `pixel_discriminator`: weight of its R1 penalty (Mescheder 2018)"
     )
+
+    @property
+    def is_conditional(self) -> bool:
+        return self.conditional
 
     @model_validator(mode="after")
     def _has_its_own_penalty(self) -> ProjectedGan:

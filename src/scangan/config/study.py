@@ -217,6 +217,8 @@ class ImageStudy(Study):
                 _check(f"panels.{panel}", gan, self.gan)
         trained = [name for name, gan in self.gan.items() if gan.weights_of is None]
         for name, network in self.gan.items():
+            if network.is_conditional and len(self.data.class_names) == 1:
+                raise ValueError(f"gan.{name}.conditional: found true, allowed: false for images of one class")
             if network.weights_of is not None:
                 _check(f"gan.{name}.weights_of", network.weights_of, trained)
                 _check(f"gan.{name}.model", network.model, [self.gan[network.weights_of].model])

@@ -103,17 +103,21 @@ def find_copies(
     quantile: float,
     seed: int = 0,
     copied: Collection[str] = (),
+    others: ImageSet | None = None,
 ) -> CopyCheck:
     """Synthetic images that are suspiciously like a training image, and what the same check says of planted copies.
 
     The images are of one size; planted copies are shifted and blurred in pixels of this size.
     The threshold is that quantile of the held-out images' agreement which a fresh real image exceeds with just the
     probability `quantile`; with m held-out images 1 / (m + 1) at least. seed: of the planted noise and the bootstrap.
-    copied: ids of held-out images that are known to be copies of training images.
+    copied: ids of held-out images that are known to be copies of training images. others: images of other classes that
+    the generator was trained on as well: copies of these are looked for, too; what is planted, and the membership, are
+    of `train`.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     seen, unseen, drawn = (torch.from_numpy(each.images) for each in (train, held_out, synthetic))
-    templates = _Templates(seen)
+    known = train if others is None else ImageSet.concatenate([train, others])
+    templates = _Templates(torch.from_numpy(known.images))
     held = templates.match(unseen)
     leaked = (held.agreement > SAME) | held_out.manifest["image_id"].isin(copied).to_numpy()
     strangers = held.agreement[~leaked]
@@ -135,7 +139,7 @@ def find_copies(
     images = pd.DataFrame(
         {
             "image_id": synthetic.manifest["image_id"].to_numpy(str),
-            "nearest_image_id": train.manifest["image_id"].to_numpy(str)[found.original],
+            "nearest_image_id": known.manifest["image_id"].to_numpy(str)[found.original],
             "agreement": found.agreement,
             "suspected": suspected,
         }

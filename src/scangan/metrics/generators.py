@@ -62,12 +62,14 @@ def evaluate_generators(
     copied: Collection[str] = (),
     encoder: Encoder | None = None,
     refused: bool = False,
+    conditional: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Synthetic images of all classes against the real ones that their generators saw, and those they did not see.
 
     copied: held-out images that are known to be copies of training images, near-identical ones included: they do not
     tell how near a fresh image lies to these. encoder: another referee, if there is one. refused: the network behind
-    `features` helped to train the generators, and says nothing of them.
+    `features` helped to train the generators, and says nothing of them. conditional: one generator draws all classes;
+    it has seen the training images of all of them, so copies are looked for among all.
     Returns the scores (`variant`, those of `fidelity.compare_sets` unless refused, of radiomics, of the encoder, of
     `copies.find_copies`; variant is `<gan>/<class>` or `<gan>/all`, the latter alone where there is one class) and one
     row an image and variant of the nearest training images (`variant, image_id, nearest_image_id, agreement,
@@ -84,7 +86,10 @@ def evaluate_generators(
         if encoder is not None:
             tables.append(_compare_encoded(seen, unseen, drawn, encoder, settings))
         sets = seen.image_set(), unseen.image_set(), drawn.image_set()
-        copies = find_copies(*sets, settings.copy_quantile, settings.seed, copied)
+        others = None
+        if conditional and label != ALL:
+            others = train.select(train.manifest.label != label).image_set()
+        copies = find_copies(*sets, settings.copy_quantile, settings.seed, copied, others)
         if copies.leaked:
             log.warning("%s: %d held-out images are training images: %s", label, len(copies.leaked), copies.leaked)
         table = pd.concat([*tables, copies.scores], ignore_index=True)

@@ -68,6 +68,15 @@ def feature_networks(name: str) -> list[str]:
     return list(getattr(find_model(name), "TRAINED_AGAINST", ()))
 
 
+def is_conditional(description: str | Path) -> bool:
+    """Whether a generator draws the images of several classes, by what `write_generator` wrote beside it.
+
+    Raises DataError naming a broken file.
+    """
+    with reading(description, "description", "that of a trained network; remove the file and run again"):
+        return "classes" in json.loads(Path(description).read_text())
+
+
 def trained_against(descriptions: Iterable[str | Path]) -> set[str]:
     """The feature networks that helped to train generators, by what `write_generator` wrote beside them.
 
@@ -89,28 +98,38 @@ def write_weights(path: Path, state: dict[str, Tensor]) -> None:
 def write_generator(weights: Path, description: Path, state: dict[str, Tensor], **facts: Any) -> None:
     """Write a generator's weights, and beside them what it takes to build it again and where it comes from.
 
-    `facts` must hold `model`, `channels`, `image_size`, `options` (see `build`); the rest is for the reader.
+    `facts` must hold `model`, `channels`, `image_size`, `options` (see `build`), and the `label` whose images it draws,
+    or `classes`, those of one that is told the class, in the order of its numbers; the rest is for the reader.
     """
     with atomic(description) as temporary:
         temporary.write_text(json.dumps(facts, indent=2, sort_keys=True) + "\n")
         write_weights(weights, state)
 
 
-def read_generator(weights: Path, description: Path, image_size: int | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def read_generator(
+    weights: Path, description: Path, image_size: int | None = None, label: str | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """The generator in evaluation mode, and its facts. Raises DataError naming a broken file.
 
-    image_size: another edge than it was trained for, where its weights do not depend on it.
+    image_size: another edge than it was trained for, where its weights do not depend on it. label: the class that is to
+    be drawn, which the facts then name; it must be the generator's, or one of its `classes`.
     """
     with reading(description, "description", "that of a trained network; remove the file and run again"):
         facts = json.loads(description.read_text())
         facts["image_size"] = image_size or facts["image_size"]
         arguments = (facts["model"], facts["channels"], facts["image_size"])
+        options = facts["options"] | ({"classes": len(facts["classes"])} if "classes" in facts else {})
         with device("meta"):  # takes no memory, whatever sizes are said
-            expected = build_generator(*arguments, **facts["options"])
+            expected = build_generator(*arguments, **options)
+        if label is not None:
+            classes = facts["classes"] if "classes" in facts else [facts["label"]]
+            if label not in classes:
+                raise DataError(f"{description}: label: found '{label}', allowed: {' | '.join(classes)}")
+            facts["label"] = label
     with reading(weights, "weights", "those of a trained network; remove the file and run again"):
         state = load_file(weights)
         check_weights(weights, state, expected)
-        generator = build_generator(*arguments, **facts["options"])
+        generator = build_generator(*arguments, **options)
         generator.load_state_dict(state)
     return generator.eval(), facts
 

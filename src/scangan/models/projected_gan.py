@@ -4,6 +4,10 @@ That generator is FastGAN's: Liu et al. 2021, "Towards Faster and Stabilized GAN
 Image Synthesis". The discriminator sees images through a network that was trained on photographs (EfficientNet-Lite0,
 ImageNet), which stays as it is, and frozen random projections of its maps: so it knows edges and textures from the
 first step. Images from it must not be judged by the same features (`TRAINED_AGAINST`).
+
+Both networks can be told the class of an image (`classes`: how many there are), so that one generator draws all of
+them: its batch norms get a gain and a shift of each class, and the heads compare an image's features with a vector of
+the class (Miyato and Koyama 2018, "cGANs with Projection Discriminator").
 """
 
 from __future__ import annotations
@@ -52,29 +56,40 @@ class EnlargingConv2d(nn.Conv2d):
 
 
 class GatedNorm(nn.Module):
-    """Batch norm and a gated linear unit: [N, 2 C, ...] -> [N, C, ...]."""
+    """Batch norm and a gated linear unit: [N, 2 C, ...] -> [N, C, ...].
 
-    def __init__(self, outputs: int) -> None:
+    With classes, of which `one_hot` [N, classes] tells each image's, the norm's gain and shift are the class's: what
+    all classes share, and what they differ in, which is nothing at the beginning.
+    """
+
+    def __init__(self, outputs: int, classes: int = 0) -> None:
         super().__init__()
         self.norm = nn.BatchNorm2d(2 * outputs)
+        self.of_class = nn.Linear(classes, 4 * outputs, bias=False) if classes else None
+        if self.of_class is not None:
+            nn.init.zeros_(self.of_class.weight)
 
-    def forward(self, maps: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        maps = self.norm(maps)
+        if self.of_class is not None:
+            gain, shift = self.of_class(one_hot)[:, :, None, None].chunk(2, 1)
+            maps = torch.addcmul(shift, maps, 1 + gain)
         # On a CPU several times as fast as F.glu, which knows no channels last.
-        linear, gate = self.norm(maps).chunk(2, 1)
+        linear, gate = maps.chunk(2, 1)
         return linear * gate.sigmoid()
 
 
 class Enlarge(nn.Module):
     """Maps of twice the edge (FastGAN's upsampling block): convolution, noise [N, 1, 2 S, 2 S], norm, gate."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, classes: int = 0) -> None:
         super().__init__()
         self.convolution = EnlargingConv2d(inputs, 2 * outputs)
         self.noise_weight = nn.Parameter(torch.zeros(()))
-        self.gated_norm = GatedNorm(outputs)
+        self.gated_norm = GatedNorm(outputs, classes)
 
-    def forward(self, maps: Tensor, noise: Tensor) -> Tensor:
-        return self.gated_norm(self.convolution(maps) + self.noise_weight * noise)
+    def forward(self, maps: Tensor, noise: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        return self.gated_norm(self.convolution(maps) + self.noise_weight * noise, one_hot)
 
 
 class Excitation(nn.Module):
@@ -97,7 +112,8 @@ class Excitation(nn.Module):
 class Generator(nn.Module):
     """z: [N, latent_size + noise], standard normal -> x: [N, channels, S, S], in [-1, 1]. S: image_size.
 
-    The noise that is added to the maps is part of the latent, so an image is a function of its latent alone.
+    The noise that is added to the maps is part of the latent, so an image is a function of its latent alone. So is the
+    class of one that has classes: z is then [N, classes + latent_size + noise], see `with_class`.
     """
 
     def __init__(
@@ -107,18 +123,21 @@ class Generator(nn.Module):
         image_size: int = 64,
         latent_size: int = 128,
         pixel_discriminator: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
+        self.classes = classes
         edges = [SMALLEST_EDGE << level for level in range((image_size // SMALLEST_EDGE).bit_length())]
         # Paper: up to 16 times the width that maps of 128 pixels have; here up to 8 times, as images are small.
         widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in edges]
-        self.latent_parts = (latent_size, *(edge**2 for edge in edges[1:]))
+        self.latent_parts = (classes + latent_size, *(edge**2 for edge in edges[1:]))
         # Paper: spectral norm of every convolution; here none, as the batch norm behind it takes any factor out again,
         # and averaged weights would not fit averaged singular vectors.
         self.first = nn.Sequential(
-            nn.ConvTranspose2d(latent_size, 2 * widths[0], SMALLEST_EDGE, bias=False), GatedNorm(widths[0])
+            nn.ConvTranspose2d(self.latent_parts[0], 2 * widths[0], SMALLEST_EDGE, bias=False),
+            GatedNorm(widths[0], classes),
         )
-        self.blocks = nn.ModuleList(Enlarge(before, after) for before, after in pairwise(widths))
+        self.blocks = nn.ModuleList(Enlarge(before, after, classes) for before, after in pairwise(widths))
         self.excitations = nn.ModuleDict(
             {
                 str(edge): Excitation(widths[edges.index(edge // EXCITED)], width)
@@ -133,15 +152,22 @@ class Generator(nn.Module):
 
     def draw_latent(self, images: int, rng: torch.Generator) -> Tensor:
         """Noise for so many images: [images, numbers], on the CPU, so that a seed means the same everywhere."""
-        return torch.randn(images, sum(self.latent_parts), generator=rng)
+        return torch.randn(images, sum(self.latent_parts) - self.classes, generator=rng)
+
+    def with_class(self, noise: Tensor, label: Tensor | int) -> Tensor:
+        """The latent of images of a class, from what `draw_latent` returns; label: a class's number, or [N] of them."""
+        labels = torch.as_tensor(label, device=noise.device).expand(len(noise))
+        return torch.cat([F.one_hot(labels, self.classes).to(noise), noise], 1)
 
     def forward(self, latent: Tensor) -> Tensor:
         latent, *noises = latent.split(self.latent_parts, 1)
-        maps = self.first(latent[:, :, None, None])
+        one_hot = latent[:, : self.classes] if self.classes else None
+        convolution, gated_norm = self.first
+        maps = gated_norm(convolution(latent[:, :, None, None]), one_hot)
         small = {maps.shape[-1]: maps}
         for block, noise in zip(self.blocks, noises, strict=True):
             edge = 2 * maps.shape[-1]
-            maps = block(maps, noise.view(-1, 1, edge, edge))
+            maps = block(maps, noise.view(-1, 1, edge, edge), one_hot)
             if str(edge) in self.excitations:
                 maps = maps * self.excitations[str(edge)](small[edge // EXCITED])
             small[edge] = maps
@@ -248,7 +274,8 @@ class Discriminator(nn.Module):
     """x: [N, channels, S, S], in [-1, 1] -> logits: [N, places], of all heads and places in the image.
 
     It is `judge` of what `see` returns: the training sees an image once, though both networks learn from it.
-    pixel_discriminator: a thin head of the image itself besides.
+    pixel_discriminator: a thin head of the image itself besides. With classes it judges whether an image is a real one
+    of its class, which `one_hot` [N, classes] tells.
     """
 
     def __init__(
@@ -257,6 +284,7 @@ class Discriminator(nn.Module):
         channels: int = 1,
         image_size: int = 64,
         pixel_discriminator: bool = False,
+        classes: int = 0,
     ) -> None:
         super().__init__()
         self.seen_edge = max(LEAST_SEEN_EDGE, image_size)
@@ -264,9 +292,10 @@ class Discriminator(nn.Module):
         self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
         # All heads end in maps of one edge, so that all of them weigh the same.
         self.heads = nn.ModuleList(
-            _head(width, halvings) for width, halvings in zip(PROJECTED, reversed(range(len(TAPS))), strict=True)
+            _head(width, halvings, classes)
+            for width, halvings in zip(PROJECTED, reversed(range(len(TAPS))), strict=True)
         )
-        self.pixel_head = _pixel_head(channels, image_size) if pixel_discriminator else None
+        self.pixel_head = _pixel_head(channels, image_size, classes) if pixel_discriminator else None
 
     def see(self, images: Tensor) -> list[Tensor]:
         """The frozen network's projected maps, fine to coarse, and the images themselves."""
@@ -275,23 +304,45 @@ class Discriminator(nn.Module):
             enlarged = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
         return [*self.projections(self.features(enlarged)), images]
 
-    def judge(self, seen: list[Tensor]) -> Tensor:
+    def judge(self, seen: list[Tensor], one_hot: Tensor | None = None) -> Tensor:
         """Logits [N, places] of what `see` returned."""
         *maps, images = seen
-        logits = [head(each) for head, each in zip(self.heads, maps, strict=True)]
+        logits = [head(each, one_hot) for head, each in zip(self.heads, maps, strict=True)]
         if self.pixel_head is not None:
-            logits.append(self.pixel_head(images))
+            logits.append(self.pixel_head(images, one_hot))
         return torch.cat(logits, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.judge(self.see(images))
+    def forward(self, images: Tensor, one_hot: Tensor | None = None) -> Tensor:
+        return self.judge(self.see(images), one_hot)
 
 
 def _outputs(block: nn.Module) -> int:
     return block.layers[-1].out_channels
 
 
-def _head(inputs: int, halvings: int) -> nn.Sequential:
+class Head(nn.Module):
+    """Maps [N, C, S, S] -> logits [N, places], by the features that `layers` make of them.
+
+    embedding: makes a vector of what is told of an image, `condition` [N, ...] such as its class as one-hot, whose
+    inner product with the features is added to each logit: at each place, as in the authors' code, for what tells
+    classes apart may be small. None: nothing is told.
+    """
+
+    def __init__(self, layers: list[nn.Module], to_logits: nn.Module, embedding: nn.Module | None = None) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.to_logits = to_logits
+        self.embedding = embedding
+
+    def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
+        features = self.layers(maps)
+        logits = self.to_logits(features)
+        if self.embedding is not None:
+            logits = logits + (features * self.embedding(condition)[:, :, None, None]).sum(1, keepdim=True)
+        return logits.flatten(1)
+
+
+def _head(inputs: int, halvings: int, classes: int = 0) -> Head:
     """Maps [N, inputs, S, S] -> logits [N, (S / 2^halvings)^2]."""
     layers: list[nn.Module] = []
     for _ in range(halvings):
@@ -300,10 +351,12 @@ def _head(inputs: int, halvings: int) -> nn.Sequential:
         inputs = HEAD_WIDTH
     layers += [nn.Conv2d(inputs, HEAD_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH), nn.LeakyReLU(0.2)]
     # Paper: spectral norm of every convolution; here where no batch norm behind it takes the factor out again.
-    return nn.Sequential(*layers, spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1)), nn.Flatten())
+    to_logits = spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1))
+    embedding = spectral_norm(nn.Linear(classes, HEAD_WIDTH, bias=False)) if classes else None
+    return Head(layers, to_logits, embedding)
 
 
-def _pixel_head(channels: int, image_size: int) -> nn.Sequential:
+def _pixel_head(channels: int, image_size: int, classes: int = 0) -> Head:
     """Images -> logits [N, 16]: thin, without batch norm, which R1 would see through."""
     layers: list[nn.Module] = []
     width = channels
@@ -311,4 +364,5 @@ def _pixel_head(channels: int, image_size: int) -> nn.Sequential:
         outputs = min(4 * PIXEL_WIDTH, 2 * width if layers else PIXEL_WIDTH)
         layers += [nn.Conv2d(width, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
         width = outputs
-    return nn.Sequential(*layers, nn.Conv2d(width, 1, 3, padding=1), nn.Flatten())
+    embedding = nn.Linear(classes, width, bias=False) if classes else None
+    return Head(layers, nn.Conv2d(width, 1, 3, padding=1), embedding)

@@ -21,8 +21,9 @@ def synthesize(
     """Batches of (images [N, C, H, W] float32 in [0, 1], manifest rows), `images` in all.
 
     Image k is drawn from noise seeded by `first_seed` + k alone, so any one of them can be made again without the
-    others: to the bit on the same processor, with as many threads and the same `batch_size`.
-    `facts` are those of `scangan.models.catalogue.read_generator`.
+    others: to the bit on the same processor, with as many threads and the same `batch_size`; with a generator of
+    several classes by the noise and the class. `facts` are those of `scangan.models.catalogue.read_generator`, asked
+    for one label.
     """
     device = compute_device()
     generator = generator.to(device).eval()
@@ -32,6 +33,8 @@ def synthesize(
         # A whole batch, and always of the same seeds: an image's last bits depend on its place among the others.
         together = range(start, start + batch_size)
         latent = torch.cat([generator.draw_latent(1, torch.Generator().manual_seed(seed)) for seed in together])
+        if "classes" in facts:
+            latent = generator.with_class(latent, facts["classes"].index(facts["label"]))
         wanted = slice(max(first_seed - start, 0), end - start)
         seeds = together[wanted]
         drawn = (generator(latent.to(device))[wanted].float() - low) / (high - low)

@@ -13,11 +13,11 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -54,6 +54,14 @@ LOW_DIVERSITY = 0.5
 # Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones, and how far they differ from each other, as a
 # share of what real ones do.
 Validate = Callable[[np.ndarray], tuple[float, float]]
+
+
+class Batches(Protocol):
+    """Which training images each batch shows: a function of the images shown before it."""
+
+    images: int
+
+    def batch(self, shown: int, batch_size: int) -> Tensor: ...
 
 
 class ShuffledBatches:
@@ -131,7 +139,7 @@ class AdversarialTraining(ABC):
         )
         self.adaptive: AdaptiveProbability | None = None
         self.images = _resident(images, fabric.device)
-        self.batches = ShuffledBatches(len(images), settings.seed, fabric.global_rank, fabric.world_size)
+        self.batches: Batches = ShuffledBatches(len(images), settings.seed, fabric.global_rank, fabric.world_size)
         self.schedule = self._make_schedule(images)
         self.steps_in_all = self.schedule.steps_in_all
         self.fixed_noise = generator.draw_latent(SAMPLE_COLUMNS, torch.Generator().manual_seed(settings.seed))
@@ -175,7 +183,7 @@ class AdversarialTraining(ABC):
         self.step_count += 1
         if self.adaptive is not None:
             losses["augment_probability"] = self.adaptive.probability
-        losses["spread"], losses["spread_real"] = (images.detach().float().std(0).mean() for images in (fake, real))
+        losses["spread"], losses["spread_real"] = self._spread(fake), self._spread(real)
         for name, value in losses.items():
             self.window[name] = self.window.get(name, 0) + value.detach()
         self.window_steps += 1
@@ -239,21 +247,30 @@ class AdversarialTraining(ABC):
 
         What was found is added to the last row of the history; too little diversity is logged.
         """
-        rng = torch.Generator().manual_seed(self.settings.seed)
-        noise = self.generator.draw_latent(VALIDATION_IMAGES, rng).split(self.settings.batch_size)
-        images = torch.cat([self._draw(part).clamp(0, 1).cpu() for part in noise])
+        self._keep_nearest(*self._measure(measure, self._validation_noise()))
+
+    def _validation_noise(self) -> Tensor:
+        return self.generator.draw_latent(VALIDATION_IMAGES, torch.Generator().manual_seed(self.settings.seed))
+
+    def _measure(self, measure: Validate, latent: Tensor, of_what: str = "") -> tuple[float, float]:
+        """What is found of images drawn from `latent`; too little diversity is logged."""
+        images = torch.cat([self._draw(part).clamp(0, 1).cpu() for part in latent.split(self.settings.batch_size)])
         distance, diversity = measure(images.numpy())
+        if self._is_late() and diversity < LOW_DIVERSITY:
+            log.warning(
+                "step %d: the generator's images%s differ from each other by %.0f%% of what real ones do: it may be "
+                "collapsing",
+                self.step_count,
+                of_what,
+                100 * diversity,
+            )
+        return distance, diversity
+
+    def _keep_nearest(self, distance: float, diversity: float) -> None:
         self.history[-1] |= {"validation_distance": distance, "diversity": diversity}
         if self.kept is None or distance < self.kept["distance"]:
             weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
             self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
-        if self._is_late() and diversity < LOW_DIVERSITY:
-            log.warning(
-                "step %d: the generator's images differ from each other by %.0f%% of what real ones do: it may be "
-                "collapsing",
-                self.step_count,
-                100 * diversity,
-            )
 
     def close_window(self, images_per_second: float) -> dict[str, float]:
         """End a stretch of steps: its mean losses become a row of the history.
@@ -262,23 +279,22 @@ class AdversarialTraining(ABC):
         """
         # Over all processes, so that all of them come to the same verdict.
         means = {
-            name: self.fabric.all_reduce(total / self.window_steps, reduce_op="mean").item()
+            name: self.fabric.all_reduce(total / self.window_steps, reduce_op="mean").tolist()
             for name, total in self.window.items()
         }
         self.window, self.window_steps = {}, 0
-        broken = [name for name, value in means.items() if not np.isfinite(value)]
+        broken = [name for name, value in means.items() if not np.isfinite(value).all()]
         if broken:
             raise TrainingError(
                 f"step {self.step_count}: {', '.join(broken)} is not a number; lower the learning rates "
                 "or use precision 32-true"
             )
-        spread, spread_real = means.pop("spread"), means.pop("spread_real")
-        spread = spread / spread_real if spread_real else 1.0
+        spread, of_what = self._least_spread(means.pop("spread"), means.pop("spread_real"))
         self.collapsed_looks = self.collapsed_looks + 1 if self._is_late() and spread < COLLAPSE_SHARE else 0
         if self.collapsed_looks >= COLLAPSE_LOOKS:
             raise TrainingError(
-                f"step {self.step_count}: the generator collapsed: its images differ from each other by {spread:.2%} "
-                f"of what real ones do; try another seed, a gradient penalty, or a lower learning rate"
+                f"step {self.step_count}: the generator collapsed: its images{of_what} differ from each other by "
+                f"{spread:.2%} of what real ones do; try another seed, a gradient penalty, or a lower learning rate"
             )
         epoch = self.images_shown / self.batches.images
         row = {"step": self.step_count, "epoch": epoch, **means, "images_per_second": images_per_second}
@@ -351,6 +367,14 @@ class AdversarialTraining(ABC):
         low, high = self.output_range
         return (self.average.average(noise.to(self.fabric.device)).float() - low) / (high - low)
 
+    def _spread(self, images: Tensor) -> Tensor:
+        """How far the images of a batch differ from each other."""
+        return images.detach().float().std(0).mean()
+
+    def _least_spread(self, spread: Any, spread_real: Any) -> tuple[float, str]:
+        """Means of `_spread`, of generated and of real images -> their ratio, and of which images it is."""
+        return spread / spread_real if spread_real else 1.0, ""
+
     def _is_late(self) -> bool:
         """Whether the first tenth of the training is over, in which a generator may draw anything."""
         return self.step_count > self.steps_in_all / 10
@@ -363,9 +387,11 @@ class AdversarialTraining(ABC):
         # Over all processes, so that all of them augment alike.
         self.adaptive.observe(self.fabric.all_reduce(sign_real.detach(), reduce_op="mean"), self.settings.batch_size)
 
+    def _latent(self, images: int) -> Tensor:
+        return self.generator.draw_latent(images, torch.default_generator)
+
     def _generate(self, images: int) -> Tensor:
-        latent = self.generator.draw_latent(images, torch.default_generator)
-        latent = latent.to(self.fabric.device, non_blocking=True)
+        latent = self._latent(images).to(self.fabric.device, non_blocking=True)
         with self.fabric.autocast():
             return self.generator(latent)
 
@@ -457,14 +483,15 @@ class ProjectedTraining(ImageTraining):
     def _judge(self, seen: list[Tensor]) -> Tensor:
         return self.discriminator.judge(seen)
 
+    def _judge_pixels(self, images: Tensor) -> Tensor:
+        return self.discriminator.pixel_head(images)
+
     def discriminator_losses(self, real: list[Tensor], fake: list[Tensor]) -> dict[str, Tensor]:
         """As the engine's, and the R1 penalty of the pixel discriminator if there is one."""
         losses = super().discriminator_losses(real, fake)
         if self.discriminator.pixel_head is not None and self.settings.pixel_r1:
             # An image's score is the mean over its places, so that the weight does not depend on their number.
-            penalty = gradient_penalty(
-                "r1", lambda images: self.discriminator.pixel_head(images).mean(1), real[-1], fake[-1]
-            )
+            penalty = gradient_penalty("r1", lambda images: self._judge_pixels(images).mean(1), real[-1], fake[-1])
             losses["penalty"] = losses["penalty"] + self.settings.pixel_r1 * penalty
         return losses
 
@@ -482,8 +509,11 @@ def train_gan(
 
     validate: measures what is drawn at `settings.validations` moments; without it the last weights are kept.
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
-    or when asked to stop (SIGTERM, SIGINT: the state is written first); ConfigError when the images do not fit.
+    when asked to stop (SIGTERM, SIGINT: the state is written first), or for a network of several classes; ConfigError
+    when the images do not fit.
     """
+    if settings.is_conditional:
+        raise TrainingError("conditional: found true, allowed: false for a network of one class")
     of_edges = settings.progressive.batch_sizes if isinstance(settings, Pggan) else {}
     for batch_size in (settings.batch_size, *of_edges.values()):
         check_batch_size(batch_size, fabric)
@@ -510,7 +540,7 @@ def run(
     resume_folder: Path | None,
     checkpoint_seconds: float,
     description: str,
-    validate: Validate | None = None,
+    validate: Validate | Mapping[str, Validate] | None = None,
     validations: int = 0,
 ) -> TrainedGan:
     """Take all steps of a training, from where the newest checkpoint in `resume_folder` left it.
@@ -564,7 +594,7 @@ def run(
                 asked = torch.tensor(float(stopping), device=fabric.device)
                 stopping = at_rest and bool(fabric.all_reduce(asked, reduce_op="max"))
             if stopping:
-                if all(torch.isfinite(loss) for loss in training.window.values()):
+                if all(torch.isfinite(loss).all() for loss in training.window.values()):
                     save()
                 raise TrainingError(f"stopped by a signal at step {step} of {total}; run again to resume from there")
             if time.monotonic() - saved_at >= checkpoint_seconds and at_rest:
