@@ -310,10 +310,10 @@ def test_a_class_is_drawn_by_its_name(tmp_path):
     assert is_conditional(files[1])
     for number, label in enumerate(("covid", "non_covid")):
         read, facts = read_generator(*files, label=label)
-        ((drawn, rows),) = synthesize(read, facts, 7, 3, 3)
+        ((drawn, rows),) = synthesize(read, facts, 6, 3, 3)
         assert rows.label.tolist() == [label] * 3
-        assert rows.image_id.tolist() == [f"one-{label}-{seed}" for seed in (7, 8, 9)]
-        noise = generator.draw_latent(1, torch.Generator().manual_seed(8))
+        assert rows.image_id.tolist() == [f"one-{label}-{seed}" for seed in (6, 7, 8)]
+        noise = generator.draw_latent(1, torch.Generator().manual_seed(7))
         alone = generator.eval()(generator.with_class(noise, number)).detach().numpy()
         np.testing.assert_allclose(drawn[1], (alone[0] + 1) / 2, atol=1e-5)
 
