@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -39,11 +38,13 @@ def _is_an_arm(name: str) -> str:
 
 
 # An editor completes the arms, and takes those of further networks.
-_OF_FURTHER = "|".join(re.escape(name) for name, arm in ARMS.items() if arm.reads_synthetic)
+_OF_FURTHER = "|".join(name.replace("+", r"\+") for name, arm in ARMS.items() if arm.reads_synthetic)
 ArmName = Annotated[
     str,
     AfterValidator(_is_an_arm),
-    WithJsonSchema({"anyOf": [{"enum": list(ARMS)}, {"type": "string", "pattern": f"^({_OF_FURTHER}):[A-Za-z0-9_-]+$"}]}),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(ARMS)}, {"type": "string", "pattern": f"^({_OF_FURTHER}):[A-Za-z0-9_-]+$"}]}
+    ),
 ]
 # Least edge of what each network of images sees: it halves it so many times.
 SMALLEST_IMAGES = {
