@@ -173,7 +173,7 @@ def arm_of_folder(folder: str) -> Arm:
 
 
 def place_of(name: str) -> int:
-    """Where an arm stands among `ARMS`; those of a sweep, and of further networks, where the one that they vary does."""
+    """Where an arm stands among `ARMS`; one of a sweep or of a further network, where the one that it varies does."""
     phases = find_arm(name).phases
     return next(place for place, arm in enumerate(ARMS.values()) if arm.phases == phases)
 

@@ -17,6 +17,7 @@ WITH_TORCH = {
         "judge_images",
         "predict_external",
         "embed_images",
+        "screen_images",
     ),
     *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
     *("train_volume_gan", "synthesize_volumes", "inject_synthetic", "train_detector"),

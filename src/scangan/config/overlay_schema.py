@@ -11,8 +11,8 @@ OF_ONE_KIND = {"required", "discriminator"}
 def overlay_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """The JSON schema of overlays of what `schema` describes: the same keys and values, none of them required.
 
-    A block that becomes one of another kind takes leave of the old kind's keys by null, so an unknown key may be null; so
-    may one of several blocks of some kind, a network, which is then left out.
+    A block that becomes one of another kind takes leave of the old kind's keys by null, so an unknown key may be null;
+    so may a network, which is then left out.
     """
     relaxed: dict[str, Any] = _relax(schema)
     return relaxed

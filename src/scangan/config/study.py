@@ -91,13 +91,13 @@ class Study(Section):
         raise NotImplementedError
 
     def _check_gans(self, gans: list[str], networks: Collection[str]) -> None:
-        for name in gans or [None]:
+        for name in gans or (None,):
             _check("synthesis.gan", name, networks)
         if len(set(gans)) < len(gans):
             raise ValueError(f"synthesis.gan: found {', '.join(gans)}, allowed: each network once")
 
     def _settle_arms(self, gans: list[str]) -> None:
-        """Each further network adds an arm to those that nobody named; those that somebody named are of these networks."""
+        """Without arms that somebody named, each further network adds one; with them, they are of these networks."""
         if self.classifier is None:
             return
         if "arms" not in self.classifier.model_fields_set:

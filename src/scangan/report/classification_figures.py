@@ -26,17 +26,17 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         lines = lines_of(predictions)
         for arm, tables in predictions.items():
-            curves, areas, (colour, dashes) = [], [], lines[arm]
+            curves, areas, line = [], [], lines[arm]
             folds = [part for table in tables for _, part in table.groupby(table.get("fold", 0 * table.index))]
             for label, probability in _test_cases(folds, facts.positive):
                 x, y, _ = roc_curve(label, probability, drop_intermediate=False)
                 curves.append(np.interp(false_positive, x, y))
                 areas.append(roc_auc_score(label, probability))
             low, high = np.min(curves, axis=0), np.max(curves, axis=0)
-            ax.fill_between(false_positive, low, high, color=colour, alpha=0.12, linewidth=0)
+            ax.fill_between(false_positive, low, high, color=line.colour, alpha=0.12, linewidth=0)
             mean = np.concatenate([[0], np.mean(curves, axis=0)])
             label = f"{arm}, AUC {np.mean(areas):.2f}"
-            ax.plot([0, *false_positive], mean, color=colour, linestyle=dashes, label=label)
+            ax.plot([0, *false_positive], mean, color=line.colour, linestyle=line.dashes, label=label)
         ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         ax.set_title("Mean over trainings; band: lowest to highest")
         ax.legend(loc="lower right")

@@ -192,13 +192,12 @@ def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
 def _generators_notes(cells: pd.DataFrame) -> list[str]:
     """Of how many trainings of the generator synthetic images are; several networks may differ in that."""
     arms = cells.groupby("generators")["arm"].unique()
-    named = {
-        number: "" if len(arms) == 1 else f"{', '.join(f'`{arm}`' for arm in arms[number])}: " for number in arms.index
-    }
-    notes = {
-        number: ONE_GENERATOR_NOTE if number == 1 else GENERATORS_NOTE.format(generators=number) for number in named
-    }
-    return [named[number] + notes[number] for number in named]
+    notes = []
+    for number, of_arms in arms.items():
+        note = ONE_GENERATOR_NOTE if number == 1 else GENERATORS_NOTE.format(generators=number)
+        named = "" if len(arms) == 1 else f"{', '.join(f'`{arm}`' for arm in of_arms)}: "
+        notes.append(f"{named}{note}")
+    return notes
 
 
 def _wide(cells: pd.DataFrame, keys: list[str], cell: str) -> str:

@@ -55,8 +55,7 @@ def metric_over_patients(curve: pd.DataFrame, path: str | Path, facts: Facts) ->
             )  # so that intervals do not hide each other
             colour, dashes = lines[arm]
             ax.vlines(beside, rows["ci_low"], rows["ci_high"], color=colour, linewidth=1)
-            style = {"color": colour, "linestyle": dashes, "markersize": 4, "linewidth": 1}
-            ax.plot(beside, rows["value"], marker="o", label=arm, **style)
+            ax.plot(beside, rows["value"], "o", linestyle=dashes, color=colour, markersize=4, linewidth=1, label=arm)
         ax.set_xscale("log")
         ax.set_xticks(numbers, [f"{number}" for number in numbers])
         ax.set_xticks([], minor=True)

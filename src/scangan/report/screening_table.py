@@ -53,7 +53,8 @@ def note_of(table: pd.DataFrame) -> str:
     refused = [variant for variant in table["variant"].unique() if variant not in screened]
     if not refused:
         return NOTE
+    extractor = table["extractor"].iloc[0]
     return (
-        f"{NOTE}\n{', '.join(refused)}: not screened, for the generator was trained against {table['extractor'].iloc[0]}, "
-        "whose features are no judge of it; another fidelity.extractor would screen them."
+        f"{NOTE}\n{', '.join(refused)}: not screened, for the generator was trained against {extractor}, whose features "
+        "are no judge of it; another fidelity.extractor would screen them."
     )

@@ -146,8 +146,7 @@ def detection_figure(scores: pd.DataFrame, path: str | Path, facts: Facts) -> No
             rows = chosen[chosen["arm"] == arm].sort_values("diameter_mm")
             places = rows["diameter_mm"] + step * (number - (len(arms) - 1) / 2)
             ax.vlines(places, rows["ci_low"], rows["ci_high"], color=colour, linewidth=1.2)
-            style = {"color": colour, "linestyle": dashes, "markersize": 5, "linewidth": 0.8}
-            ax.plot(places, rows["value"], marker=marker, label=arm, **style)
+            ax.plot(places, rows["value"], marker, ls=dashes, color=colour, markersize=5, linewidth=0.8, label=arm)
         ax.set_xticks(diameters, [f"{diameter:g}" for diameter in diameters])
         ax.set(xlabel="diameter of the nodules, mm", ylabel="accuracy, mean over seeds")
         cases = chosen["cases"].unique()
