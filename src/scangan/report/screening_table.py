@@ -55,6 +55,6 @@ def note_of(table: pd.DataFrame) -> str:
         return NOTE
     extractor = table["extractor"].iloc[0]
     return (
-        f"{NOTE}\n{', '.join(refused)}: not screened, for the generator was trained against {extractor}, whose features "
-        "are no judge of it; another fidelity.extractor would screen them."
+        f"{NOTE}\n{', '.join(refused)}: not screened, for the generator was trained against {extractor}, which is no "
+        "judge of it; another fidelity.extractor would screen them."
     )
