@@ -35,8 +35,8 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
             low, high = np.min(curves, axis=0), np.max(curves, axis=0)
             ax.fill_between(false_positive, low, high, color=line.colour, alpha=0.12, linewidth=0)
             mean = np.concatenate([[0], np.mean(curves, axis=0)])
-            label = f"{arm}, AUC {np.mean(areas):.2f}"
-            ax.plot([0, *false_positive], mean, color=line.colour, linestyle=line.dashes, label=label)
+            named = f"{arm}, AUC {np.mean(areas):.2f}"
+            ax.plot([0, *false_positive], mean, color=line.colour, linestyle=line.dashes, label=named)
         ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         ax.set_title("Mean over trainings; band: lowest to highest")
         ax.legend(loc="lower right")
