@@ -326,7 +326,7 @@ class StudyPlan(ABC):
 
     def own_gan(self) -> str:
         """The network whose images, or volumes, readers see, and classifiers, but for arms of a further network."""
-        return existing(self.settings.synthesis).gans[0]
+        return self.gans_of_arms()[0]
 
     def gan_of(self, arm: Arm) -> str:
         """The network whose images, or volumes, an arm with such ones has."""
@@ -334,9 +334,7 @@ class StudyPlan(ABC):
 
     def gans_of_arms(self) -> list[str]:
         """The study's own network, and the further ones whose images, or volumes, an arm has."""
-        classifier, wanted = self.settings.classifier, existing(self.settings.synthesis)
-        named = {find_arm(arm).gan for arm in classifier.arms} if classifier is not None else set()
-        return [self.own_gan(), *(gan for gan in wanted.gans[1:] if gan in named)]
+        return existing(self.settings.synthesis).gans
 
     def trainings(self, arm: str) -> list[Training]:
         """All seeds of the classifier; of an arm with synthetic images, for each seed of their generator."""

@@ -268,7 +268,7 @@ def test_fractions_and_counts_of_a_split():
         assert validate(changed("studies.head_ct.split", split))["studies"]["head_ct"]["split"]["train"] == train
 
 
-def test_each_further_network_adds_an_arm_where_none_are_named():
+def test_each_further_network_without_an_arm_gets_one():
     def arms(gan, **classifier):
         config = changed("studies.head_ct.synthesis.gan", gan)
         config["studies"]["head_ct"]["classifier"] |= classifier
@@ -282,8 +282,8 @@ def test_each_further_network_adds_an_arm_where_none_are_named():
     assert arms(["projected_gan", "dcgan32"]) == [*own, "real+synthetic:dcgan32"]
     named = ["real", "synthetic:projected_gan"]
     assert arms(["dcgan32", "projected_gan"], arms=named) == named
-    # Which of them has an arm is for the study to say.
-    assert arms(["dcgan32", "projected_gan"], arms=["real", "real+synthetic"]) == ["real", "real+synthetic"]
+    further = "real+synthetic:projected_gan"
+    assert arms(["dcgan32", "projected_gan"], arms=["real", "synthetic"]) == ["real", "synthetic", further]
 
 
 def test_null_leaves_a_network_out():

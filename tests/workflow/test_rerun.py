@@ -318,7 +318,7 @@ EXPECTED = {
         **{f"gan.{gan}": from_covid_gan(gan) for gan in COVID_GANS},
         "classifier": COVID_ARMS | COVID_SCORES | COVID_JUDGED,
         "classifier.arms": {
-            job.replace("real+synthetic@", "synthetic@") for job in COVID_SYNTHETIC["projected_gan"] | COVID_SCORES
+            job.replace("real+synthetic", "synthetic-then-real") for job in COVID_SYNTHETIC["dcgan224"] | COVID_SCORES
         },
         "judge": of("covid_ct", "tabulate_judge") | FINAL,
     },
@@ -471,7 +471,7 @@ ANOTHER = {
     "classifier.arms": {
         "head_ct": ["real", "real+classical"],
         "brain_mr": ["real", "real+classical"],
-        "covid_ct": ["real", "real+synthetic", "real+synthetic:projected_gan", "synthetic:projected_gan"],
+        "covid_ct": ["real", "real+synthetic", "synthetic-then-real"],
     },
     # Of volumes.
     "classifier.base_width": None,

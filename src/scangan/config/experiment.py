@@ -23,7 +23,7 @@ from scangan.config.base import (
 from scangan.config.networks import CUBES, NoduleNetwork
 
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
-# What each further network adds to the arms of a study that does not name its own.
+# What a further network adds to the arms of a study that name none of its own.
 FURTHER_ARM = "real+synthetic"
 DEFAULT_ARMS = [name for name, arm in ARMS.items() if arm.by_default]
 VOLUME_ARMS = [name for name, arm in ARMS.items() if arm.of_volumes]
@@ -171,7 +171,7 @@ class Classifier(Section):
         DEFAULT_ARMS,
         min_length=1,
         description="training sets that are compared; those with synthetic images also of a further network of "
-        "`synthesis.gan`, as `real+synthetic:projected_gan`, which each of these adds where no arms are named",
+        "`synthesis.gan`, as `real+synthetic:projected_gan`, which is added for one that has no other arm",
     )
     shares: list[Annotated[float, Field(gt=0)]] = Field(
         [],

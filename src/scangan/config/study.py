@@ -95,22 +95,25 @@ class Study(Section):
             _check("synthesis.gan", name, networks)
         if len(set(gans)) < len(gans):
             raise ValueError(f"synthesis.gan: found {', '.join(gans)}, allowed: each network once")
+        if self.classifier is None and len(gans) > 1:
+            raise ValueError(f"synthesis.gan: found {', '.join(gans)}, allowed: one network without a classifier")
 
     def _settle_arms(self, gans: list[str]) -> None:
-        """Without arms that somebody named, each further network adds one; with them, they are of these networks."""
+        """Arms of further networks are of those that `synthesis.gan` names; to one without any an arm is added."""
         if self.classifier is None:
             return
-        if "arms" not in self.classifier.model_fields_set:
-            further = [find_arm(FURTHER_ARM).of_gan(gan).name for gan in gans[1:]]
-            self.classifier.arms = [*self.classifier.arms, *further]
+        further = {gan: find_arm(FURTHER_ARM).of_gan(gan).name for gan in gans[1:]}
         for arm in self.classifier.arms:
             base, _, gan = arm.partition(":")
-            if gan and gan not in gans[1:]:
-                allowed = " | ".join([base, *(f"{base}:{each}" for each in gans[1:])])
+            if gan and gan not in further:
+                allowed = " | ".join([base, *(f"{base}:{each}" for each in further)])
                 raise ValueError(
                     f"classifier.arms: found '{arm}', allowed: {allowed} (networks of synthesis.gan, the first without "
                     "its name)"
                 )
+        named = {find_arm(arm).gan for arm in self.classifier.arms}
+        added = [arm for gan, arm in further.items() if gan not in named]
+        self.classifier.arms = [*self.classifier.arms, *added]
 
     def _check_arm_real(self, key: str) -> None:
         if self.classifier is None or "real" not in self.classifier.arms:
