@@ -986,7 +986,7 @@ def test_what_cannot_work_is_told_before_anything_is_trained(changes, expected):
 def test_sizes_that_networks_can_have():
     for key, value in (
         (f"{COVID}.gan.diffaugment.image_size", 224),
-        ("studies.brain_mr.gan.pggan.image_size", 1024),
+        ("studies.brain_mr.gan.larger", {"model": "pggan", "epochs": 1, "image_size": 1024}),
         ("studies.simple_ct_gan.gan.baseline.image_size", 512),
         ("studies.ct_sgan.gan.gan3d.image_size", 128),
         ("studies.brain_mr.classifier.centre_crop", 32),

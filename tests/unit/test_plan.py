@@ -186,6 +186,7 @@ def test_a_network_may_draw_with_the_weights_of_another():
 
 def test_predictions_go_arm_by_arm_and_with_synthetic_images_generator_by_generator():
     changed = {"classifier": {"arms": ["real", "synthetic"], "seeds": 2}, "gan": {"dcgan32": {"seeds": 2}}}
+    changed["synthesis"] = {"gan": "dcgan32"}
     head_ct = study("head_ct", **changed)
     crossed = [f"synthetic/gan_seed{gan_seed}-seed{seed}" for gan_seed in (0, 1) for seed in (0, 1)]
     assert head_ct.predictions() == [
