@@ -108,7 +108,7 @@ def compare_steps() -> None:
 EMPTY = {
     "head_ct": {
         "phantom": {"images": 200, "image_size": 64},
-        "gan": {"dcgan32": {"base_width": 1, "epochs": 1, "sample_rows": 1}},
+        "gan": {gan: {"base_width": 1, "epochs": 1, "sample_rows": 1} for gan in ("dcgan32", "projected_gan")},
         "synthesis": {"images_per_class": 2, "shard_size": 2},
         "classifier": {"steps": 1},
         "fidelity": {"resamples": 1},

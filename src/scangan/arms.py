@@ -13,6 +13,7 @@ from typing import Literal
 from scangan.errors import ConfigError
 
 _SHARE = r"\d+(?:\.\d+)?(?:e[+-]\d+)?"  # as `{:g}` writes it
+_GAN = r"[A-Za-z0-9][A-Za-z0-9_-]*"  # as the configuration names networks
 TRAINING_PATTERN = r"(?:gan_seed(\d+)-)?seed(\d+)"  # of all names that `find_training` knows
 
 
@@ -51,6 +52,7 @@ class Arm:
     of_volumes: whether the detectors of volumes can have it: theirs has no classical augmentation.
     control: the arm with copies of real images in place of the synthetic ones: what more images alone do.
     synthetic_share: of an arm of the sweep, how many synthetic images for each real one; None: all there are.
+    gan: the further network whose images it has; None: those of the study's own, the first of `synthesis.gan`.
     """
 
     name: str
@@ -60,6 +62,12 @@ class Arm:
     of_volumes: bool = False
     control: str | None = None
     synthetic_share: float | None = None
+    gan: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """Its name in paths: many file systems and archives refuse the colon of a further network."""
+        return self.name.replace(":", "@")
 
     @property
     def reads_real(self) -> bool:
@@ -83,6 +91,10 @@ class Arm:
     def with_share(self, share: float) -> Arm:
         """The same with so many synthetic images for each real one: `real+synthetic-x0.5`, an arm of the sweep."""
         return replace(self, name=f"{self.name}-x{share:g}", synthetic_share=share)
+
+    def of_gan(self, gan: str) -> Arm:
+        """The same with the images of a further network: `real+synthetic:projected_gan`."""
+        return replace(self, name=f"{self.name}:{gan}", gan=gan)
 
 
 @dataclass(frozen=True)
@@ -139,16 +151,31 @@ SWEPT, SWEPT_OF_VOLUMES = "real+synthetic", "synthetic"
 
 
 def find_arm(name: str) -> Arm:
-    """The arm of this name, one of `ARMS` or, as `real+synthetic-x0.5`, of a sweep.
+    """The arm of this name: one of `ARMS`, or one with synthetic images as `real+synthetic-x0.5`, of a sweep, or as
+    `real+synthetic:projected_gan`, of a further network.
 
     Raises ConfigError for a name that is none.
     """
-    if name in ARMS:
-        return ARMS[name]
-    found = re.fullmatch(rf"(.+)-x({_SHARE})", name)
-    if found and found[1] in ARMS and ARMS[found[1]].reads_synthetic:
-        return ARMS[found[1]].with_share(float(found[2]))
-    raise ConfigError(f"arm: found '{name}', allowed: {' | '.join(ARMS)}, those with synthetic images also as <arm>-x2")
+    found = re.fullmatch(rf"(.+?)(?:-x({_SHARE}))?(?::({_GAN}))?", name)
+    base, share, gan = found.groups() if found else (name, None, None)
+    if base not in ARMS or ((share or gan) and not ARMS[base].reads_synthetic):
+        raise ConfigError(
+            f"arm: found '{name}', allowed: {' | '.join(ARMS)}, those with synthetic images also as <arm>-x2 and as "
+            "<arm>:<network>"
+        )
+    arm = ARMS[base] if share is None else ARMS[base].with_share(float(share))
+    return arm if gan is None else arm.of_gan(gan)
+
+
+def arm_of_folder(folder: str) -> Arm:
+    """The arm that has this name in paths, see `Arm.folder`."""
+    return find_arm(folder.replace("@", ":"))
+
+
+def place_of(name: str) -> int:
+    """Where an arm stands among `ARMS`; one of a sweep or of a further network, where the one that it varies does."""
+    phases = find_arm(name).phases
+    return next(place for place, arm in enumerate(ARMS.values()) if arm.phases == phases)
 
 
 def find_training(name: str) -> Training:
@@ -160,9 +187,9 @@ def find_training(name: str) -> Training:
 
 
 def arm_pattern() -> str:
-    """The regular expression of all names that `find_arm` knows."""
-    swept = [re.escape(name) for name, arm in ARMS.items() if arm.reads_synthetic]
-    return "|".join([*map(re.escape, ARMS), rf"(?:{'|'.join(swept)})-x{_SHARE}"])
+    """The regular expression of all folders that `arm_of_folder` knows."""
+    varied = [re.escape(name) for name, arm in ARMS.items() if arm.reads_synthetic]
+    return "|".join([*map(re.escape, ARMS), rf"(?:{'|'.join(varied)})(?:-x{_SHARE})?(?:@{_GAN})?"])
 
 
 def sweep(shares: Iterable[float], of_volumes: bool) -> list[Arm]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self, TypeVar
 
-from scangan.arms import Training, find_arm, find_training, sweep
+from scangan.arms import Arm, Training, arm_of_folder, find_arm, find_training, sweep
 from scangan.config import (
     MODELS,
     PRETRAINED,
@@ -333,20 +333,28 @@ class StudyPlan(ABC):
         """Of the trainings of each arm."""
         return range(self._classifier.seeds)
 
-    @abstractmethod
-    def gan_of_arms(self) -> str:
-        """The network whose images, or volumes, classifiers are trained on."""
+    def own_gan(self) -> str:
+        """The network whose images, or volumes, readers see, and classifiers, but for arms of a further network."""
+        return self.gans_of_arms()[0]
+
+    def gan_of(self, arm: Arm) -> str:
+        """The network whose images, or volumes, an arm with such ones has."""
+        return arm.gan or self.own_gan()
+
+    def gans_of_arms(self) -> list[str]:
+        """The study's own network, and the further ones whose images, or volumes, an arm has."""
+        return existing(self.settings.synthesis).gans
 
     def trainings(self, arm: str) -> list[Training]:
         """All seeds of the classifier; of an arm with synthetic images, for each seed of their generator."""
-        reads_synthetic = find_arm(arm).reads_synthetic
-        gan_seeds = self.gan_seeds(self.gan_of_arms()) if reads_synthetic else [None]
+        found = find_arm(arm)
+        gan_seeds = self.gan_seeds(self.gan_of(found)) if found.reads_synthetic else [None]
         return [Training(seed, gan_seed) for gan_seed in gan_seeds for seed in self.seeds()]
 
     def predictions(self, arms: Iterable[str] | None = None, file: str = "predictions.parquet") -> list[str]:
         """Arm by arm, training by training, fold by fold; of all arms, or of some. Or a file that lies beside each."""
         return [
-            f"{fold.folder}/classifier/{arm}/{training.name}/{file}"
+            f"{fold.folder}/classifier/{find_arm(arm).folder}/{training.name}/{file}"
             for arm in (arms or self._classifier.arms)
             for training in self.trainings(arm)
             for fold in self.folds()
@@ -372,9 +380,9 @@ class StudyPlan(ABC):
         """How the files of `share_predictions` are ordered, as of `gan_seeds_of_arms`."""
         return self._gan_seeds_of(self.share_arms())
 
-    def classifier_settings(self, arm: str) -> Settings:
+    def classifier_settings(self, arm_folder: str) -> Settings:
         """The settings that one arm reads, so that a change of another's retrains nothing here."""
-        return plain(self._classifier.for_arm(arm))
+        return plain(self._classifier.for_arm(arm_of_folder(arm_folder).name))
 
     def pretrained_file(self) -> list[str]:
         """The user's own weights for the classifier, if `pretrained` names a file."""
@@ -574,23 +582,21 @@ class ImagePlan(StudyPlan):
             "trained_gan": self.trained_gan(gan),
         }
 
-    def gan_of_arms(self) -> str:
-        return existing(self.settings.synthesis.gan)
-
-    def screened_shards(self, gan_seed: int = FIRST) -> Files:
-        """The synthetic images of the experiment, of one training, and which of them were discarded."""
-        gan = self.gan_of_arms()
+    def screened_shards(self, gan: str | None = None, gan_seed: int = FIRST) -> Files:
+        """Synthetic images of the experiment, of one training, and which of them were discarded; None: of its own."""
+        gan = gan or self.own_gan()
         screened = self.settings.synthesis.screening is not None
         verdicts = [f"{self.folder}/screening/{gan}/seed{gan_seed}.parquet"] if screened else []
         return self.shards(gan, gan_seed) | {"verdicts": verdicts}
 
     def verdicts(self) -> list[str]:
-        return self.screened_shards()["verdicts"]
+        """Of each network of the arms what was discarded of its first training's images."""
+        return [path for gan in self.gans_of_arms() for path in self.screened_shards(gan)["verdicts"]]
 
-    def overruling_file(self, gan_seed: str) -> list[str]:
+    def overruling_file(self, gan: str, gan_seed: str) -> list[str]:
         """The user's own verdicts on synthetic images, if there are any: of the training whose images are shown."""
         own = existing(self.settings.synthesis.screening).overrule
-        return optional(own) if int(gan_seed) == FIRST else []
+        return optional(own) if (gan, int(gan_seed)) == (self.own_gan(), FIRST) else []
 
     def panel_gans(self, panel: str) -> Settings:
         return {"gans": list(self.settings.panels[panel])}
@@ -610,9 +616,12 @@ class ImagePlan(StudyPlan):
 
     def measured(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
         """A network's images and their features, with the features of real images at the same size, and who judges."""
-        described = self.training_files(gan, "generator.json", int(gan_seed))
-        judges = {"descriptions": described, "encoder": self.encoder(gan)}
+        judges = {"descriptions": self.described(gan, gan_seed), "encoder": self.encoder(gan)}
         return {**self.features(gan, gan_seed), **self.shards(gan, int(gan_seed)), **judges}
+
+    def described(self, gan: str, gan_seed: str) -> list[str]:
+        """The descriptions of the weights that one training of a network draws with, of all classes."""
+        return self.training_files(gan, "generator.json", int(gan_seed))
 
     def fidelities(self) -> list[str]:
         """What was measured of every training of every network."""
@@ -629,13 +638,14 @@ class ImagePlan(StudyPlan):
 
     # Classifiers
 
-    def arm_inputs(self, arm: str, training: str) -> Files:
+    def arm_inputs(self, arm_folder: str, training: str) -> Files:
         """The synthetic images that an arm is trained on, if any; of one with copies, what says how many there are."""
-        if find_arm(arm).reads_copies:
+        arm = arm_of_folder(arm_folder)
+        if arm.reads_copies:
             files = self.screened_shards()
             return {kind: paths for kind, paths in files.items() if kind != "synthetic_images"}
         gan_seed = find_training(training).gan_seed
-        return {} if gan_seed is None else self.screened_shards(gan_seed)
+        return {} if gan_seed is None else self.screened_shards(self.gan_of(arm), gan_seed)
 
     def network_of_classifiers(self) -> Settings:
         """What it takes to build the network that a classifier's weights belong to, and to use it."""
@@ -880,11 +890,8 @@ class VolumePlan(StudyPlan):
     def volumes_of(self, gan: str) -> int:
         """How many volumes are drawn from a network."""
         wanted = self._synthesis
-        compared = gan != wanted.gan and wanted.compared_volumes
+        compared = gan not in self.gans_of_arms() and wanted.compared_volumes
         return compared or wanted.volumes
-
-    def gan_of_arms(self) -> str:
-        return existing(self._synthesis.gan)
 
     def shard_settings(self, gan: str, gan_seed: str, shard: str) -> Settings:
         """Names, seeds and number of one shard's volumes: more volumes make more shards, and leave the others alone."""
@@ -931,30 +938,30 @@ class VolumePlan(StudyPlan):
 
     def rejected_volumes(self) -> list[str]:
         """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
-        gan = self.gan_of_arms()
-        drawn = [self.shards(gan, gan_seed, "nodules/")["rejected"] for gan_seed in self.gan_seeds(gan)]
+        trainings = [(gan, gan_seed) for gan in self.gans_of_arms() for gan_seed in self.gan_seeds(gan)]
+        drawn = [self.shards(gan, gan_seed, "nodules/")["rejected"] for gan, gan_seed in trainings]
         return self.batches_below("volumes/free", "_rejected.parquet") + [path for paths in drawn for path in paths]
 
     def exported_shard(self, gan: str, number: str) -> dict[str, str]:
         """The shard that holds a volume of the first training, with its nodules if detectors train on such volumes."""
         wanted = self._synthesis
         shard = (int(number) - wanted.seed) // wanted.shard_size
-        folder = "nodules/" if gan == wanted.gan else ""
+        folder = "nodules/" if gan in self.gans_of_arms() else ""
         stem = f"{self.folder}/synthetic/{gan}/seed{FIRST}/{folder}shard{shard}"
         return {"volumes": f"{stem}.zarr.zip", "manifest": f"{stem}.parquet"}
 
     # Detectors
 
-    def arm_inputs(self, arm: str, training: str) -> Files:
+    def arm_inputs(self, arm_folder: str, training: str) -> Files:
         """The real volumes with and without nodules, those of the tests by size, and what an arm trains on besides."""
-        gan_seed = find_training(training).gan_seed
+        arm, gan_seed = arm_of_folder(arm_folder), find_training(training).gan_seed
         sets = {version: self.framed(version) for version in ("free", "mixed")}
         stem = f"{self.folder}/volumes/sized"
         sets["sized"] = {"volumes": [f"{stem}.zarr.zip"], "manifests": [f"{stem}.parquet"]}
-        if find_arm(arm).reads_copies:  # how many synthetic volumes there are
-            sets["synthetic"] = self.shards(self.gan_of_arms(), FIRST, "nodules/") | {"volumes": []}
+        if arm.reads_copies:  # how many synthetic volumes there are
+            sets["synthetic"] = self.shards(self.own_gan(), FIRST, "nodules/") | {"volumes": []}
         elif gan_seed is not None:
-            sets["synthetic"] = self.shards(self.gan_of_arms(), gan_seed, "nodules/")
+            sets["synthetic"] = self.shards(self.gan_of(arm), gan_seed, "nodules/")
         found = {f"{name}_{kind}": files[kind] for name, files in sets.items() for kind in ("volumes", "manifests")}
         return {kind: paths for kind, paths in found.items() if paths}
 

@@ -10,7 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from scangan.arms import ARMS, Arm, ArmPhase, Training, arm_pattern, find_arm, find_training, sweep
+from scangan.arms import (
+    ARMS,
+    Arm,
+    ArmPhase,
+    Training,
+    arm_of_folder,
+    arm_pattern,
+    find_arm,
+    find_training,
+    place_of,
+    sweep,
+)
 from scangan.config import Classifier, Evaluation
 from scangan.data.store import ImageSet
 from scangan.errors import ConfigError
@@ -88,8 +99,32 @@ def test_every_arm_is_found_by_its_name():
         assert re.fullmatch(arm_pattern(), name)
 
 
+@pytest.mark.parametrize("gan", ["projected_gan", "then-real", "net-x2", "0"])
+def test_an_arm_of_a_further_network_is_the_same_with_its_images(gan):
+    for name, arm in ARMS.items():
+        if not arm.reads_synthetic:
+            continue
+        for varied in (arm, arm.with_share(0.5)):
+            further = varied.of_gan(gan)
+            assert further.name == f"{varied.name}:{gan}"
+            assert find_arm(further.name) == arm_of_folder(further.folder) == further
+            assert (further.gan, further.phases, further.synthetic_share) == (gan, arm.phases, varied.synthetic_share)
+            assert (further.settings, further.control) == (arm.settings, arm.control)
+            assert place_of(further.name) == place_of(name) == list(ARMS).index(name)
+            # In paths without the colon, which file systems of other machines refuse.
+            assert re.fullmatch(arm_pattern(), further.folder)
+            assert ":" not in further.folder
+            with pytest.raises(ConfigError, match="arm: found"):
+                find_arm(further.folder)
+
+
 @pytest.mark.parametrize(
-    "name", ["fake", "", "real+synthetic-x", "real+synthetic-xx1", "real+synthetic-x-1", "real-x2", "fake-x2"]
+    "name",
+    [
+        *("fake", "", "real+synthetic-x", "real+synthetic-xx1", "real+synthetic-x-1", "real-x2", "fake-x2"),
+        *("real:gan", "real+copies:gan", "real+synthetic:", "real+synthetic:a:b", "real+synthetic:a/b"),
+        "real+synthetic:gan-x0.5x:",
+    ],
 )
 def test_a_name_that_is_no_arms_is_refused(name):
     with pytest.raises(ConfigError, match=re.escape(f"arm: found '{name}', allowed: real | real+classical | ")):
@@ -193,6 +228,22 @@ assert Classifier(positive="sick", steps=1, arms=["real", {NEW.name!r}]).arms ==
 """
     run = subprocess.run([sys.executable, "-c", code], text=True, stderr=subprocess.PIPE)
     assert run.returncode == 0, run.stderr
+
+
+def test_an_arm_of_a_further_network_stands_beside_its_like_and_is_dashed(drawn, tmp_path):
+    further = "real+synthetic:projected_gan"
+    found = predictions(["synthetic-then-real", "synthetic", "real+synthetic", further, "real"])
+    scores = score_arms(found, "sick", Evaluation(bootstrap=100))
+    comparisons = compare_arms(found, "sick", Evaluation())
+    steps = count_steps({arm: [pd.DataFrame({"step": [5, 10]})] for arm in found})
+    table = classification_table(scores, comparisons, steps, {further: 1}, FACTS)
+    assert list(table["arm"].unique()) == ["real", "synthetic", "real+synthetic", further, "synthetic-then-real"]
+    assert set(table.loc[table["arm"] == further, "against"]) == {"real"}
+    assert table.loc[table["converged"] == "no", "arm"].unique() == [further]
+    roc_curves(found, tmp_path / "roc.png", FACTS)
+    lines = {line.get_label().partition(", AUC")[0]: line for line in drawn[0].axes[0].lines}
+    assert lines[further].get_color() == lines["real+synthetic"].get_color() == ARMS["real+synthetic"].colour
+    assert (lines[further].get_linestyle(), lines["real+synthetic"].get_linestyle()) == ("--", "-")
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,7 @@ def test_the_counterpart_has_the_same_real_images():
         "real+classical+synthetic": "real+classical",
     }
     assert counterpart(find_arm("real+synthetic-x2")) == "real"
+    assert counterpart(find_arm("real+classical+synthetic:projected_gan")) == "real+classical"
 
 
 def test_arms_are_compared_with_their_counterpart_and_with_the_best():
@@ -208,6 +209,10 @@ def test_an_arm_is_compared_with_its_control_where_that_was_asked_for():
         ("real+synthetic", "real"): ["counterpart", "best"],
         ("real+synthetic", "real+copies"): ["control"],
     }
+    further = compare_arms(predictions(arms | {"real+synthetic:other": 1.2}), "sick", SETTINGS)
+    mine = further[(further["metric"] == "auc") & (further["arm"] == "real+synthetic:other")]
+    assert list(mine["against"]) == ["real", "real+copies"]
+    assert list(mine["control"]) == [False, True]
     better = compare_arms(predictions(arms | {"real+copies": 3.0}), "sick", SETTINGS)
     pair = better[(better["metric"] == "auc") & (better["against"] == "real+copies")].set_index("arm")
     assert pair[["control", "best"]].to_dict("index") == {

@@ -169,7 +169,7 @@ def test_null_may_come_as_text():
         ("studies.head_ct.gan", [], "studies.head_ct.gan: found [] (list), allowed: a block of keys"),
         ("studies.head_ct.gan.my gan", {}, f"studies.head_ct.gan.my gan: found 'my gan' (str), allowed: {NAMES}"),
         ("studies.head_ct.classifier.arms", [], "found [] (list), allowed: at least 1 entry"),
-        ("studies.head_ct.classifier.arms", ["real", "fake"], "arms.1: found 'fake' (str), allowed: 'real', 'real+"),
+        ("studies.head_ct.classifier.arms", ["real", "fake"], "arms.1: found 'fake', allowed: real | real+classical |"),
         ("studies.head_ct.classifier.arms", "real", "arms: found 'real' (str), allowed: a list"),
         ("studies.head_ct.classifier.classical.rotation_degrees", 200, "found 200 (int), allowed: at most 180"),
         ("studies.head_ct.classifier.positive", "x", "positive: found 'x', allowed: normal | haemorrhage"),
@@ -209,7 +209,7 @@ def test_null_may_come_as_text():
             {"renderer": "chest"},
             "studies.head_ct.phantom.renderer: found 'chest', allowed: head_ct",
         ),
-        ("studies.head_ct.classifier", None, "synthesis.gan: found 'dcgan32', allowed: null without a classifier"),
+        ("studies.head_ct.classifier", None, "synthesis.gan: found 'dcgan32, projected_gan', allowed: null without"),
         ("studies.head_ct.panels", {"a": ["b"]}, "studies.head_ct.panels.a: found 'b', allowed: dcgan32"),
         (f"{CT}.window", [1], f"{CT}.window.1: missing, but required"),
         (f"{CT}.window", [400, -1000], f"{CT}.window: found 400, -1000, allowed: a lower and a higher value"),
@@ -268,7 +268,40 @@ def test_fractions_and_counts_of_a_split():
         assert validate(changed("studies.head_ct.split", split))["studies"]["head_ct"]["split"]["train"] == train
 
 
-@pytest.mark.parametrize("arm", ARMS)
+def test_each_further_network_without_an_arm_gets_one():
+    def arms(gan, **classifier):
+        config = changed("studies.head_ct.synthesis.gan", gan)
+        config["studies"]["head_ct"]["classifier"] |= classifier
+        checked = validate(config)
+        assert validate(checked) == checked
+        return checked["studies"]["head_ct"]["classifier"]["arms"]
+
+    own = Classifier(positive="haemorrhage", steps=1).arms
+    assert arms("dcgan32") == arms(["dcgan32"]) == own
+    assert arms(["dcgan32", "projected_gan"]) == [*own, "real+synthetic:projected_gan"]
+    assert arms(["projected_gan", "dcgan32"]) == [*own, "real+synthetic:dcgan32"]
+    named = ["real", "synthetic:projected_gan"]
+    assert arms(["dcgan32", "projected_gan"], arms=named) == named
+    further = "real+synthetic:projected_gan"
+    assert arms(["dcgan32", "projected_gan"], arms=["real", "synthetic"]) == ["real", "synthetic", further]
+
+
+def test_null_leaves_a_network_out():
+    config = overlay(DEFAULT, {"studies": {"simple_ct_gan": {"gan": {"projected_gan": None, "unheard_of": None}}}})
+    networks = list(DEFAULT["studies"]["simple_ct_gan"]["gan"])
+    assert list(validate(config)["studies"]["simple_ct_gan"]["gan"]) == [*networks[:-1]]
+
+
+def test_the_papers_scale_has_the_papers_networks_alone():
+    paper = overlay(DEFAULT, yaml.safe_load((CONFIG / "paper.yaml").read_text()))
+    for name, study in load(paper).studies.items():
+        assert "projected_gan" not in {network.model for network in study.gan.values()}, name
+        if study.classifier is not None:
+            assert len(study.synthesis.gans) == 1
+            assert not [arm for arm in study.classifier.arms if ":" in arm]
+
+
+@pytest.mark.parametrize("arm", [*ARMS, "real+synthetic:projected_gan"])
 def test_an_arm_drops_exactly_what_it_does_not_read(arm):
     settings = Classifier(positive="haemorrhage", steps=10)
     unread = {"arms", "seeds", "shares"}
@@ -961,8 +994,8 @@ def test_what_cannot_work_is_told_before_anything_is_trained(changes, expected):
 
 def test_sizes_that_networks_can_have():
     for key, value in (
-        (f"{COVID}.gan.dcgan224.image_size", 224),
-        ("studies.brain_mr.gan.pggan.image_size", 1024),
+        (f"{COVID}.gan.diffaugment.image_size", 224),
+        ("studies.brain_mr.gan.larger", {"model": "pggan", "epochs": 1, "image_size": 1024}),
         ("studies.simple_ct_gan.gan.baseline.image_size", 512),
         ("studies.ct_sgan.gan.gan3d.image_size", 128),
         ("studies.brain_mr.classifier.centre_crop", 32),

@@ -31,6 +31,7 @@ def test_a_shipped_file_names_a_schema_that_it_fits(file):
 def test_an_overlay_names_what_it_changes_and_no_more():
     assert errors_of({"studies": {"head_ct": {"gan": {"dcgan32": {"epochs": 3}}}}}, OVERLAY) == []
     assert errors_of({"studies": {"head_ct": {"data": {"reader": "image_folder", "every": None}}}}, OVERLAY) == []
+    assert errors_of({"studies": {"head_ct": {"gan": {"dcgan32": None}}}}, OVERLAY) == []
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,12 @@ def study(name, **changes):
 def test_the_default_ends_in_these_tables():
     tables = {name: each.tables() for name, each in plan_of().studies.items()}
     assert tables == {
-        "head_ct": ["cohort", "fidelity", "classification", "calibration"],
+        "head_ct": ["cohort", "fidelity", "classification", "calibration", "networks"],
         "simple_ct_gan": ["cohort", "fidelity", "networks", "nodules"],
         "covid_ct": ["cohort", "fidelity", "classification", "calibration", "judge", "networks"],
         "brain_mr": [
             *("cohort", "fidelity", "classification", "calibration", "shares"),
-            *("screening", "separation", "readers", "slices"),
+            *("screening", "separation", "readers", "networks", "slices"),
         ],
         "ct_sgan": [
             *("cohort", "eraser", "injector", "mix", "scanner", "fidelity", "consistency"),
@@ -50,7 +50,8 @@ def test_the_default_ends_in_these_tables():
 
 def test_the_default_ends_in_these_figures():
     figures = {name: each.figures() for name, each in plan_of().studies.items()}
-    assert figures["head_ct"] == ["dcgan32/images", "dcgan32/training", "roc", "reliability"]
+    networks = [f"{gan}/{figure}" for gan in ("dcgan32", "projected_gan") for figure in ("images", "training")]
+    assert figures["head_ct"] == [*networks, "roc", "reliability"]
     assert figures["ct_sgan"] == [
         *("vois", "diameters", "edits", "planes", "middle", "regions", "consistency"),
         *("roc", "reliability", "shares", "detection"),
@@ -207,6 +208,7 @@ def test_every_class_is_drawn_with_the_weights_of_a_conditional_network():
 
 def test_predictions_go_arm_by_arm_and_with_synthetic_images_generator_by_generator():
     changed = {"classifier": {"arms": ["real", "synthetic"], "seeds": 2}, "gan": {"dcgan32": {"seeds": 2}}}
+    changed["synthesis"] = {"gan": "dcgan32"}
     head_ct = study("head_ct", **changed)
     crossed = [f"synthetic/gan_seed{gan_seed}-seed{seed}" for gan_seed in (0, 1) for seed in (0, 1)]
     assert head_ct.predictions() == [
@@ -216,6 +218,40 @@ def test_predictions_go_arm_by_arm_and_with_synthetic_images_generator_by_genera
     assert head_ct.gan_seeds_of_arms() == {"real": [None, None], "synthetic": [0, 0, 1, 1]}
     swept = study("ct_sgan", classifier={"shares": [0.5], "seeds": 1}, gan={"ct_sgan": {"seeds": 3}})
     assert swept.gan_seeds_of_shares() == {"real": [None], "synthetic-x0.5": [0, 1, 2]}
+
+
+def test_an_arm_of_a_further_network_has_that_networks_images_and_trainings():
+    changed = {"gan": {"pggan": {"seeds": 1}, "projected_gan": {"seeds": 2}}, "classifier": {"seeds": 1}}
+    brain_mr = study("brain_mr", **changed)
+    own, further = (brain_mr.predictions([arm]) for arm in ("real+synthetic", "real+synthetic:projected_gan"))
+    assert own == ["results/brain_mr/classifier/real+synthetic/gan_seed0-seed0/predictions.parquet"]
+    folder = "results/brain_mr/classifier/real+synthetic@projected_gan"
+    assert further == [f"{folder}/gan_seed{seed}-seed0/predictions.parquet" for seed in (0, 1)]
+    assert brain_mr.gan_seeds_of_arms()["real+synthetic:projected_gan"] == [0, 1]
+    inputs = brain_mr.arm_inputs("real+synthetic@projected_gan", "gan_seed1-seed0")
+    assert inputs["synthetic_images"] == brain_mr.shards("projected_gan", 1)["synthetic_images"]
+    assert inputs["verdicts"] == ["results/brain_mr/screening/projected_gan/seed1.parquet"]
+    assert brain_mr.classifier_settings("real+synthetic@projected_gan") == brain_mr.classifier_settings(
+        "real+synthetic"
+    )
+    # Shown, and swept, are the images of the study's own.
+    assert brain_mr.screened_shards() == brain_mr.arm_inputs("real+synthetic", "gan_seed0-seed0")
+    assert not [path for path in brain_mr.share_predictions() if "projected_gan" in path]
+    assert brain_mr.verdicts() == [
+        f"results/brain_mr/screening/{gan}/seed0.parquet" for gan in ("pggan", "projected_gan")
+    ]
+    assert brain_mr.gans_of_arms() == ["pggan", "projected_gan"]
+    assert study("brain_mr", synthesis={"gan": "projected_gan"}).gans_of_arms() == ["projected_gan"]
+
+
+def test_volumes_of_a_further_network_are_as_many_and_get_nodules():
+    changed = {"synthesis": {"gan": ["ct_sgan", "gan3d"], "volumes": 60, "compared_volumes": 20, "shard_size": 30}}
+    ct_sgan = study("ct_sgan", classifier={"arms": ["real", "synthetic", "synthetic:gan3d"]}, **changed)
+    assert [ct_sgan.volumes_of(gan) for gan in ct_sgan.gans()] == [60, 20, 60]
+    inputs = ct_sgan.arm_inputs("synthetic@gan3d", "gan_seed0-seed0")["synthetic_volumes"]
+    assert inputs == ct_sgan.shards("gan3d", 0, "nodules/")["volumes"]
+    assert set(ct_sgan.shards("gan3d", 0, "nodules/")["rejected"]) < set(ct_sgan.rejected_volumes())
+    assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == inputs[0]
 
 
 def test_a_further_seed_changes_nothing_of_the_others():
@@ -370,12 +406,13 @@ def test_files_of_the_users_own(tmp_path):
         classifier={"pretrained": str(own), "arms": ["real"]},
         fidelity={"weights": str(own)},
     )
-    assert brain_mr.own_split() == brain_mr.overruling_file("0") == brain_mr.readings() == [str(own)]
-    assert brain_mr.overruling_file("1") == []  # they are verdicts on the images that are shown
+    assert brain_mr.own_split() == brain_mr.overruling_file("pggan", "0") == brain_mr.readings() == [str(own)]
+    # They are verdicts on the images that are shown.
+    assert brain_mr.overruling_file("pggan", "1") == brain_mr.overruling_file("projected_gan", "0") == []
     assert brain_mr.pretrained_file() == brain_mr.feature_weights() == [str(own)]
     assert brain_mr.facts("pretrained")["pretrained"] == "file:own.csv"
     as_shipped = study("brain_mr")
-    assert as_shipped.own_split() == as_shipped.overruling_file("0") == as_shipped.pretrained_file() == []
+    assert as_shipped.own_split() == as_shipped.overruling_file("pggan", "0") == as_shipped.pretrained_file() == []
     assert as_shipped.readings() == ["results/brain_mr/reading_room/simulated/reader1.csv"]
 
 
@@ -419,7 +456,7 @@ def test_what_a_study_of_images_needs_of_its_split():
     assert study("head_ct").needs_of_split() == {
         "of": "images",
         "classes": ["normal", "haemorrhage"],
-        "least": [("fidelity", ["train"], 2)],
+        "least": [("fidelity", ["train"], 2), ("gan.projected_gan.validations", ["validation"], 2)],
         "shares": [],
         "synthetic": 144,
         "remedy": "raise synthesis.images_per_class, or let screening discard fewer",
@@ -430,6 +467,7 @@ def test_what_a_study_of_images_needs_of_its_split():
         ("fidelity", ["train"], 2),
         ("synthesis.screening.neighbours", ["train"], 5),
         ("synthesis.screening", ["validation"], 4),
+        ("gan.projected_gan.validations", ["validation"], 2),
         ("reading_room.images", ["train", "validation", "test"], 20),
     ]
     assert needs["shares"] == [0.25, 0.5, 1, 2, 4]
@@ -437,7 +475,7 @@ def test_what_a_study_of_images_needs_of_its_split():
     assert needs["map"] == {"each": 60, "perplexity": 30}
     assert study("simple_ct_gan").needs_of_split()["classes"] == ["chest"]
     # A network whose weights are kept by validation needs images to be compared with.
-    needs = study("head_ct", gan={"dcgan32": {"validations": 4}}).needs_of_split()
+    needs = study("head_ct", gan={"dcgan32": {"validations": 4}, "projected_gan": {"validations": 0}}).needs_of_split()
     assert needs["least"] == [("fidelity", ["train"], 2), ("gan.dcgan32.validations", ["validation"], 2)]
 
 
@@ -474,7 +512,7 @@ def test_folds_are_studies_below_the_study_and_it_puts_them_together():
     }
     assert first.branch_settings() == {"fold": 0, "seed": 0, "share": None}
     assert head_ct.tables() == ["cohort", "classification", "calibration"]
-    assert first.tables() == ["fidelity"]
+    assert first.tables() == ["fidelity", "networks"]
     assert head_ct.figures() == ["roc", "reliability"]
     assert set(first.targets()) < set(head_ct.targets())
     assert head_ct.facts()["folds"] == 3

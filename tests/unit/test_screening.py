@@ -14,7 +14,7 @@ from scangan.facts import Facts
 from scangan.metrics.feature_sets import Features, FeatureSet
 from scangan.metrics.features import extract
 from scangan.metrics.screening import neighbour_distance, screen
-from scangan.report.screening_table import NOTE, screening_table
+from scangan.report.screening_table import NOTE, note_of, screening_table
 from scangan.report.tables import FIDELITY_COLUMNS, to_markdown, write_table
 
 SETTINGS = Screening(neighbours=3, quantile=0.9, most_discarded=1)
@@ -256,6 +256,22 @@ def test_the_table_counts_what_was_discarded_and_overruled(sets, tmp_path):
     (line,) = (line for line in markdown.splitlines() if line.startswith("| pggan/all"))
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["8", "0.50 [0.22, 0.78] (real 0.10)", "0.38", "0.12"]
     assert "extractor: efficientnet-lite0" in markdown
+
+
+def test_features_that_a_generator_was_trained_against_screen_nothing(sets, tmp_path):
+    overrule = overruling(tmp_path / "overrule.csv", "image_id,kept\npggan-tumour-1,no\n")
+    refused = screen(*sets, SETTINGS, overrule, refused=True)
+    assert refused["image_id"][~refused["kept"]].tolist() == ["pggan-tumour-1"]  # a person may
+    assert refused[["distance", "threshold", "limit", "expected"]].isna().all(axis=None)
+    table = screening_table({"pggan": judge(sets), "projected": refused}, FACTS)
+    rows = table[table["variant"] == "projected/all"].set_index("metric")["value"]
+    assert rows.to_dict() == {"discarded": 1 / 8, "overruled": 1 / 8}
+    assert note_of(table).splitlines()[-1] == (
+        "projected/healthy, projected/tumour, projected/all: not screened, for the generator was trained against "
+        "efficientnet-lite0, which is no judge of it; another fidelity.extractor would screen them."
+    )
+    assert note_of(table[table["variant"].str.startswith("pggan")]) == NOTE
+    assert "| projected/all |" in to_markdown(table, index="variant", note=note_of(table)).replace("  ", "")
 
 
 def test_the_table_of_one_class_has_one_variant_and_survives_files(sets, tmp_path):

@@ -18,6 +18,7 @@ WITH_TORCH = {
         "predict_external",
         "embed_images",
         "export_images",
+        "screen_images",
     ),
     *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
     *("train_volume_gan", "synthesize_volumes", "inject_synthetic", "train_detector"),

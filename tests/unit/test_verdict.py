@@ -180,6 +180,85 @@ def test_a_study_without_such_arms_was_not_asked(tmp_path):
     assert verdict.sentence.endswith("real data, paper scale.")
 
 
+FURTHER = {"arm": "real+synthetic:projected_gan"}
+
+
+def verdict_of_two(first, second, **values):
+    """Of the study's own network `dcgan`, and of a further one."""
+    values = {"unconverged": CONVERGED} | values
+    table = pd.DataFrame([ROW | first, ROW | FURTHER | second])
+    return reach_verdict(table, values["unconverged"], SETTINGS, FACTS, "dcgan")
+
+
+def test_each_network_has_its_own_verdict_and_is_named():
+    verdict = verdict_of_two(WORSE, {})
+    assert (verdict.outcome, verdict.arm) == ("helps", FURTHER["arm"])
+    assert verdict.sentence.startswith(
+        "Synthetic images of `projected_gan` help: AUC of `real+synthetic:projected_gan` minus that of "
+        "`real+classical` is +0.050 [+0.020, +0.080], p = 0.004; with images of `dcgan`: harms; real data, paper"
+    )
+    assert {gan: own.outcome for gan, own in verdict.networks.items()} == {"dcgan": "harms", "projected_gan": "helps"}
+    own = verdict.networks["dcgan"]
+    assert own.sentence.startswith("Synthetic images of `dcgan` harm: AUC of `real+synthetic` minus")
+    assert "projected_gan" not in own.sentence
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "outcome", "arm"),
+    [
+        ({}, WORSE, "helps", "real+synthetic"),
+        ({}, {"difference": 0.06}, "helps", FURTHER["arm"]),  # of two that help the better one
+        (STRADDLES, WITHIN, "cannot be told", "real+synthetic"),
+        (WITHIN, WORSE, "no difference", "real+synthetic"),
+        (WORSE, WORSE | {"difference": -0.04}, "harms", FURTHER["arm"]),
+        # Images alone, without real ones, speak for no study that has others.
+        (WORSE, {"arm": "synthetic:projected_gan"}, "harms", "real+synthetic"),
+    ],
+)
+def test_the_study_has_the_verdict_of_the_network_that_does_best(first, second, outcome, arm):
+    verdict = verdict_of_two(first, second)
+    assert (verdict.outcome, verdict.arm) == (outcome, arm)
+    assert len(verdict.networks) == 2
+
+
+def test_a_network_answers_for_the_convergence_of_its_own_arms_alone():
+    unconverged = CONVERGED | {"real+synthetic": 2, FURTHER["arm"]: 0}
+    verdict = verdict_of_two({}, {}, unconverged=unconverged)
+    assert (verdict.outcome, verdict.arm, verdict.unconverged) == ("helps", FURTHER["arm"], {})
+    assert verdict.networks["dcgan"].outcome == "cannot be told"
+    assert verdict.networks["dcgan"].unconverged == {"real+synthetic": 2}
+    # The arms without synthetic images are everybody's.
+    of_all = verdict_of_two({}, {}, unconverged=unconverged | {"real": 1})
+    assert {own.outcome for own in [of_all, *of_all.networks.values()]} == {"cannot be told"}
+
+
+def test_a_further_network_has_to_beat_the_control_as_well():
+    control = FURTHER | {"against": "real+copies", "best": False, "control": True} | STRADDLES
+    table = pd.DataFrame([ROW | WORSE, ROW | FURTHER, ROW | control])
+    verdict = reach_verdict(table, CONVERGED, SETTINGS, FACTS, "dcgan")
+    assert verdict.networks["projected_gan"].outcome == verdict.outcome == "cannot be told"
+    assert "nor is it shown to be better than `real+copies`" in verdict.sentence
+
+
+def test_one_network_alone_is_named_if_it_is_not_the_studys_own():
+    assert verdict_of(FURTHER).sentence.startswith("Synthetic images of `projected_gan` help: ")
+    assert list(verdict_of(FURTHER).networks) == ["projected_gan"]
+    assert verdict_of({}).networks == {}
+
+
+def test_networks_are_written_one_by_one(tmp_path):
+    table = pd.DataFrame([ROW | WORSE, ROW | FURTHER])
+    verdict = reach_verdict(table, CONVERGED, SETTINGS, FACTS, "dcgan")
+    write_verdict(verdict, table, SETTINGS, FACTS, tmp_path / "verdict.json", tmp_path / "verdict.md")
+    networks = json.loads((tmp_path / "verdict.json").read_text())["networks"]
+    assert {gan: (own["outcome"], own["arm"]) for gan, own in networks.items()} == {
+        "dcgan": ("harms", "real+synthetic"),
+        "projected_gan": ("helps", FURTHER["arm"]),
+    }
+    markdown = (tmp_path / "verdict.md").read_text()
+    assert f"- `dcgan`: **harms**. {verdict.networks['dcgan'].sentence}\n- `projected_gan`: **helps**. " in markdown
+
+
 def test_it_is_written_for_programs_and_for_people(tmp_path):
     table = pd.DataFrame([ROW, ROW | {"metric": "f1", "p_holm": np.nan}])
     verdict = reach_verdict(table, CONVERGED, SETTINGS, FACTS)

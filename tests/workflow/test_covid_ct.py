@@ -14,7 +14,8 @@ from scangan.phantoms.covid_ct import write_phantom
 from tests.workflow.conftest import Workflow, run_once
 
 STUDY = "results/covid_ct"
-GANS = ("dcgan224", "diffaugment")
+GANS = ("dcgan224", "diffaugment", "projected_gan")
+FURTHER = "real+synthetic:projected_gan"
 SETS = ["1", "2", "mean"]
 
 
@@ -68,6 +69,21 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
     for name in ("judge", "roc", "panels/diffaugment", "diffaugment/images"):
         with Image.open(toy.folder / STUDY / f"figures/{name}.png") as figure:
             assert min(figure.size) > 300
+
+
+def test_two_networks_stand_in_one_table_and_each_has_its_verdict(toy: Workflow):
+    scores = pd.read_csv(toy.folder / STUDY / "tables/classification.csv")
+    assert list(scores.arm.unique()) == ["real", "real+synthetic", FURTHER]
+    assert set(scores.against[scores.arm == FURTHER]) == {"real"}
+    verdict = json.loads((toy.folder / STUDY / "verdict.json").read_text())
+    assert {gan: own["arm"] for gan, own in verdict["networks"].items()} == {
+        "dcgan224": "real+synthetic",
+        "projected_gan": FURTHER,
+    }
+    # What it was trained against is no judge of it.
+    fidelity = pd.read_csv(toy.folder / STUDY / "tables/fidelity.csv")
+    judges = fidelity.groupby(fidelity.variant.str.partition("/")[0]).extractor.agg(set)
+    assert judges["dcgan224"] - judges["projected_gan"] == {"efficientnet-lite0"}
 
 
 def test_by_patient_instead(toy_copy: Workflow):

@@ -179,8 +179,8 @@ data_roots: {mine: data}
 studies:
   my_study:
     data: {root: mine, classes: {healthy: healthy, sick: sick}, image_size: 32}
-    gan: {dcgan32: {model: dcgan32, seeds: 1, base_width: 4, epochs: 1}}
-    synthesis: {gan: dcgan32, images_per_class: 2}
+    gan: {projected_gan: {model: projected_gan, seeds: 1, base_width: 4, epochs: 1, validations: 1}}
+    synthesis: {gan: projected_gan, images_per_class: 2}
     classifier: {positive: sick, steps: 2, arms: [real, synthetic], seeds: 1, batch_size: 8}
     evaluation: {bootstrap: 100}
 """

@@ -107,11 +107,17 @@ SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
 # covid_ct
 
 COVID_LABELS = ("covid", "non_covid")
-PAIR = ("dcgan224", "diffaugment")
+COVID_GANS = ("dcgan224", "diffaugment", "projected_gan")
 COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
 COVID_REAL = of("covid_ct", *(f"train_classifier(real, seed{seed})" for seed in (0, 1)))
-COVID_SYNTHETIC = of("covid_ct", *(f"train_classifier(real+synthetic, gan_seed0-seed{seed})" for seed in (0, 1)))
-COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in PAIR for seed in (0, 1)), "tabulate_judge")
+# Network -> its arm: in paths a further one stands behind an @.
+COVID_SYNTHETIC = {
+    gan: of("covid_ct", *(f"train_classifier({arm}, gan_seed0-seed{seed})" for seed in (0, 1)))
+    for gan, arm in (("dcgan224", "real+synthetic"), ("projected_gan", "real+synthetic@projected_gan"))
+}
+COVID_ARMS = COVID_REAL.union(*COVID_SYNTHETIC.values())
+COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in COVID_GANS for seed in (0, 1)))
+COVID_JUDGED |= of("covid_ct", "tabulate_judge")
 COVID_TABLES = of("covid_ct", "tabulate_fidelity", "tabulate_networks", "tabulate_judge") | FINAL
 
 
@@ -124,15 +130,14 @@ def from_covid_gan(gan: str) -> set[str]:
     ]
     jobs += [f"judge_images({gan}, {seed})" for seed in (0, 1)]
     jobs += [f"{rule}({gan}, 0)" for rule in ("extract_features", "measure_fidelity")]
-    jobs += [f"plot_gan({gan})", "plot_panel(diffaugment)"]
-    arms = COVID_SYNTHETIC | COVID_SCORES if gan == "dcgan224" else set()
+    jobs += [f"plot_gan({gan})", *(["plot_panel(diffaugment)"] if gan != "projected_gan" else [])]
+    arms = COVID_SYNTHETIC[gan] | COVID_SCORES if gan in COVID_SYNTHETIC else set()
     return of("covid_ct", *jobs) | COVID_TABLES | arms
 
 
 FROM_COVID_SPLIT = (
     of("covid_ct", "split_cohort", "tabulate_cohort", "train_encoder(32)")
-    | from_covid_gan("dcgan224")
-    | from_covid_gan("diffaugment")
+    | set().union(*map(from_covid_gan, COVID_GANS))
     | COVID_REAL
 )
 FROM_COVID_INGEST = of("covid_ct", "ingest_images", "extract_real_features(32)") | FROM_COVID_SPLIT
@@ -313,9 +318,11 @@ EXPECTED = {
         "data": FROM_COVID_INGEST,
         "split": FROM_COVID_SPLIT,
         "split.method": FROM_COVID_INGEST,
-        "gan.dcgan224": from_covid_gan("dcgan224"),
-        "gan.diffaugment": from_covid_gan("diffaugment"),
-        "classifier": COVID_REAL | COVID_SYNTHETIC | COVID_SCORES | COVID_JUDGED,
+        **{f"gan.{gan}": from_covid_gan(gan) for gan in COVID_GANS},
+        "classifier": COVID_ARMS | COVID_SCORES | COVID_JUDGED,
+        "classifier.arms": {
+            job.replace("real+synthetic", "synthetic-then-real") for job in COVID_SYNTHETIC["dcgan224"] | COVID_SCORES
+        },
         "judge": of("covid_ct", "tabulate_judge") | FINAL,
     },
     "brain_mr": {
@@ -468,7 +475,11 @@ ANOTHER = {
     "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9, "brain_mr": 61},
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
-    "classifier.arms": ["real", "real+classical"],
+    "classifier.arms": {
+        "head_ct": ["real", "real+classical"],
+        "brain_mr": ["real", "real+classical"],
+        "covid_ct": ["real", "real+synthetic", "synthetic-then-real"],
+    },
     # Of volumes.
     "classifier.base_width": None,
     "fidelity.positions": {"head_ct": None, "ct_sgan": 3},
@@ -521,6 +532,8 @@ BUT = {
         "split.method",
         "gan.dcgan224.random_crop",
         "gan.diffaugment.diffaugment.probability",
+        "gan.projected_gan.pixel_r1",
+        "classifier.arms",
         "classifier.steps",
     },
     "ct_sgan": {

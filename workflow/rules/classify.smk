@@ -6,7 +6,8 @@ rule screen_images:
         unpack(of_study("features", "gan", "gan_seed")),
         manifest=cohort_of("manifest"),
         split=rules.split_cohort.output.split,
-        overrule=of_study("overruling_file", "gan_seed"),
+        descriptions=of_study("described", "gan", "gan_seed"),
+        overrule=of_study("overruling_file", "gan", "gan_seed"),
     output:
         verdicts=f"{RESULTS}/{{study}}/screening/{{gan}}/seed{{gan_seed}}.parquet",
     log:
@@ -18,6 +19,7 @@ rule screen_images:
     threads: network_threads
     params:
         settings=settings_of("synthesis/screening", "most_discarded", "neighbours", "quantile"),  # `overrule` is an input
+        extractor=setting("fidelity/extractor"),
     script:
         "../scripts/screen_images.py"
 

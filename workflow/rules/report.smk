@@ -65,6 +65,7 @@ rule reach_verdict:
     params:
         folds=of_study("fold_count"),
         gan_seeds=of_study("gan_seeds_of_arms"),
+        own_gan=of_study("own_gan"),
         patience=setting("classifier/patience"),
         settings=settings_of("evaluation", "margin", "primary"),
         study=facts(),
@@ -181,7 +182,7 @@ rule tabulate_screening:
     conda:
         "../../envs/scangan.yaml"
     params:
-        gan=setting("synthesis/gan"),
+        gans=of_study("gans_of_arms"),
         study=facts("extractor"),
     script:
         "../scripts/tabulate_screening.py"

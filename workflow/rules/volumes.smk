@@ -217,7 +217,7 @@ rule plot_volumes:
         "../../envs/scangan.yaml"
     params:
         gans=of_study("gans"),
-        gan=lookup(dpath="studies/{study}/synthesis/gan", within=config),
+        gan=of_study("own_gan"),
         window=lookup(dpath="studies/{study}/grid/window", within=config),
         study=facts(),
     script:

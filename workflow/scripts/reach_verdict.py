@@ -14,5 +14,5 @@ with job(snakemake):
     histories = read_histories(snakemake.input.histories, snakemake.params.gan_seeds, snakemake.params.folds)
     unconverged = count_unconverged(histories, snakemake.params.patience)
     settings = Evaluation.model_validate(snakemake.params.settings)
-    verdict = reach_verdict(comparisons, unconverged, settings, facts)
+    verdict = reach_verdict(comparisons, unconverged, settings, facts, snakemake.params.own_gan)
     write_verdict(verdict, comparisons, settings, facts, *snakemake.output)

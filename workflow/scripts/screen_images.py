@@ -11,12 +11,14 @@ with job(snakemake, snakemake.threads):
     from scangan.files import atomic
     from scangan.metrics.feature_sets import read_feature_set
     from scangan.metrics.screening import screen
+    from scangan.models.catalogue import trained_against
 
     files, settings = snakemake.input, Screening.model_validate(snakemake.params.settings)
     manifest = pd.concat(map(read_manifest, files.synthetic_manifests), ignore_index=True)
     synthetic = read_feature_set(files.synthetic, manifest)
     parts = split_parts(read_feature_set(files.real, read_manifest(files.manifest)), files.split)
     overrule = next(iter(files.overrule), None)
-    verdicts = screen(parts["train"], parts["validation"], synthetic, settings, overrule and Path(overrule))
+    refused = snakemake.params.extractor in trained_against(files.descriptions)
+    verdicts = screen(parts["train"], parts["validation"], synthetic, settings, overrule and Path(overrule), refused)
     with atomic(snakemake.output.verdicts) as path:
         verdicts.to_parquet(path, index=False)

@@ -3,7 +3,7 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
-    from scangan.arms import find_arm, find_training
+    from scangan.arms import arm_of_folder, find_training
     from scangan.config import Classifier
     from scangan.data.screened import count_screened, read_screened
     from scangan.data.split import draw_share, read_parts, repeat_images
@@ -12,7 +12,7 @@ with job(snakemake, snakemake.threads):
     from scangan.training.checkpoint import CheckpointStore, resume_folder
     from scangan.training.supervised import predict_parts, train_classifier
 
-    arm, seed = find_arm(snakemake.wildcards.arm), find_training(snakemake.wildcards.training).seed
+    arm, seed = arm_of_folder(snakemake.wildcards.arm), find_training(snakemake.wildcards.training).seed
     settings = Classifier.model_validate(snakemake.params.settings)
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
     added = None

@@ -3,7 +3,7 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
-    from scangan.arms import find_arm, find_training
+    from scangan.arms import arm_of_folder, find_training
     from scangan.config import Classifier
     from scangan.data.split import draw_share, repeat_images
     from scangan.data.volume_set import count_volumes, read_volume_set, split_volumes
@@ -12,7 +12,7 @@ with job(snakemake, snakemake.threads):
     from scangan.training.checkpoint import CheckpointStore, resume_folder
     from scangan.training.detector import predict_detector, train_detector
 
-    arm, seed = find_arm(snakemake.wildcards.arm), find_training(snakemake.wildcards.training).seed
+    arm, seed = arm_of_folder(snakemake.wildcards.arm), find_training(snakemake.wildcards.training).seed
     window = tuple(snakemake.params.window)
     settings = Classifier.model_validate(snakemake.params.settings)
     versions = ["free", "mixed", "sized"] + ["synthetic"] * arm.reads_synthetic

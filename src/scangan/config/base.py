@@ -13,7 +13,9 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     field_validator,
     model_validator,
 )
@@ -43,6 +45,12 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+# Of such a value pydantic's paths name the tag.
+TAGS = ("[one]", "[several]")
+NameOrNames = Annotated[
+    Annotated[Name, Tag(TAGS[0])] | Annotated[list[Name], Field(min_length=1), Tag(TAGS[1])],
+    Discriminator(lambda value: TAGS[isinstance(value, list)]),
+]
 READ_FROM_TEXT = BeforeValidator(_whole_number)  # of a Literal of numbers
 
 

@@ -147,11 +147,12 @@ def _summary(sections: Sequence[type[Section]]) -> str:
 
 def _type(model: type[BaseModel], name: str) -> str:
     """The type and range of a key, in words, from its schema."""
-    schema = model.model_json_schema()["properties"][name]
-    return " or ".join(_words(option) for option in schema.get("anyOf", [schema]))
+    return _words(model.model_json_schema()["properties"][name])
 
 
 def _words(schema: dict[str, Any]) -> str:
+    if options := schema.get("anyOf") or schema.get("oneOf"):
+        return " or ".join(map(_words, options))
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:

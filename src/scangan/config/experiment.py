@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from scangan.arms import ARMS, find_arm
-from scangan.config.base import READ_FROM_TEXT, ExistingFile, Fraction, Name, Positive, Rate, Section, plain_path
+from scangan.config.base import (
+    READ_FROM_TEXT,
+    ExistingFile,
+    Fraction,
+    Name,
+    NameOrNames,
+    Positive,
+    Rate,
+    Section,
+    plain_path,
+)
 from scangan.config.networks import CUBES, NoduleNetwork
 
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
-# A type checker cannot know them, pydantic does.
-if TYPE_CHECKING:
-    ArmName = str
-else:
-    ArmName = Literal[tuple(ARMS)]
+# What a further network adds to the arms of a study that name none of its own.
+FURTHER_ARM = "real+synthetic"
 DEFAULT_ARMS = [name for name, arm in ARMS.items() if arm.by_default]
 VOLUME_ARMS = [name for name, arm in ARMS.items() if arm.of_volumes]
+
+
+def _is_an_arm(name: str) -> str:
+    base, colon, gan = name.partition(":")
+    if base not in ARMS or (colon and not (gan and ARMS[base].reads_synthetic)):
+        allowed = f"{' | '.join(ARMS)}, those with synthetic images also as <arm>:<network>"
+        raise ValueError(f"found '{name}', allowed: {allowed}")
+    return name
+
+
+# An editor completes the arms, and takes those of further networks.
+_OF_FURTHER = "|".join(name.replace("+", r"\+") for name, arm in ARMS.items() if arm.reads_synthetic)
+ArmName = Annotated[
+    str,
+    AfterValidator(_is_an_arm),
+    WithJsonSchema(
+        {"anyOf": [{"enum": list(ARMS)}, {"type": "string", "pattern": f"^({_OF_FURTHER}):[A-Za-z0-9_-]+$"}]}
+    ),
+]
 # Least edge of what each network of images sees: it halves it so many times.
 SMALLEST_IMAGES = {
     ("resnet50", "imagenet"): 32,
@@ -54,13 +80,21 @@ class Screening(Section):
 class Synthesis(Section):
     """How many images, or volumes, are drawn from which network."""
 
-    gan: Name | None = Field(
+    gan: NameOrNames | None = Field(
         None,
-        description="the network (a key of `gan`) whose images or volumes classifiers and readers see; "
-        "null without either",
+        description="the network (a key of `gan`) whose images or volumes classifiers and readers see; null without "
+        "either. Or several: readers see those of the first, and so do all arms but those that name a further one, as "
+        "`real+synthetic:projected_gan`",
     )
     shard_size: Positive = Field(1024, description="images, or volumes, in one file, made by one job")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="image i of a class, or volume i, is drawn from seed + i")
+
+    @property
+    def gans(self) -> list[str]:
+        """The networks that `gan` names, the study's own first."""
+        if self.gan is None:
+            return []
+        return [self.gan] if isinstance(self.gan, str) else self.gan
 
 
 class ImageSynthesis(Synthesis):
@@ -88,7 +122,7 @@ class VolumeSynthesis(Synthesis):
 
     volumes: Annotated[int, Field(ge=2)] = Field(description="synthetic volumes in all; half of them get nodules")
     compared_volumes: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="volumes of each network that is only compared (another than `gan`); null: as many"
+        None, description="volumes of each network that is only compared (of no arm); null: as many"
     )
     attempts: Positive = Field(
         5, description="draws of a volume, until its lungs are found and its nodules have places; then it is left out"
@@ -144,7 +178,12 @@ class Classifier(Section):
         description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
         "pixels (sixteen times the work); of `squeezenet3d`: no pooling after the first convolution",
     )
-    arms: list[ArmName] = Field(DEFAULT_ARMS, min_length=1, description="training sets that are compared")
+    arms: list[ArmName] = Field(
+        DEFAULT_ARMS,
+        min_length=1,
+        description="training sets that are compared; those with synthetic images also of a further network of "
+        "`synthesis.gan`, as `real+synthetic:projected_gan`, which is added for one that has no other arm",
+    )
     shares: list[Annotated[float, Field(gt=0)]] = Field(
         [],
         description="sweep: numbers of synthetic images beside all real ones, as multiples of the latter; of volumes, "

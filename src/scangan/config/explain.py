@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import ValidationError
 
-from scangan.config.base import Section
+from scangan.config.base import TAGS, Section
 from scangan.config.networks import MODELS, Gan
 from scangan.config.study import Config
 from scangan.errors import ConfigError
@@ -196,7 +196,7 @@ def _follow(location: tuple[str | int, ...]) -> tuple[list[str], type[Section]]:
         if part in branches:
             annotation = section = branches[part]
             continue
-        if part == "[key]" or (part in ("int", "float", "str") and not sections_of(annotation)):
+        if part in ("[key]", *TAGS) or (part in ("int", "float", "str") and not sections_of(annotation)):
             continue
         keys.append(str(part))
         if get_origin(annotation) is dict:

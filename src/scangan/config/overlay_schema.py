@@ -11,7 +11,8 @@ OF_ONE_KIND = {"required", "discriminator"}
 def overlay_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """The JSON schema of overlays of what `schema` describes: the same keys and values, none of them required.
 
-    A block that becomes one of another kind takes leave of the old kind's keys by null, so an unknown key may be null.
+    A block that becomes one of another kind takes leave of the old kind's keys by null, so an unknown key may be null;
+    so may a network, which is then left out.
     """
     relaxed: dict[str, Any] = _relax(schema)
     return relaxed
@@ -30,6 +31,9 @@ def _relax(node: Any) -> Any:
             }
             if relaxed.get("additionalProperties") is False:
                 relaxed["additionalProperties"] = {"type": "null"}
+            for name, block in node.get("patternProperties", {}).items():
+                if "discriminator" in block:
+                    relaxed["patternProperties"][name]["anyOf"].append({"type": "null"})
             return relaxed
         case list():
             return [_relax(each) for each in node]

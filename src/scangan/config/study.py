@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from scangan.arms import find_arm
 from scangan.config.base import Name, Section, plain_path
 from scangan.config.experiment import (
+    FURTHER_ARM,
     SMALLEST_IMAGES,
     VOLUME_ARMS,
     Classifier,
@@ -78,10 +80,41 @@ class Study(Section):
         is_known = any(key in study.model_fields for study in (ImageStudy, VolumeStudy))
         return f"found one, allowed: none for a study of {cls.KIND}" if is_known else None
 
+    @field_validator("gan", mode="before", check_fields=False)
+    @classmethod
+    def _forget_networks(cls, gan: Any) -> Any:
+        """An overlay cannot remove a network of the file below it; it can set it to null."""
+        return {name: block for name, block in gan.items() if block is not None} if isinstance(gan, dict) else gan
+
     @property
     def sources(self) -> dict[str, ImageStudy | Cohort | External]:
         """Where its data come from, by the keys that say how they are read: `data`, `external`, `cohorts.*.data`."""
         raise NotImplementedError
+
+    def _check_gans(self, gans: list[str], networks: Collection[str]) -> None:
+        for name in gans or (None,):
+            _check("synthesis.gan", name, networks)
+        if len(set(gans)) < len(gans):
+            raise ValueError(f"synthesis.gan: found {', '.join(gans)}, allowed: each network once")
+        if self.classifier is None and len(gans) > 1:
+            raise ValueError(f"synthesis.gan: found {', '.join(gans)}, allowed: one network without a classifier")
+
+    def _settle_arms(self, gans: list[str]) -> None:
+        """Arms of further networks are of those that `synthesis.gan` names; to one without any an arm is added."""
+        if self.classifier is None:
+            return
+        further = {gan: find_arm(FURTHER_ARM).of_gan(gan).name for gan in gans[1:]}
+        for arm in self.classifier.arms:
+            base, _, gan = arm.partition(":")
+            if gan and gan not in further:
+                allowed = " | ".join([base, *(f"{base}:{each}" for each in further)])
+                raise ValueError(
+                    f"classifier.arms: found '{arm}', allowed: {allowed} (networks of synthesis.gan, the first without "
+                    "its name)"
+                )
+        named = {find_arm(arm).gan for arm in self.classifier.arms}
+        added = [arm for gan, arm in further.items() if gan not in named]
+        self.classifier.arms = [*self.classifier.arms, *added]
 
     def _check_arm_real(self, key: str) -> None:
         if self.classifier is None or "real" not in self.classifier.arms:
@@ -153,6 +186,8 @@ class ImageStudy(Study):
 
     @model_validator(mode="after")
     def _fits(self) -> ImageStudy:
+        if not self.gan:
+            raise ValueError("gan: found none, allowed: one, for a study of images")
         self._check_classifier()
         self._check_networks()
         if self.curve is not None and self.classifier is None:
@@ -206,12 +241,14 @@ class ImageStudy(Study):
             raise ValueError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({weights})")
 
     def _check_networks(self) -> None:
+        gans = self.synthesis.gans
         if self.classifier is not None or self.reading_room is not None:
-            _check("synthesis.gan", self.synthesis.gan, self.gan)
-        elif self.synthesis.gan is not None:
+            self._check_gans(gans, self.gan)
+        elif gans:
             raise ValueError(
-                f"synthesis.gan: found '{self.synthesis.gan}', allowed: null without a classifier or a reading room"
+                f"synthesis.gan: found '{', '.join(gans)}', allowed: null without a classifier or a reading room"
             )
+        self._settle_arms(gans)
         for panel, gans in self.panels.items():
             for gan in gans:
                 _check(f"panels.{panel}", gan, self.gan)
@@ -231,6 +268,9 @@ class ImageStudy(Study):
                 raise ValueError(f"gan.{name}.image_size: {problem}")
             if network.HAS_ONE_SIZE and size != trained:
                 allowed = f"{trained}, which {network.weights_of} is trained on"
+                raise ValueError(f"gan.{name}.image_size: found {size} ({origin}), allowed: {allowed}")
+            if self.classifier is not None and name in self.synthesis.gans and size != self.data.image_size:
+                allowed = f"{self.data.image_size} (data.image_size), for classifiers see both"
                 raise ValueError(f"gan.{name}.image_size: found {size} ({origin}), allowed: {allowed}")
 
     def size_of(self, gan: str) -> int:
@@ -329,7 +369,8 @@ class VolumeStudy(Study):
                 raise ValueError(f"cohorts: found {len(self.cohorts)}, allowed: at least 2, whose nodules are mixed")
         if self.grid is None or self.nodules is None or self.synthesis is None:
             return self
-        _check("synthesis.gan", self.synthesis.gan, self.gan)
+        self._check_gans(self.synthesis.gans, self.gan)
+        self._settle_arms(self.synthesis.gans)
         if self.fidelity.positions > self.grid.size:
             raise ValueError(
                 f"fidelity.positions: found {self.fidelity.positions}, allowed: {self.grid.size} at most (grid.size)"
@@ -350,7 +391,7 @@ class VolumeStudy(Study):
             _check("classifier.positive", self.classifier.positive, VOLUME_LABELS)
             _check("classifier.pretrained", self.classifier.pretrained, ["none"])
             for arm in self.classifier.arms:
-                _check("classifier.arms", arm, VOLUME_ARMS)
+                _check("classifier.arms", arm.partition(":")[0], VOLUME_ARMS)
         return self
 
 

@@ -34,12 +34,14 @@ def screen(
     synthetic: FeatureSet,
     settings: Screening,
     overrule: Path | None = None,
+    refused: bool = False,
 ) -> pd.DataFrame:
     """A verdict on every synthetic image, in their order.
 
     train, validation: features of real images, at the size of the synthetic ones; classes that `synthetic` lacks are
     not looked at. overrule: a CSV with the columns `image_id, kept` (true or false, yes or no, 1 or 0), whose word is
-    the last; other columns are ignored.
+    the last; other columns are ignored. refused: the network behind the features helped to train the generator, and
+    says nothing of its images: the rule keeps them all, and their numbers are NaN.
 
     Returns `image_id, label, distance, threshold, limit, expected, kept, decided_by`:
 
@@ -58,7 +60,10 @@ def screen(
     kinds = {"training": train, "validation": validation, "synthetic": synthetic}
     classes = _check_classes(kinds, settings.neighbours)
     verdicts = synthetic.manifest[["image_id", "label"]].reset_index(drop=True)
-    for label in classes:
+    verdicts[["distance", "threshold", "limit", "expected"]] = np.nan
+    if refused:
+        log.warning("not screened by features that the generator was trained against; fidelity.extractor names others")
+    for label in classes if not refused else []:
         known, held_out, drawn = (images.of_class(label).features.features for images in kinds.values())
         calibration = neighbour_distance(held_out, known, settings.neighbours)
         wanted, least = 1 - settings.quantile, 1 / (len(held_out) + 1)
@@ -75,12 +80,17 @@ def screen(
         fewest_kept = len(distance) - int(settings.most_discarded * len(distance))
         verdicts.loc[rows, "limit"] = max([threshold, *np.sort(distance)[:fewest_kept][-1:]])
         verdicts.loc[rows, "expected"] = max(wanted, least)
-    by_rule = verdicts["distance"] <= verdicts["limit"]
+    by_rule = kept_by_rule(verdicts)
     by_hand = verdicts["image_id"].map(_read_overrule(overrule, verdicts["image_id"]) if overrule else {})
     verdicts["kept"] = by_hand.where(by_hand.notna(), by_rule).astype(bool)
     verdicts["decided_by"] = np.where(by_hand.notna(), "hand", "rule")
     log.info("%d of %d synthetic images kept", verdicts["kept"].sum(), len(verdicts))
     return verdicts[COLUMNS]
+
+
+def kept_by_rule(verdicts: pd.DataFrame) -> pd.Series:
+    """What the rule says, whatever a person does: bool [N]; it keeps images without a distance."""
+    return ~(verdicts["distance"] > verdicts["limit"])
 
 
 def neighbour_distance(images: np.ndarray, train: np.ndarray, neighbours: int) -> np.ndarray:

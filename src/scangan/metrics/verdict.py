@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
@@ -14,7 +15,8 @@ from scangan.config import Evaluation
 from scangan.facts import Facts
 from scangan.metrics.comparison import LEVEL
 
-Outcome = Literal["helps", "harms", "no difference", "cannot be told", "not compared"]
+Outcome = Literal["helps", "cannot be told", "no difference", "harms", "not compared"]
+OUTCOMES = get_args(Outcome)
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Verdict:
     unconverged: arm -> trainings that had not converged, of the arms that the outcome rests on.
     patients_needed: test patients with whom so many trainings show a difference of the margin with a power of 80%; None
     where no number of them could, or it is unknown.
+    networks: where arms have the images of several networks, network -> what can be said of its images alone.
     """
 
     outcome: Outcome
@@ -34,15 +37,16 @@ class Verdict:
     against: str | None = None
     unconverged: Mapping[str, int] | None = None
     patients_needed: int | None = None
+    networks: Mapping[str, Verdict] = field(default_factory=dict)
 
 
 def reach_verdict(
-    comparisons: pd.DataFrame, unconverged: Mapping[str, int], settings: Evaluation, facts: Facts
+    comparisons: pd.DataFrame, unconverged: Mapping[str, int], settings: Evaluation, facts: Facts, own_gan: str = ""
 ) -> Verdict:
     """The verdict on the primary metric, against the best arm without synthetic images.
 
     comparisons: what `metrics.comparison.compare_arms` returns. unconverged: arm -> trainings that had not converged
-    (`metrics.convergence`), for all arms of the study.
+    (`metrics.convergence`), for all arms of the study. own_gan: the network whose images the arms have that name none.
 
     What is asked is whether to add synthetic images, so arms of synthetic images alone speak only where there is no
     other. `helps`: one arm is better, at a level of 0.05 by its p value, which Holm corrected for all comparisons of
@@ -50,8 +54,40 @@ def reach_verdict(
     worse. `no difference`: all intervals lie within the margin, on either side, and each class has the 3 / margin
     patients without whom a difference of the margin might not be met at all. Else it `cannot be told`; so it is where
     a training that the outcome rests on had not converged, or an arm has just one.
+
+    Of several networks each has a verdict of its own, by its own arms and their convergence. That of the study is then
+    the first of these in the order of OUTCOMES, of several the one with the greatest difference: so they help if those
+    of one network do, and harm if those of all do. Its sentence names its network, and the outcomes of the others.
     """
     primary = comparisons[comparisons["metric"] == settings.primary]
+    adding = primary[primary["arm"].map(lambda arm: find_arm(arm).reads_real).astype(bool)]
+    told = partial(_verdict_of, unconverged=unconverged, settings=settings, facts=facts)
+    of_gan = dict(list(primary.groupby(primary["arm"].map(lambda arm: find_arm(arm).gan or own_gan), sort=False)))
+    if set(of_gan) <= {own_gan}:
+        return told(primary)
+    networks = {gan: told(rows, whose=f" of `{gan}`") for gan, rows in of_gan.items()}
+    speaking = [gan for gan, rows in of_gan.items() if adding.empty or rows.index.isin(adding.index).any()]
+    differences = primary.set_index(["arm", "against"])["difference"]
+    best = min(
+        speaking,
+        key=lambda gan: (
+            OUTCOMES.index(networks[gan].outcome),
+            -differences[networks[gan].arm, networks[gan].against],
+        ),
+    )
+    others = [f"with images of `{gan}`: {verdict.outcome}" for gan, verdict in networks.items() if gan != best]
+    return replace(told(of_gan[best], whose=f" of `{best}`", more=others), networks=networks)
+
+
+def _verdict_of(
+    primary: pd.DataFrame,
+    unconverged: Mapping[str, int],
+    settings: Evaluation,
+    facts: Facts,
+    whose: str = "",
+    more: Sequence[str] = (),
+) -> Verdict:
+    """The verdict on rows of the primary metric; whose: of which network; more: what the sentence says besides."""
     rows, controls = (primary[primary[reason].astype(bool)] for reason in ("best", "control"))
     adding = rows[rows["arm"].map(lambda arm: find_arm(arm).reads_real).astype(bool)]
     rows = rows if adding.empty else adding
@@ -79,7 +115,7 @@ def reach_verdict(
         reasons.append(_could_show(row, needed, settings))
     if cut_short or single:
         outcome = "cannot be told"
-    sentence = "; ".join([_lead(outcome, row, settings), *reasons, _of_what(row, facts)])
+    sentence = "; ".join([_lead(outcome, row, settings, whose), *reasons, *more, _of_what(row, facts)])
     return Verdict(outcome, f"{sentence}.", row["arm"], row["against"], cut_short, needed)
 
 
@@ -120,13 +156,13 @@ def _outcome(rows: pd.DataFrame, controls: pd.DataFrame, settings: Evaluation) -
     return "cannot be told", best
 
 
-def _lead(outcome: Outcome, row: pd.Series, settings: Evaluation) -> str:
+def _lead(outcome: Outcome, row: pd.Series, settings: Evaluation, whose: str) -> str:
     name = settings.primary if settings.primary != "auc" else "AUC"
     said = {
-        "helps": "Synthetic images help",
-        "harms": "Synthetic images harm",
-        "no difference": f"Synthetic images make no difference larger than {settings.margin:g}",
-        "cannot be told": "It cannot be told whether synthetic images help",
+        "helps": f"Synthetic images{whose} help",
+        "harms": f"Synthetic images{whose} harm",
+        "no difference": f"Synthetic images{whose} make no difference larger than {settings.margin:g}",
+        "cannot be told": f"It cannot be told whether synthetic images{whose} help",
     }
     return f"{said[outcome]}: {name} of `{row['arm']}` minus that of `{row['against']}` is {_found(row)}"
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from scangan.arms import ARMS
+from scangan.arms import place_of
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.metrics.classifier_metrics import METRICS, Table, metrics_of
@@ -92,7 +92,7 @@ def classification_table(
     `yes` without any.
     """
     differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCE_COLUMNS]]
-    table = _table("classification", scores, list(ARMS), facts).merge(differences, on=["arm", "metric"], how="left")
+    table = _table("classification", scores, place_of, facts).merge(differences, on=["arm", "metric"], how="left")
     table = table.merge(steps, on="arm", how="left")
     converged = table["arm"].map(lambda arm: "no" if unconverged.get(arm) else "yes")
     return table.assign(converged=converged)[CLASSIFICATION_COLUMNS]
@@ -101,7 +101,7 @@ def classification_table(
 def external_table(scores: pd.DataFrame, comparisons: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """`external.csv`: the same of other patients' images, as far as it speaks of tests and not of trainings."""
     differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCE_COLUMNS]]
-    table = _table("classification", scores, list(ARMS), facts).merge(differences, on=["arm", "metric"], how="left")
+    table = _table("classification", scores, place_of, facts).merge(differences, on=["arm", "metric"], how="left")
     return table[EXTERNAL_COLUMNS]
 
 
@@ -112,7 +112,7 @@ def subgroups_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
 
 def calibration_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """`calibration.csv` from what `score_arms` returns: Brier score and expected calibration error of each arm."""
-    return _table("calibration", scores, list(ARMS), facts)[CALIBRATION_COLUMNS]
+    return _table("calibration", scores, place_of, facts)[CALIBRATION_COLUMNS]
 
 
 def sizes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
@@ -121,7 +121,7 @@ def sizes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     Accuracy, sensitivity, specificity and AUC of each arm: of the test volumes as they are (diameter missing), then of
     each diameter.
     """
-    return _table("detection", scores, list(scores["arm"].unique()), facts)[SIZES_COLUMNS]
+    return _table("detection", scores, list(scores["arm"].unique()).index, facts)[SIZES_COLUMNS]
 
 
 def write_scores(
@@ -181,13 +181,23 @@ def differences_markdown(comparisons: pd.DataFrame) -> list[str]:
         return []
     cells = comparisons.assign(cell=[_difference(row) for row in comparisons.to_dict("records")])
     single = cells[["trainings", "against_trainings"]].min(axis=None) == 1
-    generators = cells["generators"].max()
     return [
         _wide(cells, ["arm", "against"], "cell"),
         DIFFERENCES_NOTE,
         *([SINGLE_NOTE] if single else []),
-        ONE_GENERATOR_NOTE if generators == 1 else GENERATORS_NOTE.format(generators=generators),
+        *_generators_notes(cells),
     ]
+
+
+def _generators_notes(cells: pd.DataFrame) -> list[str]:
+    """Of how many trainings of the generator synthetic images are; several networks may differ in that."""
+    arms = cells.groupby("generators")["arm"].unique()
+    notes = []
+    for number, of_arms in arms.items():
+        note = ONE_GENERATOR_NOTE if number == 1 else GENERATORS_NOTE.format(generators=number)
+        named = "" if len(arms) == 1 else f"{', '.join(f'`{arm}`' for arm in of_arms)}: "
+        notes.append(f"{named}{note}")
+    return notes
 
 
 def _wide(cells: pd.DataFrame, keys: list[str], cell: str) -> str:
@@ -236,7 +246,7 @@ def _decimals() -> dict[str, int]:
     return {name: metric.decimals for name, metric in METRICS.items()}
 
 
-def _table(name: Table, scores: pd.DataFrame, arms: list[str], facts: Facts) -> pd.DataFrame:
-    """The scores of the table's metrics, arm by arm in this order, with all columns."""
+def _table(name: Table, scores: pd.DataFrame, place: Callable[[str], int], facts: Facts) -> pd.DataFrame:
+    """The scores of the table's metrics, arm by arm in the order of their places, with all columns."""
     chosen = facts.assign(scores[scores["metric"].isin(metrics_of(name))])
-    return chosen.sort_values("arm", key=lambda column: column.map(arms.index), kind="stable", ignore_index=True)
+    return chosen.sort_values("arm", key=lambda column: column.map(place), kind="stable", ignore_index=True)

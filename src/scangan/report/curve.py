@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from scangan.arms import find_arm
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.metrics.curve import COLUMNS, worth_sentences
-from scangan.report.style import house_figure
+from scangan.report.style import house_figure, lines_of
 
 NOTE = (
     "Worth: so many more real patients the arm without synthetic images would need to be as good, read off its own "
@@ -48,15 +47,15 @@ def metric_over_patients(curve: pd.DataFrame, path: str | Path, facts: Facts) ->
     with house_figure(path, facts, (5.2, 3.6)) as figure:
         ax = figure.subplots()
         arms = list(dict.fromkeys(curve["arm"]))
-        numbers = sorted(curve["patients"].unique())
+        lines, numbers = lines_of(arms), sorted(curve["patients"].unique())
         for place, arm in enumerate(arms):
             rows = curve[curve["arm"] == arm].sort_values("patients")
             beside = rows["patients"] * 1.02 ** (
                 place - (len(arms) - 1) / 2
             )  # so that intervals do not hide each other
-            colour = find_arm(arm).colour
+            colour, dashes = lines[arm]
             ax.vlines(beside, rows["ci_low"], rows["ci_high"], color=colour, linewidth=1)
-            ax.plot(beside, rows["value"], "o-", color=colour, markersize=4, linewidth=1, label=arm)
+            ax.plot(beside, rows["value"], "o", linestyle=dashes, color=colour, markersize=4, linewidth=1, label=arm)
         ax.set_xscale("log")
         ax.set_xticks(numbers, [f"{number}" for number in numbers])
         ax.set_xticks([], minor=True)

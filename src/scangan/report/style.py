@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from scangan.arms import find_arm
 from scangan.facts import Facts
 from scangan.files import atomic
 
@@ -25,6 +27,22 @@ STYLE = {
     "savefig.dpi": 200,
 }
 BLUE, VERMILION = "#0072B2", "#D55E00"
+DASHES = ("--", ":", "-.")  # of the further networks, in turn
+
+
+class ArmLine(NamedTuple):
+    """How an arm's line is drawn."""
+
+    colour: str
+    dashes: str
+
+
+def lines_of(arms: Iterable[str]) -> dict[str, ArmLine]:
+    """Arm -> its line; that of a further network has the colour of the arm that it varies, and is dashed."""
+    found = {name: find_arm(name) for name in arms}
+    further = list(dict.fromkeys(arm.gan for arm in found.values() if arm.gan))
+    dashes = {None: "-"} | {gan: DASHES[place % len(DASHES)] for place, gan in enumerate(further)}
+    return {name: ArmLine(arm.colour, dashes[arm.gan]) for name, arm in found.items()}
 
 
 @contextmanager

@@ -33,5 +33,8 @@ def write_verdict(
     told["comparisons"] = json.loads(primary.to_json(orient="records", double_precision=15))  # NaN is null there
     with atomic(json_path) as for_programs, atomic(md_path) as for_people:
         for_programs.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        paragraphs = [f"**{facts.study}: {verdict.outcome}**", verdict.sentence, *differences_markdown(primary)]
+        each = [f"- `{gan}`: **{own.outcome}**. {own.sentence}" for gan, own in verdict.networks.items()]
+        paragraphs = [f"**{facts.study}: {verdict.outcome}**", verdict.sentence]
+        paragraphs += ["\n".join(["Network by network:", "", *each])] if each else []
+        paragraphs += differences_markdown(primary)
         for_people.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")

@@ -16,13 +16,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from PIL import Image
 
-from scangan.arms import ARMS
+from scangan.arms import find_arm
 from scangan.ct.window import VOI_WINDOW as WINDOW
 from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.report.scan_figures import ORANGE, SKY
-from scangan.report.style import BLUE, VERMILION, house_figure
+from scangan.report.style import BLUE, VERMILION, house_figure, lines_of
 
 MIDDLE = (0.6, 0.5, 0.4)  # of the height, from the lowest slice
 REGIONS = (0.85, 0.71, 0.57, 0.43, 0.29, 0.15)  # from apex to base
@@ -130,21 +130,23 @@ def detection_figure(scores: pd.DataFrame, path: str | Path, facts: Facts) -> No
     `report.classification_tables.sizes_table` give. Rows without a diameter, and arms of a sweep, are not shown.
     Raises DataError if nothing is left. Arms stand slightly apart.
     """
-    chosen = scores[(scores["metric"] == "accuracy") & scores["diameter_mm"].notna() & scores["arm"].isin(ARMS)]
+    of_sweep = scores["arm"].map(lambda arm: find_arm(arm).synthetic_share is not None).astype(bool)
+    chosen = scores[(scores["metric"] == "accuracy") & scores["diameter_mm"].notna() & ~of_sweep]
     if chosen.empty:
         raise DataError("scores: diameter_mm: found none, allowed: accuracy of at least one diameter")
     diameters = np.sort(chosen["diameter_mm"].unique())
     arms = list(chosen["arm"].unique())
+    lines = lines_of(arms)
     step = np.diff(diameters).min(initial=2.0) / (3 * len(arms))
     with house_figure(path, facts, (5.4, 3.6)) as figure:
         ax = figure.subplots()
         ax.axhline(0.5, color="0.5", linewidth=0.8, linestyle="--", label="chance")
         for number, (arm, marker) in enumerate(zip(arms, cycle(MARKERS), strict=False)):
-            colour = ARMS[arm].colour
+            colour, dashes = lines[arm]
             rows = chosen[chosen["arm"] == arm].sort_values("diameter_mm")
             places = rows["diameter_mm"] + step * (number - (len(arms) - 1) / 2)
             ax.vlines(places, rows["ci_low"], rows["ci_high"], color=colour, linewidth=1.2)
-            ax.plot(places, rows["value"], marker=marker, color=colour, markersize=5, linewidth=0.8, label=arm)
+            ax.plot(places, rows["value"], marker, ls=dashes, color=colour, markersize=5, linewidth=0.8, label=arm)
         ax.set_xticks(diameters, [f"{diameter:g}" for diameter in diameters])
         ax.set(xlabel="diameter of the nodules, mm", ylabel="accuracy, mean over seeds")
         cases = chosen["cases"].unique()
