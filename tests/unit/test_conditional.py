@@ -236,7 +236,7 @@ def test_a_class_that_collapsed_is_told_though_the_others_did_not(monkeypatch):
     whole = Generator.forward
 
     def forward(self, latent):
-        images, of_b = whole(self, latent), latent[:, 1] == 1
+        images, of_b = whole(self, latent), latent[:, 1] > 0
         return torch.where(of_b[:, None, None, None], images.mean(0), images)
 
     monkeypatch.setattr(Generator, "forward", forward)
@@ -257,7 +257,7 @@ def test_it_learns_what_tells_the_classes():
     images = {"dark": 0.4 * RNG.random((4, 1, 32, 32)), "bright": 0.6 + 0.4 * RNG.random((4, 1, 32, 32))}
     images = {label: each.astype(np.float32) for label, each in images.items()}
     rates = {"learning_rate_generator": 5e-3, "learning_rate_discriminator": 5e-3, "ema_decay": 0.5}
-    trained = train(images=images, epochs=8, diffaugment={"kinds": []}, **rates)
+    trained = train(images=images, epochs=4, diffaugment={"kinds": []}, **rates)
     dark, bright = trained.samples[-2:].mean((1, 2, 3, 4))
     assert bright - dark > 10
 

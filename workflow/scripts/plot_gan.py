@@ -15,7 +15,5 @@ with job(snakemake):
     real = scale_images(real, synthetic.images.shape[-1])
     columns = {"real": images_by_class(real), "synthetic": images_by_class(synthetic)}
     side_by_side(columns, snakemake.output.images, facts, caption)
-    histories = map(pd.read_csv, snakemake.input.histories)
-    training_curves(
-        dict(zip(snakemake.params.titles, histories, strict=True)), snakemake.output.training, facts, caption
-    )
+    histories = dict(zip(snakemake.params.titles, map(pd.read_csv, snakemake.input.histories), strict=True))
+    training_curves(histories, snakemake.output.training, facts, caption)

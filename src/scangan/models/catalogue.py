@@ -32,6 +32,7 @@ def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn
     """Generator and discriminator of a model for images [channels, image_size, image_size].
 
     options: `base_width`, and what else a model's paper varies (`network_options`); left out, they are the paper's.
+    `classes`: how many a network is told apart that draws several.
     Raises ConfigError for a size that the model cannot have.
     """
     generator = build_generator(name, channels, image_size, **options)
