@@ -256,7 +256,9 @@ def test_networks_are_written_one_by_one(tmp_path):
         "projected_gan": ("helps", FURTHER["arm"]),
     }
     markdown = (tmp_path / "verdict.md").read_text()
-    assert f"- `dcgan`: **harms**. {verdict.networks['dcgan'].sentence}\n- `projected_gan`: **helps**. " in markdown
+    assert markdown.startswith(
+        f"**mine: helps**\n\n{verdict.sentence}\n\n{verdict.networks['dcgan'].sentence}\n\n| arm"
+    )
 
 
 def test_it_is_written_for_programs_and_for_people(tmp_path):

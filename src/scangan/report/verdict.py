@@ -33,8 +33,7 @@ def write_verdict(
     told["comparisons"] = json.loads(primary.to_json(orient="records", double_precision=15))  # NaN is null there
     with atomic(json_path) as for_programs, atomic(md_path) as for_people:
         for_programs.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        each = [f"- `{gan}`: **{own.outcome}**. {own.sentence}" for gan, own in verdict.networks.items()]
-        paragraphs = [f"**{facts.study}: {verdict.outcome}**", verdict.sentence]
-        paragraphs += ["\n".join(["Network by network:", "", *each])] if each else []
+        others = [own for own in verdict.networks.values() if own.arm != verdict.arm]
+        paragraphs = [f"**{facts.study}: {verdict.outcome}**", verdict.sentence, *(own.sentence for own in others)]
         paragraphs += differences_markdown(primary)
         for_people.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
