@@ -122,7 +122,7 @@ def test_both_noises_change_a_volume_and_each_slice_has_its_own():
     generator, _ = small()
     generator.eval()
     latent = latents(generator, 1)
-    constant, noise, _ = latent.split(generator.latent_parts, 1)
+    constant, noise, *_ = latent.split(generator.latent_parts, 1)
     other_constant = latent.clone()
     other_constant[:, : constant.shape[1]] += 1
     changed = (generator(other_constant) - generator(latent)).abs().amax((0, 1, 3, 4))

@@ -8,6 +8,9 @@ judges single 3-channel slices with respect to their position, D_slab the centre
 
 The paper prints no layers: here they are DCGAN's, without a norm in the discriminators, whose gradient is penalised
 for each image.
+
+For few volumes there is another pair of G_slice and D_slice (`discriminator: projected`), those of `projected_gan`:
+D_slice sees a 3-channel slice as a colour image, through a network that was trained on photographs.
 """
 
 from __future__ import annotations
@@ -17,12 +20,18 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from scangan.models import projected_gan
+from scangan.models.projected_gan import HEAD_WIDTH, HEADS, FeatureDiscriminator, head_layers
 
 OUTPUT_RANGE = (-1.0, 1.0)
 SMALLEST = (4, 5, 6, 7)  # edge of the first map; each level doubles it
 LEVELS = {base << level: level for level in range(3, 7) for base in SMALLEST if 56 <= base << level <= 256}
 IMAGE_SIZES = tuple(sorted(LEVELS))
+TRAINED_AGAINST = {"projected": projected_gan.TRAINED_AGAINST}
 OPTIONS = {
+    "discriminator": "discriminator",
     "slab": "slabs.depth",
     "constant_noise": "slabs.constant_noise",
     "slice_noise": "slabs.slice_noise",
@@ -112,12 +121,22 @@ class SliceGenerator(nn.Module):
         return self.layers(self.linear(codes).view(-1, self.widest, self.smallest, self.smallest)).tanh()
 
 
+def light_slice_generator(base_width: int, image_size: int, code: int) -> projected_gan.Generator:
+    """G_slice against a projected D_slice: that of `projected_gan`, as wide at its widest as the paper's G_slice.
+
+    Its latent is a slice's code and the noise that is added to its maps.
+    """
+    smallest = image_size >> LEVELS[image_size]
+    return projected_gan.Generator(WIDEST * base_width, 3, image_size, code, smallest_edge=smallest)
+
+
 class Generator(nn.Module):
     """R_v and G_slice: latents [N, latent_size] -> volumes [N, 1, S, S, S], in [-1, 1]; S: one of `IMAGE_SIZES`.
 
     depth: slices of a volume, if it is no cube. A latent holds the constant noise, the noise of each 3-channel slice,
-    and R_v's first state; all standard normal. At the paper's scale (S = 224, base_width 64): R_v 50,432 parameters,
-    55,040 if it is told the position; G_slice 13,375,363.
+    R_v's first state, and the noise that a light G_slice adds to its maps, the same for all slices of a volume: noise
+    of each slice would make neighbours flicker. All are standard normal. At the paper's scale (S = 224, base_width 64):
+    R_v 50,432 parameters, 55,040 if it is told the position; G_slice 13,375,363.
     """
 
     def __init__(
@@ -130,14 +149,21 @@ class Generator(nn.Module):
         slice_code: int = 128,
         told_position: bool = False,
         slab: int = 16,
+        discriminator: str = "convolutional",
         depth: int | None = None,
     ) -> None:
         super().__init__()
         assert channels == 1, f"channels: found {channels}, allowed: 1"
         self.image_size, self.depth, self.slice_noise = image_size, depth or image_size, slice_noise
-        self.latent_parts = (constant_noise, (self.depth - 2) * slice_noise, slice_code)
         self.slice_codes = SliceCodes(slice_noise, slice_code, told_position)
-        self.slice_generator = SliceGenerator(base_width, image_size, constant_noise + slice_code)
+        map_noise = 0
+        self.slice_generator: nn.Module
+        if discriminator == "projected":
+            self.slice_generator = light_slice_generator(base_width, image_size, constant_noise + slice_code)
+            map_noise = sum(self.slice_generator.latent_parts[1:])
+        else:
+            self.slice_generator = SliceGenerator(base_width, image_size, constant_noise + slice_code)
+        self.latent_parts = (constant_noise, (self.depth - 2) * slice_noise, slice_code, map_noise)
 
     def draw_latent(self, volumes: int, rng: torch.Generator) -> Tensor:
         """Noise for so many volumes: [volumes, latent_size], on the CPU, so that a seed means the same everywhere."""
@@ -145,7 +171,7 @@ class Generator(nn.Module):
 
     def codes(self, latent: Tensor) -> Tensor:
         """The codes of all slices: [N, S - 2, constant_noise + slice_code]."""
-        constant, noise, state = latent.split(self.latent_parts, 1)
+        constant, noise, state, _ = latent.split(self.latent_parts, 1)
         noise = noise.view(len(latent), self.depth - 2, self.slice_noise)
         own = self.slice_codes(noise, state.view(len(latent), 2, -1).transpose(0, 1))
         return torch.cat([constant[:, None].expand(-1, self.depth - 2, -1), own], 2)
@@ -157,13 +183,16 @@ class Generator(nn.Module):
         """
         chosen = first[:, None] + torch.arange(slices, device=first.device)
         codes = self.codes(latent)
-        codes = codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2]))
-        return self.slice_generator(codes.flatten(0, 1)).unflatten(0, chosen.shape)
+        return self._draw(codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2])), latent)
 
     def forward(self, latent: Tensor) -> Tensor:
-        codes = self.codes(latent).flatten(0, 1)
-        slices = torch.cat([self.slice_generator(part) for part in codes.split(CHUNK_SLICES)])
-        return assemble(slices.unflatten(0, (len(latent), -1)))
+        chunks = self.codes(latent).split(max(1, CHUNK_SLICES // len(latent)), 1)
+        return assemble(torch.cat([self._draw(codes, latent) for codes in chunks], 1))
+
+    def _draw(self, codes: Tensor, latent: Tensor) -> Tensor:
+        """The 3-channel slices [N, T, 3, S, S] of codes [N, T, constant_noise + slice_code] of these volumes."""
+        map_noise = latent[:, None, sum(self.latent_parts[:3]) :].expand(-1, codes.shape[1], -1)
+        return self.slice_generator(torch.cat([codes, map_noise], 2).flatten(0, 1)).unflatten(0, codes.shape[:2])
 
 
 class SliceDiscriminator(nn.Module):
@@ -204,6 +233,45 @@ class SliceDiscriminator(nn.Module):
         features = nn.functional.leaky_relu(self.layers(slices), 0.2)
         agreement = (self.embedding(position_features(positions)) * features).sum(1)
         return self.score(features).squeeze(1) + agreement
+
+
+class ProjectedSliceDiscriminator(FeatureDiscriminator):
+    """D_slice through frozen features: 3-channel slices [M, 3, S, S], positions [M] -> logits [M, places].
+
+    It is `judge` of what `see` returns. In each head, too, the position's embedding times the features is a part of
+    the logit, at each place of the slice.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__(3, image_size)
+        self.heads = nn.ModuleList(_PositionHead(width, halvings) for width, halvings in HEADS)
+
+    def judge(self, seen: list[Tensor], positions: Tensor) -> Tensor:
+        """Logits [M, places] of what `see` returned."""
+        features = position_features(positions)
+        return torch.cat([head(maps, features) for head, maps in zip(self.heads, seen, strict=True)], 1)
+
+    def forward(self, slices: Tensor, positions: Tensor) -> Tensor:
+        return self.judge(self.see(slices), positions)
+
+
+class _PositionHead(nn.Module):
+    """Maps [M, inputs, S, S] and their position_features [M, 9] -> logits [M, (S / 2^halvings)^2]."""
+
+    def __init__(self, inputs: int, halvings: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*head_layers(inputs, halvings))
+        self.score = spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1))
+        self.embedding = nn.Sequential(
+            spectral_norm(nn.Linear(POSITION_FEATURES, HEAD_WIDTH)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Linear(HEAD_WIDTH, HEAD_WIDTH)),
+        )
+
+    def forward(self, maps: Tensor, positions: Tensor) -> Tensor:
+        features = self.layers(maps)
+        agreement = (self.embedding(positions)[:, :, None, None] * features).sum(1, keepdim=True)
+        return (self.score(features) + agreement).flatten(1)
 
 
 class SlabDiscriminator(nn.Module):
@@ -251,7 +319,12 @@ class Discriminator(nn.Module):
         slice_code: int = 128,
         told_position: bool = False,
         slab: int = 16,
+        discriminator: str = "convolutional",
     ) -> None:
         super().__init__()
-        self.slice = SliceDiscriminator(base_width, image_size)
+        self.slice: nn.Module
+        if discriminator == "projected":
+            self.slice = ProjectedSliceDiscriminator(image_size)
+        else:
+            self.slice = SliceDiscriminator(base_width, image_size)
         self.slab = SlabDiscriminator(base_width, image_size, slab)

@@ -27,10 +27,13 @@ SMALLEST_EDGE = 4
 EXCITED = 16  # an excited map has so many times the edge of the one that excites it: 64 and 4, 128 and 8
 # Paper: 256; here 96 or the images' own edge, because the frozen network is the largest part of a step on a CPU.
 LEAST_SEEN_EDGE = 96
+STRIDE = 32  # of the coarsest map that is seen, which divides the edge of what is seen
 TAPS = (2, 4, 10, 15)  # blocks of EfficientNet-Lite0 whose maps are seen, of 1/4, 1/8, 1/16, 1/32 of the edge
 # Paper: 64 and twice as many at each half of the edge; here half of that, and no more than a head has.
 PROJECTED = (32, 64, 128, 128)
 HEAD_WIDTH = 128
+# Of each head what it sees and how often it halves it: all end in maps of one edge, so that all of them weigh the same.
+HEADS = tuple(zip(PROJECTED, reversed(range(len(TAPS))), strict=True))
 PIXEL_WIDTH = 16
 
 
@@ -98,6 +101,7 @@ class Generator(nn.Module):
     """z: [N, latent_size + noise], standard normal -> x: [N, channels, S, S], in [-1, 1]. S: image_size.
 
     The noise that is added to the maps is part of the latent, so an image is a function of its latent alone.
+    smallest_edge: of the first map; each block doubles it, until it is S.
     """
 
     def __init__(
@@ -107,16 +111,19 @@ class Generator(nn.Module):
         image_size: int = 64,
         latent_size: int = 128,
         pixel_discriminator: bool = False,
+        smallest_edge: int = SMALLEST_EDGE,
     ) -> None:
         super().__init__()
-        edges = [SMALLEST_EDGE << level for level in range((image_size // SMALLEST_EDGE).bit_length())]
+        edges = [smallest_edge << level for level in range((image_size // smallest_edge).bit_length())]
         # Paper: up to 16 times the width that maps of 128 pixels have; here up to 8 times, as images are small.
-        widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in edges]
+        # That of maps of 28 or 20 pixels is that of 32: widths that a processor's vectors divide.
+        rounded = [1 << (edge - 1).bit_length() for edge in edges]
+        widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in rounded]
         self.latent_parts = (latent_size, *(edge**2 for edge in edges[1:]))
         # Paper: spectral norm of every convolution; here none, as the batch norm behind it takes any factor out again,
         # and averaged weights would not fit averaged singular vectors.
         self.first = nn.Sequential(
-            nn.ConvTranspose2d(latent_size, 2 * widths[0], SMALLEST_EDGE, bias=False), GatedNorm(widths[0])
+            nn.ConvTranspose2d(latent_size, 2 * widths[0], smallest_edge, bias=False), GatedNorm(widths[0])
         )
         self.blocks = nn.ModuleList(Enlarge(before, after) for before, after in pairwise(widths))
         self.excitations = nn.ModuleDict(
@@ -244,7 +251,23 @@ class Projections(nn.Module):
         return maps
 
 
-class Discriminator(nn.Module):
+class FeatureDiscriminator(nn.Module):
+    """What all discriminators have that look at images [N, channels, S, S], in [-1, 1], through the frozen network."""
+
+    def __init__(self, channels: int, image_size: int) -> None:
+        super().__init__()
+        self.seen_edge = max(LEAST_SEEN_EDGE, -(-image_size // STRIDE) * STRIDE)
+        self.features = FrozenFeatures(channels)
+        self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
+
+    def see(self, images: Tensor) -> list[Tensor]:
+        """The frozen network's projected maps, fine to coarse, of images that are enlarged if need be."""
+        if images.shape[-1] != self.seen_edge:
+            images = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
+        return self.projections(self.features(images))
+
+
+class Discriminator(FeatureDiscriminator):
     """x: [N, channels, S, S], in [-1, 1] -> logits: [N, places], of all heads and places in the image.
 
     It is `judge` of what `see` returns: the training sees an image once, though both networks learn from it.
@@ -258,22 +281,13 @@ class Discriminator(nn.Module):
         image_size: int = 64,
         pixel_discriminator: bool = False,
     ) -> None:
-        super().__init__()
-        self.seen_edge = max(LEAST_SEEN_EDGE, image_size)
-        self.features = FrozenFeatures(channels)
-        self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
-        # All heads end in maps of one edge, so that all of them weigh the same.
-        self.heads = nn.ModuleList(
-            _head(width, halvings) for width, halvings in zip(PROJECTED, reversed(range(len(TAPS))), strict=True)
-        )
+        super().__init__(channels, image_size)
+        self.heads = nn.ModuleList(_head(width, halvings) for width, halvings in HEADS)
         self.pixel_head = _pixel_head(channels, image_size) if pixel_discriminator else None
 
     def see(self, images: Tensor) -> list[Tensor]:
         """The frozen network's projected maps, fine to coarse, and the images themselves."""
-        enlarged = images
-        if images.shape[-1] != self.seen_edge:
-            enlarged = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
-        return [*self.projections(self.features(enlarged)), images]
+        return [*super().see(images), images]
 
     def judge(self, seen: list[Tensor]) -> Tensor:
         """Logits [N, places] of what `see` returned."""
@@ -291,16 +305,26 @@ def _outputs(block: nn.Module) -> int:
     return block.layers[-1].out_channels
 
 
-def _head(inputs: int, halvings: int) -> nn.Sequential:
-    """Maps [N, inputs, S, S] -> logits [N, (S / 2^halvings)^2]."""
+def head_layers(inputs: int, halvings: int) -> list[nn.Module]:
+    """Maps [N, inputs, S, S] -> [N, HEAD_WIDTH, S / 2^halvings, S / 2^halvings]: a head without what scores."""
     layers: list[nn.Module] = []
     for _ in range(halvings):
         layers += [nn.Conv2d(inputs, HEAD_WIDTH, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH)]
         layers += [nn.LeakyReLU(0.2)]
         inputs = HEAD_WIDTH
-    layers += [nn.Conv2d(inputs, HEAD_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH), nn.LeakyReLU(0.2)]
+    return [
+        *layers,
+        nn.Conv2d(inputs, HEAD_WIDTH, 3, padding=1, bias=False),
+        nn.BatchNorm2d(HEAD_WIDTH),
+        nn.LeakyReLU(0.2),
+    ]
+
+
+def _head(inputs: int, halvings: int) -> nn.Sequential:
+    """Maps [N, inputs, S, S] -> logits [N, (S / 2^halvings)^2]."""
     # Paper: spectral norm of every convolution; here where no batch norm behind it takes the factor out again.
-    return nn.Sequential(*layers, spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1)), nn.Flatten())
+    score = spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1))
+    return nn.Sequential(*head_layers(inputs, halvings), score, nn.Flatten())
 
 
 def _pixel_head(channels: int, image_size: int) -> nn.Sequential:

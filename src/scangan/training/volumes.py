@@ -7,6 +7,7 @@ lie; D_slab the centre slices of the whole slab. R_v runs for the whole volume, 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scangan.config import CtSgan, Gan3d, VolumeGan
+from scangan.config import CtSgan, Gan3d, GradientPenalty, Rules, VolumeGan
 from scangan.ct.window import to_network
 from scangan.errors import DataError
 from scangan.models.catalogue import build, network_options
@@ -23,6 +24,7 @@ from scangan.training.adversarial import (
     SAMPLE_COLUMNS,
     GanTraining,
     TrainedGan,
+    channels_last,
     check_batch_size,
     run,
 )
@@ -67,6 +69,7 @@ class SlabTraining(VolumeTraining):
     ) -> None:
         super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
         self.hounsfield_window, self.slabs = window, settings.slabs
+        self.rules_of: dict[str, Rules] = {"slice": settings, "slab": settings}
         self.positions = slice_positions(generator.depth, fabric.device)
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
@@ -102,21 +105,20 @@ class SlabTraining(VolumeTraining):
             "slab": (lambda slices: slices[:, None, :, 1], self.discriminator.slab),
         }
 
-    def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def discriminator_losses(self, real: Any, fake: Any) -> dict[str, Tensor]:
         """As the engine's; `loss_d` and `penalty` are sums over D_slice and D_slab, the logits their means.
 
         Paper: a sum over the slices of a slab (equation 2); here their mean, so that the number of slices does not
         change the weight of D_slice beside D_slab.
         """
         losses: dict[str, Tensor] = {}
-        for see, judge in self._judges().values():
-            shown, drawn = see(real), see(fake)
+        for name, (see, judge) in self._judges().items():
+            shown, drawn, rules = see(real), see(fake), self.rules_of[name]
             with self.fabric.autocast():
                 d_real, d_fake = judge(shown), judge(drawn)
             d_real, d_fake = d_real.float(), d_fake.float()
-            rules = self.rules
             loss = discriminator_loss(rules.loss, d_real, d_fake, rules.label_inversion, rules.noisy_labels)
-            penalty = torch.zeros((), device=real.device)
+            penalty = torch.zeros((), device=d_real.device)
             if rules.gradient_penalty.kind != "none":
                 # Of D's image input alone: cuDNN's RNNs, such as R_v, have no second derivative.
                 kind, weight = rules.gradient_penalty.kind, rules.gradient_penalty.weight
@@ -133,14 +135,65 @@ class SlabTraining(VolumeTraining):
             losses = {name: losses.get(name, 0) + value for name, value in found.items()}
         return losses
 
-    def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
+    def generator_losses(self, fake: Any) -> dict[str, Tensor]:
         """`loss_g`, the sum over both discriminators, minimised."""
-        loss = torch.zeros((), device=fake.device)
-        for see, judge in self._judges().values():
+        loss = torch.zeros((), device=self.fabric.device)
+        for name, (see, judge) in self._judges().items():
             with self.fabric.autocast():
                 d_fake = judge(see(fake))
-            loss = loss + generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)
+            rules = self.rules_of[name]
+            loss = loss + generator_loss(rules.loss, d_fake.float(), rules.label_inversion)
         return {"loss_g": loss}
+
+
+class SeenSlab(NamedTuple):
+    """3-channel slices of slabs [N, T, 3, S, S], and what D_slice sees of those that are chosen."""
+
+    slices: Tensor
+    maps: list[Tensor]
+
+
+class ProjectedSlabTraining(SlabTraining):
+    """The same game where D_slice sees slices through a frozen network: hinge loss, without a penalty.
+
+    Generated slices are seen once, by both networks, as in `adversarial.ProjectedTraining`; so the judges are given
+    slabs beside what D_slice has seen of them.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: Generator,
+        discriminator: Discriminator,
+        volumes: Tensor,
+        window: tuple[float, float],
+        settings: CtSgan,
+    ) -> None:
+        channels_last(discriminator.slice)
+        super().__init__(fabric, generator, discriminator, volumes, window, settings)
+        of_slice = {"loss": "hinge", "gradient_penalty": GradientPenalty()}
+        self.rules_of["slice"] = settings.model_copy(update=of_slice)
+
+    def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[SeenSlab, SeenSlab]:
+        self.chosen = self._choose_slices()
+        with torch.no_grad():
+            real_seen = self._see(real)
+        self.fake_seen = self._see(fake)
+        return SeenSlab(real, real_seen), SeenSlab(fake.detach(), [maps.detach() for maps in self.fake_seen])
+
+    def _shown_to_generator(self, fake: Tensor) -> SeenSlab:
+        return SeenSlab(fake, self.fake_seen)
+
+    def _see(self, slices: Tensor) -> list[Tensor]:
+        with self.fabric.autocast():
+            return self.discriminator.slice.see(slices[:, self.chosen].flatten(0, 1))
+
+    def _judges(self) -> dict[str, tuple]:
+        positions = self.positions[self.first[:, None] + self.chosen].flatten()
+        return {
+            "slice": (lambda shown: shown.maps, lambda maps: self.discriminator.slice.judge(maps, positions)),
+            "slab": (lambda shown: shown.slices[:, None, :, 1], self.discriminator.slab),
+        }
 
 
 def train_volume_gan(
@@ -167,7 +220,8 @@ def train_volume_gan(
     known = torch.from_numpy(volumes)
     training: SlabTraining | VolumeTraining
     if isinstance(settings, CtSgan):
-        training = SlabTraining(fabric, generator, discriminator, known, window, settings)
+        kind = ProjectedSlabTraining if settings.discriminator == "projected" else SlabTraining
+        training = kind(fabric, generator, discriminator, known, window, settings)
     else:
         scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])
         training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
