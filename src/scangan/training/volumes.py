@@ -196,6 +196,19 @@ class ProjectedSlabTraining(SlabTraining):
         }
 
 
+def make_slab_training(
+    fabric: Fabric,
+    generator: Generator,
+    discriminator: Discriminator,
+    volumes: Tensor,
+    window: tuple[float, float],
+    settings: CtSgan,
+) -> SlabTraining:
+    """The game that fits the D_slice of these settings, see `SlabTraining`."""
+    kind = ProjectedSlabTraining if settings.discriminator == "projected" else SlabTraining
+    return kind(fabric, generator, discriminator, volumes, window, settings)
+
+
 def train_volume_gan(
     volumes: np.ndarray,
     window: tuple[float, float],
@@ -220,8 +233,7 @@ def train_volume_gan(
     known = torch.from_numpy(volumes)
     training: SlabTraining | VolumeTraining
     if isinstance(settings, CtSgan):
-        kind = ProjectedSlabTraining if settings.discriminator == "projected" else SlabTraining
-        training = kind(fabric, generator, discriminator, known, window, settings)
+        training = make_slab_training(fabric, generator, discriminator, known, window, settings)
     else:
         scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])
         training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
