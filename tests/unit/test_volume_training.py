@@ -204,6 +204,23 @@ def test_samples_are_the_middle_planes_of_volumes(model: str, edge: int):
     assert trained.samples.dtype == np.uint8
 
 
+def test_volumes_that_are_all_alike_are_logged(caplog, monkeypatch):
+    training = game()
+    training.history = [{}]
+    training.step_count = training.steps_in_all
+    # Of three pairs the median: two volumes differ by a fiftieth, and by 1; real ones by a seventh.
+    monkeypatch.setattr(
+        training.average, "average", lambda latent: torch.full((1, 1, 8, 8, 8), float(drawn.pop(0)) / 50)
+    )
+    for drawn, is_logged in (([0, 1, 2], True), ([0, 50, 100], False)):
+        caplog.clear()
+        expected = (drawn[1] - drawn[0]) / 50 / (100 / 700)
+        training.draw_samples()
+        assert training.history[-1]["diversity"] == pytest.approx(expected, rel=1e-4)
+        said = f"volumes differ from each other by {100 * expected:.0f}% of what real ones do: it may be collapsing"
+        assert (said in caplog.text) == is_logged
+
+
 def test_hounsfield_and_network_values():
     values = to_network(torch.tensor([-3000, -1000, -300, 400, 3000], dtype=torch.int16), WINDOW)
     torch.testing.assert_close(values, torch.tensor([-1.0, -1.0, 0.0, 1.0, 1.0]))

@@ -247,12 +247,11 @@ class AdversarialTraining(ABC):
             weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
             self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
         if self._is_late() and diversity < LOW_DIVERSITY:
-            log.warning(
-                "step %d: the generator's images differ from each other by %.0f%% of what real ones do: it may be "
-                "collapsing",
-                self.step_count,
-                100 * diversity,
-            )
+            self._warn_of_collapse("images", diversity)
+
+    def _warn_of_collapse(self, what: str, diversity: float) -> None:
+        said = "step %d: the generator's %s differ from each other by %.0f%% of what real ones do: it may be collapsing"
+        log.warning(said, self.step_count, what, 100 * diversity)
 
     def close_window(self, images_per_second: float) -> dict[str, float]:
         """End a stretch of steps: its mean losses become a row of the history.

@@ -6,6 +6,7 @@ lie; D_slab the centre slices of the whole slab. R_v runs for the whole volume, 
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ from scangan.errors import DataError
 from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import OUTPUT_RANGE, Discriminator, Generator, slice_positions, to_slices
 from scangan.training.adversarial import (
+    LOW_DIVERSITY,
     SAMPLE_COLUMNS,
     GanTraining,
     TrainedGan,
@@ -39,16 +41,35 @@ class VolumeTraining(GanTraining):
 
     @torch.no_grad()
     def draw_samples(self) -> None:
-        """Add a row: the middle axial, coronal and sagittal planes of volumes of the averaged generator."""
+        """Add a row: the middle axial, coronal and sagittal planes of volumes of the averaged generator.
+
+        How far they differ from each other, as a share of what real ones do, is added to the last row of the history as
+        `diversity`; too little of it is logged.
+        """
         low, high = OUTPUT_RANGE
+        latents = self.fixed_noise[: -(-SAMPLE_COLUMNS // 3)].split(1)
+        volumes = torch.cat([self.average.average(latent.to(self.fabric.device)).float() for latent in latents])
         planes = []
-        for latent in self.fixed_noise[: -(-SAMPLE_COLUMNS // 3)].split(1):
-            volume = self.average.average(latent.to(self.fabric.device)).float()[0]
+        for volume in volumes:
             middle = volume.shape[1] // 2
             # Upright: the head is the last slice.
             planes += [volume[:, middle], volume[:, :, middle].flip(1), volume[..., middle].flip(1)]
         shown = torch.stack(planes[:SAMPLE_COLUMNS])
         self.samples.append(((shown - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+        diversity = (_median_difference(volumes) / _median_difference(self._real_volumes(len(volumes)))).item()
+        if self.history:
+            self.history[-1]["diversity"] = diversity
+        if self._is_late() and diversity < LOW_DIVERSITY:
+            self._warn_of_collapse("volumes", diversity)
+
+    def _real_volumes(self, number: int) -> Tensor:
+        """The first training volumes, as networks see them: [number, 1, S, S, S]."""
+        return self.images[:number].to(self.fabric.device)
+
+
+def _median_difference(volumes: Tensor) -> Tensor:
+    """Of two of the volumes [N, 1, S, S, S], N >= 2, the mean absolute difference; the median over all pairs."""
+    return torch.stack([(one - other).abs().mean() for one, other in combinations(volumes, 2)]).median()
 
 
 class SlabTraining(VolumeTraining):
@@ -88,6 +109,9 @@ class SlabTraining(VolumeTraining):
         latent = latent.to(self.fabric.device, non_blocking=True)
         with self.fabric.autocast():
             return self.generator.slab(latent, self.first, self.slabs.depth)
+
+    def _real_volumes(self, number: int) -> Tensor:
+        return to_network(super()._real_volumes(number)[:, None].float(), self.hounsfield_window)
 
     def _choose_slices(self) -> Tensor:
         """Which of a slab's slices D_slice sees: [slices], in order."""
