@@ -76,7 +76,7 @@ class SliceFeatures:
     def select(self, mask: np.ndarray) -> SliceFeatures:
         """The volumes of a boolean mask [N]."""
         names = tuple(name for name, chosen in zip(self.volume_ids, mask, strict=True) if chosen)
-        arrays = (array[mask] for array in (self.features, self.logits, self.radiomics))
+        arrays = self.features[mask], self.logits[mask], self.radiomics[mask]
         return SliceFeatures(names, self.positions, *arrays, self.facts)
 
 
@@ -105,13 +105,13 @@ def extract_slices(
         planes = [np.moveaxis(chunk, 1 + axis, 1)[:, places] for axis in range(len(PLANES))]
         grey = to_grey(np.stack(planes, axis=1), window).reshape(-1, 1, volumes.size, volumes.size)
         seen = extract(grey, extractor, weights)
-        parts = {np.float16: (seen.features, seen.logits), np.float32: (radiomics(grey),)}
         shape = (len(chunk), len(PLANES), positions, -1)
-        found.append([part.reshape(shape).astype(kind) for kind, own in parts.items() for part in own])
+        parts = ((seen.features, np.float16), (seen.logits, np.float16), (radiomics(grey), np.float32))
+        found.append([part.reshape(shape).astype(kind) for part, kind in parts])
         log.info("slices of %d of %d volumes (%s)", start + len(chunk), len(volumes), extractor)
-    arrays = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    features, logits, of_radiomics = (np.concatenate(parts) for parts in zip(*found, strict=True))
     facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
-    return SliceFeatures(tuple(volumes.manifest.volume_id), places, *arrays, facts)
+    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, of_radiomics, facts)
 
 
 def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
@@ -239,14 +239,16 @@ def _score_draw(
     chosen, *others = (
         np.random.default_rng(seed).choice(len(slices), n, replace=False) for slices in (real_train, *variants.values())
     )
-    fid, frd = ({name: np.empty(real_train.features.shape[1:3]) for name in variants} for _ in range(2))
-    for plane, position in np.ndindex(*real_train.features.shape[1:3]):
+    shape = real_train.features.shape[1:3]
+    fid: dict[str, np.ndarray] = {name: np.empty(shape) for name in variants}
+    frd: dict[str, np.ndarray] = {name: np.empty(shape) for name in variants}
+    for plane, position in np.ndindex(*shape):
         train = feature_statistics(real_train.features[chosen, plane, position])
         for (name, slices), index in zip(variants.items(), others, strict=True):
             own = feature_statistics(slices.features[index, plane, position])
             fid[name][plane, position] = frechet_distance(train, own)
-            shown = real_train.radiomics[chosen, plane, position], slices.radiomics[index, plane, position]
-            frd[name][plane, position] = frechet_radiomics_distance(*shown)
+            known, shown = real_train.radiomics[chosen, plane, position], slices.radiomics[index, plane, position]
+            frd[name][plane, position] = frechet_radiomics_distance(known, shown)
     inception = {
         name: np.array([_inception_score(slices.logits[index, 0, position]) for position in range(fid[name].shape[1])])
         for (name, slices), index in zip(variants.items(), others, strict=True)
