@@ -131,7 +131,7 @@ def light_slice_generator(base_width: int, image_size: int, code: int) -> projec
     """
     smallest = image_size >> LEVELS[image_size]
     generator = projected_gan.Generator(WIDEST * base_width, 3, image_size, code, smallest_edge=smallest)
-    # The authors' first weights, of 0.02, are for wide maps: from narrow ones slices would be grey for hundreds of steps.
+    # The authors' first weights, of 0.02, are for wide maps: slices of narrow ones would be grey for hundreds of steps.
     generator.to_image[0].reset_parameters()
     return generator
 
