@@ -252,16 +252,19 @@ class Projections(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """What all discriminators have that look at images [N, channels, S, S], in [-1, 1], through the frozen network."""
+    """What all discriminators have that look at images [N, channels, S, S], in [-1, 1], through the frozen network.
 
-    def __init__(self, channels: int, image_size: int) -> None:
+    They are enlarged to the next edge that `STRIDE` divides, and at least to `least_edge`.
+    """
+
+    def __init__(self, channels: int, image_size: int, least_edge: int = LEAST_SEEN_EDGE) -> None:
         super().__init__()
-        self.seen_edge = max(LEAST_SEEN_EDGE, -(-image_size // STRIDE) * STRIDE)
+        self.seen_edge = max(least_edge, -(-image_size // STRIDE) * STRIDE)
         self.features = FrozenFeatures(channels)
         self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
 
     def see(self, images: Tensor) -> list[Tensor]:
-        """The frozen network's projected maps, fine to coarse, of images that are enlarged if need be."""
+        """The frozen network's projected maps, fine to coarse."""
         if images.shape[-1] != self.seen_edge:
             images = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
         return self.projections(self.features(images))
