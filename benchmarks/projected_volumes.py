@@ -34,7 +34,7 @@ from scangan.synthesis.volumes import VolumeSynthesizer
 from scangan.training.adversarial import make_fabric
 from scangan.training.volumes import make_slab_training
 
-WINDOW, DRAWN = (-1000.0, 400.0), 24
+WINDOW, DRAWN, POSITIONS = (-1000.0, 400.0), 24, 4
 CONFIG = Path(__file__).parents[1] / "config/config.yaml"
 NETWORKS = ("ct_sgan", "ct_sgan_projected")
 
@@ -53,6 +53,7 @@ def train(volumes: np.ndarray, settings: CtSgan, seconds: float) -> tuple[torch.
 
 
 def draw(generator: torch.nn.Module, size: int, spacing_mm: float, name: str) -> VolumeSet:
+    """DRAWN volumes of a generator, from seeds 0, 1, ..."""
     facts = {"size": size, "spacing_mm": spacing_mm, "window": WINDOW, "gan": name, "data": "phantom"}
     synthesizer = VolumeSynthesizer(generator, facts)
     rows = pd.DataFrame([synthesizer.describe(seed) | {"patient_id": f"{name}-{seed}"} for seed in range(DRAWN)])
@@ -70,6 +71,7 @@ def misplaced(volumes: np.ndarray, template: np.ndarray) -> float:
 
 
 def compare(folder: Path, seconds: float, out: Path, seeds: int) -> None:
+    """Train each of the networks for each seed, and print what its volumes are like."""
     torch.set_num_threads(1)
     stems = sorted((folder / "volumes/free").glob("*/batch*.zarr.zip"))
     manifests = [stem.with_name(stem.name.replace(".zarr.zip", ".parquet")) for stem in stems]
@@ -78,8 +80,7 @@ def compare(folder: Path, seconds: float, out: Path, seeds: int) -> None:
     held_out = VolumeSet.concatenate([parts["validation"], parts["test"]])
     known, unseen = (each.read(range(len(each))) for each in (train_set, held_out))
     spacing_mm = float(train_set.manifest.spacing_mm.iloc[0])
-    positions = 4
-    real = [extract_slices(each, positions, "efficientnet-lite0", window=WINDOW) for each in (train_set, held_out)]
+    real = [extract_slices(each, POSITIONS, "efficientnet-lite0", window=WINDOW) for each in (train_set, held_out)]
     patients = [each.manifest.patient_id.to_numpy() for each in (train_set, held_out)]
     template = to_grey(known, WINDOW).mean(0)
     print(
@@ -95,7 +96,7 @@ def compare(folder: Path, seconds: float, out: Path, seeds: int) -> None:
             drawn = draw(generator, train_set.size, spacing_mm, name)
             volumes = drawn.read(range(DRAWN))
             shown.setdefault(name, volumes[0])
-            slices = {name: extract_slices(drawn, positions, "efficientnet-lite0", window=WINDOW)}
+            slices = {name: extract_slices(drawn, POSITIONS, "efficientnet-lite0", window=WINDOW)}
             whole = compare_whole_volumes(*real, slices, Fidelity(), *patients)
             frd = compare_slices(*real, slices, Fidelity()).query("metric == 'frd' and variant != 'real'")
             said = describe_volumes(drawn, WINDOW)
