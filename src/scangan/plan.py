@@ -929,9 +929,10 @@ class VolumePlan(StudyPlan):
         return {kind: files[kind] for kind in ("volumes", "manifests")}
 
     def measured_sources(self) -> Files:
-        """What was measured of the real volumes, and of each network's."""
+        """What was measured of the real volumes, and of each network's; what is said of the networks themselves."""
         stems = [f"{self.folder}/fidelity/{source}" for source in ("real", *self.gans())]
         return {
+            "generators": [f"{self.folder}/gan/{gan}/seed{FIRST}/generator.json" for gan in self.gans()],
             "slices": [f"{stem}_slices.safetensors" for stem in stems],
             "descriptions": [f"{stem}_volumes.parquet" for stem in stems],
         }

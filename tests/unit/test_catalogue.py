@@ -16,6 +16,11 @@ def test_a_models_file_says_by_whose_features_it_is_trained(monkeypatch):
     assert feature_networks("made_up") == ["a", "b"]
 
 
+def test_where_the_discriminator_can_be_chosen_it_says_so_for_each():
+    assert feature_networks("ct_sgan", discriminator="projected", slab=4) == ["efficientnet-lite0"]
+    assert feature_networks("ct_sgan", discriminator="convolutional") == []
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_all_others_are_trained_against_none(model):
     assert feature_networks(model) == (["efficientnet-lite0"] if model == "projected_gan" else [])

@@ -497,7 +497,11 @@ def test_a_study_of_volumes_may_end_with_its_nodules():
         ("gan.ct_sgan.slabs", {"depth": 55}, "gan.ct_sgan.slabs.depth: found 55, allowed: 54 at most"),
         ("grid.size", 60, "ct_sgan.grid.size: found 60, allowed: 56 | 64 | 80 |"),
         ("grid.window", [400, -1000], "ct_sgan.grid.window: found 400, -1000, allowed: a lower and a higher one"),
-        ("synthesis.gan", "gan2d", "ct_sgan.synthesis.gan: found 'gan2d', allowed: ct_sgan | ct_sgan_js | gan3d"),
+        (
+            "synthesis.gan",
+            "gan2d",
+            "ct_sgan.synthesis.gan: found 'gan2d', allowed: ct_sgan | ct_sgan_js | ct_sgan_projected | gan3d",
+        ),
         ("synthesis.volumes", None, "ct_sgan.synthesis.volumes: found null, allowed: a whole number"),
         ("synthesis.images_per_class", 5, "synthesis.images_per_class: found 5, allowed: null for volumes"),
         (

@@ -13,6 +13,7 @@ from scangan.models.ct_sgan import (
     IMAGE_SIZES,
     Discriminator,
     Generator,
+    ProjectedSliceDiscriminator,
     SlabDiscriminator,
     SliceCodes,
     SliceDiscriminator,
@@ -122,7 +123,7 @@ def test_both_noises_change_a_volume_and_each_slice_has_its_own():
     generator, _ = small()
     generator.eval()
     latent = latents(generator, 1)
-    constant, noise, _ = latent.split(generator.latent_parts, 1)
+    constant, noise, *_ = latent.split(generator.latent_parts, 1)
     other_constant = latent.clone()
     other_constant[:, : constant.shape[1]] += 1
     changed = (generator(other_constant) - generator(latent)).abs().amax((0, 1, 3, 4))
@@ -183,3 +184,53 @@ def test_the_range_is_that_of_tanh():
     generator, _ = small()
     assert ct_sgan.OUTPUT_RANGE == (-1.0, 1.0)
     assert generator(latents(generator)).abs().max() <= 1
+
+
+# The pair for few volumes.
+
+
+@pytest.mark.parametrize("size", IMAGE_SIZES)
+def test_the_light_generator_draws_every_size(size: int):
+    with torch.device("meta"):
+        generator = Generator(2, image_size=size, depth=12, discriminator="projected")
+        volumes = generator(torch.zeros(2, sum(generator.latent_parts)))
+    assert volumes.shape == (2, 1, 12, size, size)
+
+
+@pytest.mark.parametrize(("size", "places"), [(56, 2**2), (112, 4**2), (224, 7**2)])
+def test_the_projected_slice_discriminator_judges_every_place(size: int, places: int):
+    discriminator = ProjectedSliceDiscriminator(size)
+    assert discriminator(torch.zeros(2, 3, size, size), torch.zeros(2)).shape == (2, 4 * places)
+
+
+def test_a_volume_of_the_light_generator_is_a_function_of_its_latent():
+    generator, _ = small(discriminator="projected")
+    generator.eval()
+    for block in generator.slice_generator.blocks:
+        torch.nn.init.ones_(block.noise_weight)
+    latent = latents(generator)
+    alone = torch.cat([generator(each[None]) for each in latent])
+    torch.testing.assert_close(generator(latent), alone)
+    slab = generator.slab(latent, torch.tensor([5, 40]), 4)
+    torch.testing.assert_close(slab[1, :, 1], alone[1, 0, 41:45])
+    # The noise of its maps reaches all slices, and is another in each: with equal codes, they still differ.
+    other = latent.clone()
+    other[:, sum(generator.latent_parts[:3]) :] *= -1
+    assert ((generator(other) - alone).abs().amax((1, 3, 4)) > 1e-3).all()
+    codes, chosen = torch.zeros(2, 3, 7), torch.tensor([[0, 1, 1], [8, 9, 9]])
+    one, two, again = generator._draw(codes, chosen, latent).unbind(1)
+    assert ((one - two).abs().amax((1, 2, 3)) > 1e-3).all()
+    torch.testing.assert_close(two, again)
+
+
+def test_each_head_knows_the_position_and_each_channel_counts():
+    torch.manual_seed(0)
+    discriminator = ProjectedSliceDiscriminator(56).eval()
+    slices = torch.rand(2, 3, 56, 56, requires_grad=True)
+    maps = discriminator.see(slices)
+    low, high = (discriminator.judge(maps, torch.full((2,), place)) for place in (-0.9, 0.9))
+    for one, other in zip(low.chunk(4, 1), high.chunk(4, 1), strict=True):
+        assert (one - other).abs().mean() > 0.02
+    (gradient,) = torch.autograd.grad(low.sum(), slices)
+    assert (gradient.abs().sum((0, 2, 3)) > 0).all()
+    assert {name.split(".")[0] for name, _ in discriminator.named_parameters()} == {"heads"}

@@ -373,6 +373,9 @@ def test_volumes_in_shards_and_of_compared_networks():
         == "results/ct_sgan/synthetic/ct_sgan/seed0/nodules/shard1.zarr.zip"
     )
     assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == "results/ct_sgan/synthetic/gan3d/seed0/shard0.zarr.zip"
+    measured = ct_sgan.measured_sources()
+    assert measured["generators"] == [f"results/ct_sgan/gan/{gan}/seed0/generator.json" for gan in ct_sgan.gans()]
+    assert len(measured["slices"]) == len(measured["descriptions"]) == 1 + len(ct_sgan.gans())
 
 
 def test_a_study_of_volumes_may_end_with_its_nodules():

@@ -22,7 +22,7 @@ from scangan.report.volume_figures import (
     regions_figure,
     scroll_gif,
 )
-from scangan.report.volume_tables import consistency_table, fidelity_note, volume_fidelity_table
+from scangan.report.volume_tables import consistency_table, volume_fidelity_note, volume_fidelity_table
 
 FACTS = Facts("ct_sgan", "phantom", "demo")
 SHOWN = ("real", "synthetic", "synthetic-then-real")
@@ -217,7 +217,16 @@ def test_tables_have_their_columns(tmp_path):
     reference = {"reference": 3.0, "reference_low": np.nan, "reference_high": np.nan}
     table = volume_fidelity_table(pd.DataFrame([row | reference | {"plane": "axial"}]), facts)
     assert [name for name in table.columns if name != "plus_minus"] == [*FIDELITY_COLUMNS, *REFERENCE_INTERVAL]
-    assert "slice position by slice position, of 5 volumes" in fidelity_note(table)
+    frd = row | reference | {"plane": "2.5d", "metric": "frd", "variant": "ct_sgan_projected"}
+    table = volume_fidelity_table(pd.DataFrame([row | reference, frd]), facts)
+    assert table["extractor"].tolist() == ["efficientnet-lite0", "radiomics"]
+    note = volume_fidelity_note(table, "efficientnet-lite0")
+    assert "slice position by slice position, of 5 volumes" in note
+    assert note.endswith(
+        "ct_sgan_projected: refused to efficientnet-lite0, against whose features the generator was trained; judged by "
+        "radiomics instead."
+    )
+    assert "refused" not in volume_fidelity_note(table[:1], "efficientnet-lite0")
     assert table.iloc[0][["study", "plus_minus", "extractor", "scale"]].tolist() == [
         "ct_sgan",
         2.0,

@@ -1,5 +1,7 @@
 """Slices and volumes against closed forms, and against the metrics of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from scangan.metrics import volumes as module
 from scangan.metrics.copies import KINDS
 from scangan.metrics.features import Features, extract
 from scangan.metrics.fidelity import compare_sets, unbiased_distances
+from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
 from scangan.metrics.volumes import (
     SliceFeatures,
     compare_slices,
@@ -47,7 +50,8 @@ def random_slices(count, positions=3, size=6, seed=0, shift=0.0):
     rng = np.random.default_rng(seed)
     features = (rng.normal(size=(count, 3, positions, size)) + shift).astype(np.float16)
     names = tuple(f"{seed}-{number}" for number in range(count))
-    return SliceFeatures(names, np.arange(positions), features, features, FACTS)
+    radiomics = (rng.normal(size=(count, 3, positions, 4)) + shift).astype(np.float32)
+    return SliceFeatures(names, np.arange(positions), features, features, radiomics, FACTS)
 
 
 def chest(lungs=2, hounsfield=-850, size=48):
@@ -90,6 +94,8 @@ def test_features_are_those_of_the_slices_whatever_is_read_at_once(monkeypatch):
         assert np.array_equal(whole.features[:, 1, number], grey[:, 0, place])  # coronal: x over z
         assert np.array_equal(whole.features[:, 2, number], grey[:, 0, :, place])  # sagittal: y over z
         assert np.array_equal(whole.logits[:, 2, number], grey[:, :, 0, place])
+        coronal = radiomics(to_grey(volumes)[:, None, :, place])
+        assert whole.radiomics[:, 1, number] == pytest.approx(coronal, rel=1e-6)
 
 
 def test_features_are_the_extractors():
@@ -110,7 +116,7 @@ def test_features_are_kept(tmp_path):
     write_slice_features(tmp_path / "slices.safetensors", slices)
     again = read_slice_features(tmp_path / "slices.safetensors")
     assert (again.volume_ids, again.facts, len(again)) == (slices.volume_ids, slices.facts, 4)
-    for name in ("positions", "features", "logits"):
+    for name in ("positions", "features", "logits", "radiomics"):
         np.testing.assert_array_equal(getattr(again, name), getattr(slices, name))
         assert getattr(again, name).dtype == getattr(slices, name).dtype
 
@@ -137,10 +143,10 @@ def scores_of(table, variant, column="value"):
 def test_equal_covariances_leave_the_squared_distance_of_the_means():
     """A position of its own shift: the mean over positions, and as the paper's deviation that of the positions."""
     train = random_slices(12)
-    held_out = SliceFeatures(train.volume_ids, train.positions, train.features[::-1], train.logits, FACTS)
+    held_out = replace(train, features=train.features[::-1])
     shift = np.array([[1, 2, 3], [0, 0, 4], [0, 2, 2]])[None, :, :, None]  # [planes, positions]
     moved = train.features.astype(np.float64) + shift  # float16 would round
-    synthetic = SliceFeatures(train.volume_ids, train.positions, moved, train.logits, FACTS)
+    synthetic = replace(train, features=moved)
     table = compare_slices(train, held_out, {"ct_sgan": synthetic}, Fidelity())
     assert scores_of(table, "real").filter(like="fid").to_numpy() == pytest.approx(0, abs=1e-9)
     value, plus_minus = scores_of(table, "ct_sgan"), scores_of(table, "ct_sgan", "plus_minus")
@@ -148,7 +154,7 @@ def test_equal_covariances_leave_the_squared_distance_of_the_means():
     for metric, own in zip(("fid", "fid_coronal", "fid_sagittal", "fid_2.5d"), (*squares, squares), strict=True):
         assert value[metric] == pytest.approx(own.mean())
         assert plus_minus[metric] == pytest.approx(own.std(ddof=1))
-    assert scores_of(table, "ct_sgan", "plane").tolist() == ["axial", "axial", "coronal", "sagittal", "2.5d"]
+    assert scores_of(table, "ct_sgan", "plane").tolist() == [*("axial", "axial", "coronal", "sagittal", "2.5d", "2.5d")]
 
 
 def test_one_position_scores_as_images_do():
@@ -163,7 +169,7 @@ def test_one_position_scores_as_images_do():
         assert scores_of(table, "gan3d")[metric] == pytest.approx(expected.value[metric], rel=1e-6)
         assert scores_of(table, "real")[metric] == pytest.approx(expected.reference[metric], rel=1e-6)
         assert scores_of(table, "gan3d", "reference")[metric] == scores_of(table, "real")[metric]
-    assert table.plus_minus[table.metric != "fid_2.5d"].isna().all()
+    assert table.plus_minus[table.plane != "2.5d"].isna().all()
     assert scores_of(table, "real", "reference").isna().all()
 
 
@@ -171,8 +177,7 @@ def test_inception_score_of_certain_and_of_equal_logits():
     """K classes, certain and equally frequent: K. The same logits for all: 1."""
     train = random_slices(6)
     certain = np.broadcast_to(100 * np.eye(6, dtype=np.float16)[:, None, None], train.logits.shape)
-    real = SliceFeatures(train.volume_ids, train.positions, train.features, certain, FACTS)
-    same = SliceFeatures(train.volume_ids, train.positions, train.features, np.ones_like(train.logits), FACTS)
+    real, same = replace(train, logits=certain), replace(train, logits=np.ones_like(train.logits))
     table = compare_slices(train, real, {"same": same}, Fidelity())
     assert scores_of(table, "real")["inception_score"] == pytest.approx(6, rel=1e-5)
     assert scores_of(table, "same")["inception_score"] == pytest.approx(1, rel=1e-5)
@@ -210,7 +215,10 @@ def test_half_the_precision_is_enough():
     features = [rng.gamma(0.3, size=(20, 3, 1, 50)) for _ in range(3)]
     tables = []
     for kind in (np.float16, np.float64):
-        sets = [SliceFeatures(("v",) * 20, np.arange(1), *[each.astype(kind)] * 2, FACTS) for each in features]
+        sets = [
+            SliceFeatures(("v",) * 20, np.arange(1), *[each.astype(kind)] * 2, each.astype(np.float32), FACTS)
+            for each in features
+        ]
         tables.append(compare_slices(sets[0], sets[1], {"gan": sets[2]}, Fidelity()))
     assert tables[0].value.to_numpy() == pytest.approx(tables[1].value.to_numpy(), rel=1e-3)
 
@@ -221,9 +229,38 @@ def test_sets_that_cannot_be_compared_are_refused():
         compare_slices(train, train, {"gan": random_slices(1)}, Fidelity())
     with pytest.raises(DataError, match=r"slices of real: facts: found .*4 positions, allowed: .*3 positions"):
         compare_slices(train, random_slices(5, positions=4), {}, Fidelity())
-    other = SliceFeatures(train.volume_ids, train.positions, train.features, train.logits, FACTS | {"size": 16})
+    other = replace(train, facts=FACTS | {"size": 16})
     with pytest.raises(DataError, match=r"slices of gan: facts: found .*16.*, allowed: .*8"):
         compare_slices(train, train, {"gan": other}, Fidelity())
+
+
+def test_frd_is_the_mean_over_slices_of_all_planes():
+    train, held_out, synthetic = (random_slices(9, seed=seed, shift=seed) for seed in range(3))
+    row = (
+        compare_slices(train, held_out, {"gan": synthetic}, Fidelity())
+        .set_index(["variant", "metric"])
+        .loc["gan", "frd"]
+    )
+    each = [
+        frechet_radiomics_distance(train.radiomics[:, plane, position], synthetic.radiomics[:, plane, position])
+        for plane, position in np.ndindex(3, 3)
+    ]
+    assert (row["value"], row["plus_minus"]) == pytest.approx((np.mean(each), np.std(each, ddof=1)))
+
+
+def test_features_say_nothing_of_a_network_that_was_trained_against_them():
+    train, held_out, drawn = (random_slices(9, seed=seed) for seed in range(3))
+    networks = {"refused": drawn, "other": drawn}
+    patients = np.arange(9), np.arange(9)
+    for compare, more in ((compare_slices, ()), (compare_whole_volumes, patients)):
+        table = compare(train, held_out, networks, Fidelity(), *more, refused=["refused"])
+        by_radiomics = table["metric"].isin(["radiomics_distance", "frd"])
+        assert by_radiomics[table["variant"] == "refused"].all()
+        # The others lose nothing.
+        whole = compare(train, held_out, networks, Fidelity(), *more)
+        pd.testing.assert_frame_equal(
+            *(each[each["variant"] != "refused"].reset_index(drop=True) for each in (table, whole))
+        )
 
 
 # Consistency
@@ -432,8 +469,8 @@ def test_volumes_are_compared_whole_and_by_patient():
     )
     patients = np.arange(20) // 2, np.arange(12)
     table = compare_whole_volumes(train, held_out, {"near": near, "far": far}, Fidelity(), *patients)
-    assert table["metric"].tolist() == ["energy_distance"] * 2
-    rows = table.set_index("variant")
+    assert table["metric"].tolist() == ["energy_distance", "radiomics_distance"] * 2
+    rows = table[table["metric"] == "energy_distance"].set_index("variant")
     assert rows.loc["near", "ci_low"] < 0 < rows.loc["near", "ci_high"]
     assert rows.loc["far", "ci_low"] > 0.2
     assert rows["images"].tolist() == [16, 16]
@@ -442,6 +479,11 @@ def test_volumes_are_compared_whole_and_by_patient():
     assert rows.loc["far", "value"] == pytest.approx(expected["energy_distance"].value)
     expected = unbiased_distances(*whole[:2], *patients, np.random.default_rng(0))
     assert rows.loc["far", "reference"] == pytest.approx(expected["energy_distance"].value)
-    other = SliceFeatures(far.volume_ids, far.positions, far.features, far.logits, FACTS | {"size": 9})
+    by_radiomics = table[table["metric"] == "radiomics_distance"].set_index("variant")
+    whole = standardise(*(slices.radiomics.reshape(len(slices), -1) for slices in (train, held_out, far)))
+    expected = unbiased_distances(whole[2], whole[1], np.arange(16), patients[1], np.random.default_rng(0))
+    assert by_radiomics.loc["far", "value"] == pytest.approx(expected["energy_distance"].value)
+    assert by_radiomics.loc["near", "ci_low"] < 0 < by_radiomics.loc["near", "ci_high"]
+    other = replace(far, facts=FACTS | {"size": 9})
     with pytest.raises(DataError, match="slices of far: facts"):
         compare_whole_volumes(train, held_out, {"far": other}, Fidelity(), *patients)

@@ -16,14 +16,17 @@ from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions
 from scangan.training import adversarial
 from scangan.training.adversarial import make_fabric
-from scangan.training.volumes import SlabTraining, to_network, train_volume_gan
+from scangan.training.losses import discriminator_loss, generator_loss
+from scangan.training.volumes import SlabTraining, make_slab_training, to_network, train_volume_gan
 
 WINDOW = (-1000.0, 400.0)
 SIZE, STEPS = 56, 6
 SLABS = {"depth": 4, "slices": 2, "constant_noise": 3, "slice_noise": 2, "slice_code": 4}
 BASE = {"base_width": 2, "batch_size": 2, "sample_rows": 2, "epochs": 3}
+CT_SGAN = {"model": "ct_sgan", "slabs": SLABS, "gradient_penalty": {"kind": "dragan", "weight": 10}}
 MODELS = {
-    "ct_sgan": {"model": "ct_sgan", "slabs": SLABS, "gradient_penalty": {"kind": "dragan", "weight": 10}},
+    "ct_sgan": CT_SGAN,
+    "projected": CT_SGAN | {"discriminator": "projected", "loss": "wasserstein"},
     "gan3d": {"model": "gan3d", "image_size": 16},
 }
 
@@ -48,7 +51,8 @@ def game(**values) -> SlabTraining:
     wanted = settings(**values)
     torch.manual_seed(0)
     networks = build("ct_sgan", 1, SIZE, **network_options(wanted))
-    return SlabTraining(make_fabric("32-true", 1, "cpu"), *networks, torch.from_numpy(volumes()), WINDOW, wanted)
+    fabric = make_fabric("32-true", 1, "cpu")
+    return make_slab_training(fabric, *networks, torch.from_numpy(volumes()), WINDOW, wanted)
 
 
 @pytest.fixture(autouse=True)
@@ -150,11 +154,71 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkey
     np.testing.assert_array_equal(whole.samples, resumed.samples)
 
 
+def test_the_projected_judge_of_slices_has_hinge_loss_and_that_of_slabs_its_own():
+    training = game(model="projected")
+    training.discriminator.eval()  # spectral norms stay as they are
+    torch.manual_seed(3)
+    real = training._real_batch(0, training.schedule.at(0))
+    fake = training._generate(2)
+    shown, drawn = training._shown_to_discriminator(real, fake)
+    torch.manual_seed(4)
+    losses = training.discriminator_losses(shown, drawn)
+    chosen = training.chosen
+    assert len(chosen) == SLABS["slices"]
+    positions = slice_positions(SIZE)[training.first[:, None] + chosen].flatten()
+    judged = [training.discriminator.slice(each[:, chosen].flatten(0, 1), positions) for each in (real, fake.detach())]
+    slabs = [training.discriminator.slab(each[:, None, :, 1]) for each in (real, fake.detach())]
+    expected = discriminator_loss("hinge", *judged, False, 0.0) + discriminator_loss("wasserstein", *slabs, False, 0.0)
+    torch.testing.assert_close(losses["loss_d"], expected, rtol=1e-4, atol=1e-5)
+    # DRAGAN of the slabs alone.
+    losses["penalty"].backward()
+    assert all(parameter.grad is None for parameter in training.discriminator.slice.parameters())
+    assert training.discriminator.slab.layers[0].weight.grad.abs().sum() > 0
+    expected = generator_loss("hinge", judged[1], False) + generator_loss("wasserstein", slabs[1], False)
+    found = training.generator_losses(training._shown_to_generator(fake))["loss_g"]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_generated_slices_are_seen_once_and_real_ones_without_gradient(monkeypatch):
+    training, seen = game(model="projected"), []
+    see = training.discriminator.slice.see
+    monkeypatch.setattr(training.discriminator.slice, "see", lambda slices: seen.append(slices) or see(slices))
+    before = {name: tensor.clone() for name, tensor in training.discriminator.slice.state_dict().items()}
+    training.step()
+    real, fake = seen
+    assert not real.requires_grad
+    assert fake.requires_grad
+    learnt = {
+        name
+        for name, tensor in training.discriminator.slice.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert {name.split(".")[0] for name in learnt} == {"heads"}
+    assert all(parameter.grad.abs().sum() > 0 for parameter in training.generator.slice_codes.lstm.parameters())
+
+
 @pytest.mark.parametrize(("model", "edge"), [("ct_sgan", SIZE), ("gan3d", 16)])
 def test_samples_are_the_middle_planes_of_volumes(model: str, edge: int):
     trained = train(model=model)
     assert trained.samples.shape == (2, adversarial.SAMPLE_COLUMNS, 1, edge, edge)
     assert trained.samples.dtype == np.uint8
+
+
+def test_volumes_that_are_all_alike_are_logged(caplog, monkeypatch):
+    training = game()
+    training.history = [{}]
+    training.step_count = training.steps_in_all
+    # Of three pairs the median: two volumes differ by a fiftieth, and by 1; real ones by a seventh.
+    monkeypatch.setattr(
+        training.average, "average", lambda latent: torch.full((1, 1, 8, 8, 8), float(drawn.pop(0)) / 50)
+    )
+    for drawn, is_logged in (([0, 1, 2], True), ([0, 50, 100], False)):
+        caplog.clear()
+        expected = (drawn[1] - drawn[0]) / 50 / (100 / 700)
+        training.draw_samples()
+        assert training.history[-1]["diversity"] == pytest.approx(expected, rel=1e-4)
+        said = f"volumes differ from each other by {100 * expected:.0f}% of what real ones do: it may be collapsing"
+        assert (said in caplog.text) == is_logged
 
 
 def test_hounsfield_and_network_values():

@@ -20,7 +20,7 @@ from tests.workflow.conftest import Workflow
 
 STUDY = "results/ct_sgan"
 COHORTS = ("lidc", "nlst")
-GANS = ("ct_sgan", "ct_sgan_js", "gan3d")
+GANS = ("ct_sgan", "ct_sgan_js", "ct_sgan_projected", "gan3d")
 DETECTORS = ("classification", "calibration", "detection", "shares")
 
 
@@ -34,11 +34,18 @@ def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
     for name in ("vois", "diameters", "edits", "planes", "middle", "regions", "consistency", "detection", "shares"):
         with Image.open(folder / f"figures/{name}.png") as figure:
             assert min(figure.size) > 200, name
-    headline = pd.read_csv(folder / "tables/fidelity.csv").query("metric == 'energy_distance'")
-    assert headline.variant.tolist() == list(GANS)
-    assert headline[["value", "reference"]].notna().all(axis=None)
+    fidelity = pd.read_csv(folder / "tables/fidelity.csv").set_index("metric")
+    for metric, missing in (("energy_distance", {"ct_sgan_projected"}), ("radiomics_distance", set())):
+        assert set(fidelity.loc[metric, "variant"]) == set(GANS) - missing
+        assert fidelity.loc[metric, ["value", "reference"]].notna().all(axis=None)
+    of_projected = fidelity[fidelity["variant"] == "ct_sgan_projected"]
+    assert of_projected["extractor"].unique().tolist() == ["radiomics"]
+    assert (
+        "ct_sgan_projected: refused to efficientnet-lite0, against whose features the generator was trained; judged by "
+        "radiomics instead."
+    ) in (folder / "tables/fidelity.md").read_text()
     planted = pd.read_csv(folder / "tables/consistency.csv").query("metric == 'planted_exact'")
-    assert planted.value.tolist() == [1, 1, 1]
+    assert planted.value.tolist() == [1, 1, 1, 1]
     assert (
         "training volumes planted in gan3d, share suspected: exact 1.00"
         in (folder / "tables/consistency.md").read_text()

@@ -180,7 +180,7 @@ ALL_BRAIN_ARMS = set().union(*BRAIN_ARMS.values())
 
 CT_COHORTS = ("lidc", "nlst")
 EDITED = of("ct_sgan", *(f"edit_scans(0, {cohort})" for cohort in CT_COHORTS), "tabulate_mix")
-VOLUME_GANS = ("ct_sgan", "ct_sgan_js", "gan3d")
+VOLUME_GANS = ("ct_sgan", "ct_sgan_js", "ct_sgan_projected", "gan3d")
 FRAMED = of("ct_sgan", *(f"frame_scans(0, {cohort})" for cohort in CT_COHORTS))
 SIZED = of("ct_sgan", "inject_sized")
 VOLUME_TABLES = of("ct_sgan", "tabulate_volumes") | FINAL
@@ -370,7 +370,7 @@ EXPECTED = {
         "synthesis.volumes": of("ct_sgan", "synthesize_volumes(ct_sgan, 0, 2)", "measure_volumes(ct_sgan)")
         | injected(2),
         "synthesis.compared_volumes": of(
-            "ct_sgan", *(f"{rule}({gan}{end})" for rule, end in COMPARED for gan in ("ct_sgan_js", "gan3d"))
+            "ct_sgan", *(f"{rule}({gan}{end})" for rule, end in COMPARED for gan in VOLUME_GANS[1:])
         )
         | VOLUME_TABLES,
         "synthesis.attempts": injected(0, 1),

@@ -14,10 +14,16 @@ with job(snakemake):
         find_copied_volumes,
         read_slice_features,
     )
+    from scangan.models.catalogue import trained_against
     from scangan.rejected import left_out_note
     from scangan.report.tables import copies_note, planted_note, write_hiding_planted, write_table
     from scangan.report.volume_figures import consistency_figure
-    from scangan.report.volume_tables import CONSISTENCY_NOTE, consistency_table, fidelity_note, volume_fidelity_table
+    from scangan.report.volume_tables import (
+        CONSISTENCY_NOTE,
+        consistency_table,
+        volume_fidelity_note,
+        volume_fidelity_table,
+    )
 
     facts, gans = Facts(**snakemake.params.study), snakemake.params.gans
     settings = Fidelity.model_validate(snakemake.params.settings)
@@ -33,9 +39,12 @@ with job(snakemake):
 
     real, *drawn = map(read_slice_features, snakemake.input.slices)
     sets = real.select(is_train), real.select(~is_train), dict(zip(gans, drawn, strict=True)), settings
-    scores = pd.concat([compare_whole_volumes(*sets, *patients), compare_slices(*sets)], ignore_index=True)
-    table = volume_fidelity_table(scores, facts)
-    write_table(table, *snakemake.output.fidelity, index="variant", note=f"{fidelity_note(table)}\n{note}")
+    generators = zip(gans, snakemake.input.generators, strict=True)
+    refused = [gan for gan, description in generators if facts.extractor in trained_against([description])]
+    tables = compare_whole_volumes(*sets, *patients, refused), compare_slices(*sets, refused)
+    table = volume_fidelity_table(pd.concat(tables, ignore_index=True), facts)
+    reading = volume_fidelity_note(table, facts.extractor)
+    write_table(table, *snakemake.output.fidelity, index="variant", note=f"{reading}\n{note}")
 
     sources = dict(zip(gans, others, strict=True))
     scores = [

@@ -6,7 +6,7 @@ with job(snakemake, snakemake.threads):
     from scangan.config import VolumeGan
     from scangan.data.volume_set import read_volume_set, split_volumes
     from scangan.files import atomic
-    from scangan.models.catalogue import network_options, write_generator
+    from scangan.models.catalogue import feature_networks, network_options, write_generator
     from scangan.report.samples import write_sample_grid
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import CheckpointStore, resume_folder
@@ -34,6 +34,7 @@ with job(snakemake, snakemake.threads):
             "window": window,
             "training_volumes": len(volumes),
             "steps": trained.steps,
+            "trained_against": feature_networks(settings.model, **network_options(settings)),
         }
         write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
         with atomic(snakemake.output.history) as path:

@@ -311,10 +311,17 @@ class CtSgan(VolumeGan):
 
     IMAGE_SIZES: ClassVar[Sequence[int]] = CUBES
     REFUSED: ClassVar[dict[str, str]] = {
+        "discriminator": "found {found}, allowed: none for {model}, which has no D_slice",
         "slabs": "found some, allowed: none for {model}, which is trained on the whole",
     }
     image_size: ClassVar[None] = None
     model: Literal["ct_sgan"]
+    discriminator: Literal["convolutional", "projected"] = Field(
+        "convolutional",
+        description="D_slice: the paper's; or `projected`, for few volumes, which sees slices through a network that "
+        "was trained on photographs, against a light G_slice; its loss is then hinge, and `loss` and "
+        "`gradient_penalty` are of D_slab alone",
+    )
     slabs: Slabs = Field(Slabs(), description="slabs and noise")
 
 

@@ -64,8 +64,10 @@ def frechet_radiomics_distance(train: np.ndarray, images: np.ndarray) -> float:
     """FRD (Konz et al. 2026): the logarithm of the Frechet distance (squared) of standardised radiomics features.
 
     Here of the image itself, without the published package's filters (LoG, wavelets), resampling and normalisation.
+    NaN where there is no distance, which has no logarithm.
     """
-    return float(np.log(frechet_distance(*map(feature_statistics, standardise(train, images)))))
+    distance = frechet_distance(*map(feature_statistics, standardise(train, images)))
+    return float(np.log(distance)) if distance > 0 else np.nan
 
 
 def _features(values: np.ndarray) -> np.ndarray:

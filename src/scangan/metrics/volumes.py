@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +39,14 @@ from scangan.files import atomic, reading
 from scangan.metrics.copies import find_copies
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
+from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
 
 log = logging.getLogger(__name__)
 
 PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the slices through it
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
+ARRAYS = ("positions", "features", "logits", "radiomics")  # of `SliceFeatures`, as they are kept
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
 VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
 IN_ONE_PIECE = 0.9  # of a lung's volume
@@ -58,12 +60,14 @@ class SliceFeatures:
     volume_ids: [N]. positions: [P], indices of the slices, the same in each plane. features: float16 [N, planes, P, D]
     and logits: float16 [N, planes, P, K], planes as `PLANES`: a thousandth of precision for half of the disk. facts:
     what decides them besides the volumes (extractor, window, size); sets of different facts cannot be compared.
+    radiomics: float32 [N, planes, P, R], of the same slices, which know no network.
     """
 
     volume_ids: tuple[str, ...]
     positions: np.ndarray
     features: np.ndarray
     logits: np.ndarray
+    radiomics: np.ndarray
     facts: dict[str, Any]
 
     def __len__(self) -> int:
@@ -72,7 +76,8 @@ class SliceFeatures:
     def select(self, mask: np.ndarray) -> SliceFeatures:
         """The volumes of a boolean mask [N]."""
         names = tuple(name for name, chosen in zip(self.volume_ids, mask, strict=True) if chosen)
-        return SliceFeatures(names, self.positions, self.features[mask], self.logits[mask], self.facts)
+        arrays = self.features[mask], self.logits[mask], self.radiomics[mask]
+        return SliceFeatures(names, self.positions, *arrays, self.facts)
 
 
 def compared_slices(size: int, positions: int) -> np.ndarray:
@@ -88,7 +93,7 @@ def compared_slices(size: int, positions: int) -> np.ndarray:
 def extract_slices(
     volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[float, float] = WINDOW
 ) -> SliceFeatures:
-    """Features of `positions` evenly spaced slices of each plane of every volume; few volumes are held at a time.
+    """Features and radiomics of `positions` evenly spaced slices of each plane of all volumes, few held at a time.
 
     Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
     """
@@ -98,14 +103,15 @@ def extract_slices(
     for start in range(0, len(volumes), at_once):
         chunk = volumes.read(np.arange(start, min(start + at_once, len(volumes))))
         planes = [np.moveaxis(chunk, 1 + axis, 1)[:, places] for axis in range(len(PLANES))]
-        grey = to_grey(np.stack(planes, axis=1), window)
-        seen = extract(grey.reshape(-1, 1, volumes.size, volumes.size), extractor, weights)
+        grey = to_grey(np.stack(planes, axis=1), window).reshape(-1, 1, volumes.size, volumes.size)
+        seen = extract(grey, extractor, weights)
         shape = (len(chunk), len(PLANES), positions, -1)
-        found.append([part.reshape(shape).astype(np.float16) for part in (seen.features, seen.logits)])
+        parts = ((seen.features, np.float16), (seen.logits, np.float16), (radiomics(grey), np.float32))
+        found.append([part.reshape(shape).astype(kind) for part, kind in parts])
         log.info("slices of %d of %d volumes (%s)", start + len(chunk), len(volumes), extractor)
-    features, logits = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    features, logits, of_radiomics = (np.concatenate(parts) for parts in zip(*found, strict=True))
     facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
-    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, facts)
+    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, of_radiomics, facts)
 
 
 def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
@@ -116,7 +122,7 @@ def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.
 
 def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
     """Keep features of slices as safetensors; their volumes and facts stand in the file's metadata."""
-    arrays = {name: np.ascontiguousarray(getattr(slices, name)) for name in ("positions", "features", "logits")}
+    arrays = {name: np.ascontiguousarray(getattr(slices, name)) for name in ARRAYS}
     metadata = {"volume_ids": json.dumps(slices.volume_ids), "facts": json.dumps(slices.facts)}
     with atomic(path) as temporary:
         save_file(arrays, temporary, metadata)
@@ -127,7 +133,7 @@ def read_slice_features(path: str | Path) -> SliceFeatures:
     with reading(path, "slice features", "a whole file; make it again"):
         with safe_open(path, framework="np") as file:
             metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in ("positions", "features", "logits")}
+            arrays = {name: file.get_tensor(name) for name in ARRAYS}
         volume_ids, facts = (json.loads(metadata[name]) for name in ("volume_ids", "facts"))
     return SliceFeatures(tuple(volume_ids), **arrays, facts=facts)
 
@@ -137,8 +143,9 @@ def compare_slices(
     real_held_out: SliceFeatures,
     synthetic: Mapping[str, SliceFeatures],
     settings: Fidelity,
+    refused: Collection[str] = (),
 ) -> pd.DataFrame:
-    """FID and Inception Score slice position by slice position (CT-SGAN, table 1).
+    """FID, Inception Score and FRD slice position by slice position (CT-SGAN, table 1).
 
     synthetic: name of a network -> its volumes. At each position the FID is that of n slices of the variant's volumes
     against n of the training volumes, the Inception Score that of the n slices, in one split; n is the same for all
@@ -147,8 +154,10 @@ def compare_slices(
     drawn; one slice has no covariance, so we read: two different sets of scans.)
 
     Returns `variant, metric, value, plus_minus, ci_low, ci_high, images, plane, reference`, with the metrics `fid` and
-    `inception_score` of axial slices, as in the paper, and `fid_coronal`, `fid_sagittal`, and `fid_2.5d`, the mean of
-    the three planes.
+    `inception_score` of axial slices, as in the paper, `fid_coronal`, `fid_sagittal`, and `fid_2.5d`, the mean of
+    the three planes; and `frd`, that of the Frechet radiomics distances (the logarithm), by a referee that no network
+    was trained against. refused: networks whose generators were trained by these features, which say nothing of them:
+    they have `frd` alone.
 
     - value: mean over positions and draws; images: n; reference: of the variant `real` (NaN for itself).
     - plus_minus: standard deviation over positions of the means over draws. The paper does not say what its deviations
@@ -167,14 +176,15 @@ def compare_slices(
 
     rows = []
     for name in variants:
-        fid, inception = (np.stack([draw[name][which] for draw in scores]) for which in (0, 1))
-        metrics = (
+        fid, inception, frd = map(np.stack, zip(*(draw[name] for draw in scores), strict=True))
+        by_features = [
             ("fid", "axial", fid[:, 0]),
             ("inception_score", "axial", inception),
             ("fid_coronal", "coronal", fid[:, 1]),
             ("fid_sagittal", "sagittal", fid[:, 2]),
             ("fid_2.5d", "2.5d", fid.reshape(draws, -1)),
-        )
+        ]
+        metrics = ([] if name in refused else by_features) + [("frd", "2.5d", frd.reshape(draws, -1))]
         for metric, plane, values in metrics:  # [draws, positions]
             plus_minus = values.mean(axis=0).std(ddof=1) if values.shape[1] > 1 else np.nan
             varies = is_drawn[name] or (metric != "inception_score" and is_drawn[TRAIN])
@@ -191,43 +201,59 @@ def compare_whole_volumes(
     settings: Fidelity,
     train_patients: np.ndarray,
     held_out_patients: np.ndarray,
+    refused: Collection[str] = (),
 ) -> pd.DataFrame:
     """The headline: `energy_distance` of each network's volumes to the held-out ones, by the features of all slices.
 
     A volume is one point, the features of its slices of all planes one after the other: so it also tells how they go
-    together. The reference is of the training volumes, which stand for a perfect generator. patients: [N], of the real
-    volumes. Returns `variant, metric, value, ci_low, ci_high, images, reference, reference_low, reference_high`.
+    together. `radiomics_distance` is the same by their radiomics, standardised by the training volumes. The reference
+    is of the training volumes, which stand for a perfect generator. patients: [N], of the real volumes. refused: see
+    `compare_slices`; these have `radiomics_distance` alone. Returns `variant, metric, value, ci_low, ci_high, images,
+    reference, reference_low, reference_high`.
     Raises DataError for fewer than 2 volumes in a set, and for features that cannot be compared.
     """
     _check_comparable({TRAIN: real_train, REAL: real_held_out, **synthetic})
-    train, held_out = (slices.features.reshape(len(slices), -1) for slices in (real_train, real_held_out))
     tables = []
     for name, slices in synthetic.items():
-        drawn = slices.features.reshape(len(slices), -1)
-        table = compare_unbiased(train, held_out, drawn, settings.seed, train_patients, held_out_patients)
-        tables.append(table[table["metric"] == "energy_distance"].assign(variant=name))
+        sets = real_train, real_held_out, slices
+        points = {
+            "energy_distance": [each.features.reshape(len(each), -1) for each in sets],
+            "radiomics_distance": standardise(*(each.radiomics.reshape(len(each), -1) for each in sets)),
+        }
+        if name in refused:
+            del points["energy_distance"]
+        for metric, (train, held_out, drawn) in points.items():
+            table = compare_unbiased(train, held_out, drawn, settings.seed, train_patients, held_out_patients)
+            tables.append(table[table["metric"] == "energy_distance"].assign(variant=name, metric=metric))
     return pd.concat(tables, ignore_index=True)
 
 
 def _score_draw(
     real_train: SliceFeatures, variants: Mapping[str, SliceFeatures], n: int, seed: list[int]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Variant -> FID [planes, P] and Inception Score of axial slices [P], of one random set of n volumes of each."""
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of one random set of n volumes each: variant -> FID [planes, P], Inception Score of axial slices [P], FRD as FID.
+
+    No distance has no logarithm: NaN.
+    """
     # Each set has a generator of its own: another network in the table does not change the draws of this one.
     chosen, *others = (
         np.random.default_rng(seed).choice(len(slices), n, replace=False) for slices in (real_train, *variants.values())
     )
-    fid: dict[str, np.ndarray] = {name: np.empty(real_train.features.shape[1:3]) for name in variants}
-    for plane, position in np.ndindex(*real_train.features.shape[1:3]):
+    shape = real_train.features.shape[1:3]
+    fid: dict[str, np.ndarray] = {name: np.empty(shape) for name in variants}
+    frd: dict[str, np.ndarray] = {name: np.empty(shape) for name in variants}
+    for plane, position in np.ndindex(*shape):
         train = feature_statistics(real_train.features[chosen, plane, position])
         for (name, slices), index in zip(variants.items(), others, strict=True):
             own = feature_statistics(slices.features[index, plane, position])
             fid[name][plane, position] = frechet_distance(train, own)
+            known, shown = real_train.radiomics[chosen, plane, position], slices.radiomics[index, plane, position]
+            frd[name][plane, position] = frechet_radiomics_distance(known, shown)
     inception = {
         name: np.array([_inception_score(slices.logits[index, 0, position]) for position in range(fid[name].shape[1])])
         for (name, slices), index in zip(variants.items(), others, strict=True)
     }
-    return {name: (fid[name], inception[name]) for name in variants}
+    return {name: (fid[name], inception[name], frd[name]) for name in variants}
 
 
 def _with_reference(table: pd.DataFrame) -> pd.DataFrame:

@@ -61,12 +61,16 @@ def network_options(settings: Gan) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def feature_networks(name: str) -> list[str]:
+def feature_networks(name: str, **options: Any) -> list[str]:
     """The networks by whose features a model's generator is trained: none of them may judge it.
 
-    They are named as `fidelity.extractor` names them; the model's file says which, if it uses any: `TRAINED_AGAINST`.
+    They are named as `fidelity.extractor` names them; the model's file says which, if it uses any: `TRAINED_AGAINST`,
+    for each value of its option `discriminator` where it has one. options: see `build`.
     """
-    return list(getattr(find_model(name), "TRAINED_AGAINST", ()))
+    named = getattr(find_model(name), "TRAINED_AGAINST", ())
+    if isinstance(named, dict):
+        named = named.get(options.get("discriminator"), ())
+    return list(named)
 
 
 def is_conditional(description: str | Path) -> bool:

@@ -8,6 +8,9 @@ judges single 3-channel slices with respect to their position, D_slab the centre
 
 The paper prints no layers: here they are DCGAN's, without a norm in the discriminators, whose gradient is penalised
 for each image.
+
+For few volumes there is another pair of G_slice and D_slice (`discriminator: projected`), those of `projected_gan`:
+D_slice sees a 3-channel slice as a colour image, through a network that was trained on photographs.
 """
 
 from __future__ import annotations
@@ -17,12 +20,18 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from scangan.models import projected_gan
+from scangan.models.projected_gan import HEAD_WIDTH, HEADS, FeatureDiscriminator, feature_head
 
 OUTPUT_RANGE = (-1.0, 1.0)
 SMALLEST = (4, 5, 6, 7)  # edge of the first map; each level doubles it
 LEVELS = {base << level: level for level in range(3, 7) for base in SMALLEST if 56 <= base << level <= 256}
 IMAGE_SIZES = tuple(sorted(LEVELS))
+TRAINED_AGAINST = {"projected": projected_gan.TRAINED_AGAINST}
 OPTIONS = {
+    "discriminator": "discriminator",
     "slab": "slabs.depth",
     "constant_noise": "slabs.constant_noise",
     "slice_noise": "slabs.slice_noise",
@@ -31,6 +40,9 @@ OPTIONS = {
 }
 WIDEST = 8  # times base_width
 FREQUENCIES = 4
+# Grain is another in each slice of a scan, but noise of its own for each would be 15 million numbers at 224^3: so the
+# maps' noise is the volume's, moved on by so many numbers from slice to slice.
+NOISE_SHIFT = 997
 CHUNK_SLICES = 32  # of a whole volume, drawn at once
 
 
@@ -115,12 +127,24 @@ class SliceGenerator(nn.Module):
         return self.layers(self.linear(codes).view(-1, self.widest, self.smallest, self.smallest)).tanh()
 
 
+def light_slice_generator(base_width: int, image_size: int, code: int) -> projected_gan.Generator:
+    """G_slice against a projected D_slice: that of `projected_gan`, as wide at its widest as the paper's G_slice.
+
+    Its latent is a slice's code and the noise that is added to its maps.
+    """
+    smallest = image_size >> LEVELS[image_size]
+    generator = projected_gan.Generator(WIDEST * base_width, 3, image_size, code, smallest_edge=smallest)
+    # The authors' first weights, of 0.02, are for wide maps: slices of narrow ones would be grey for hundreds of steps.
+    generator.to_image[0].reset_parameters()
+    return generator
+
+
 class Generator(nn.Module):
     """R_v and G_slice: latents [N, latent_size] -> volumes [N, 1, S, S, S], in [-1, 1]; S: one of `IMAGE_SIZES`.
 
     depth: slices of a volume, if it is no cube. A latent holds the constant noise, the noise of each 3-channel slice,
-    and R_v's first state; all standard normal. At the paper's scale (S = 224, base_width 64): R_v 50,432 parameters,
-    55,040 if it is told the position; G_slice 13,375,363.
+    R_v's first state, and the noise that a light G_slice adds to its maps; all standard normal. At the paper's scale
+    (S = 224, base_width 64): R_v 50,432 parameters, 55,040 if it is told the position; G_slice 13,375,363.
     """
 
     def __init__(
@@ -133,14 +157,21 @@ class Generator(nn.Module):
         slice_code: int = 128,
         told_position: bool = False,
         slab: int = 16,
+        discriminator: str = "convolutional",
         depth: int | None = None,
     ) -> None:
         super().__init__()
         assert channels == 1, f"channels: found {channels}, allowed: 1"
         self.image_size, self.depth, self.slice_noise = image_size, depth or image_size, slice_noise
-        self.latent_parts = (constant_noise, (self.depth - 2) * slice_noise, slice_code)
         self.slice_codes = SliceCodes(slice_noise, slice_code, told_position)
-        self.slice_generator = SliceGenerator(base_width, image_size, constant_noise + slice_code)
+        map_noise = 0
+        self.slice_generator: nn.Module
+        if discriminator == "projected":
+            self.slice_generator = light_slice_generator(base_width, image_size, constant_noise + slice_code)
+            map_noise = sum(self.slice_generator.latent_parts[1:])
+        else:
+            self.slice_generator = SliceGenerator(base_width, image_size, constant_noise + slice_code)
+        self.latent_parts = (constant_noise, (self.depth - 2) * slice_noise, slice_code, map_noise)
 
     def draw_latent(self, volumes: int, rng: torch.Generator) -> Tensor:
         """Noise for so many volumes: [volumes, latent_size], on the CPU, so that a seed means the same everywhere."""
@@ -148,7 +179,7 @@ class Generator(nn.Module):
 
     def codes(self, latent: Tensor) -> Tensor:
         """The codes of all slices: [N, S - 2, constant_noise + slice_code]."""
-        constant, noise, state = latent.split(self.latent_parts, 1)
+        constant, noise, state, _ = latent.split(self.latent_parts, 1)
         noise = noise.view(len(latent), self.depth - 2, self.slice_noise)
         own = self.slice_codes(noise, state.view(len(latent), 2, -1).transpose(0, 1))
         return torch.cat([constant[:, None].expand(-1, self.depth - 2, -1), own], 2)
@@ -160,13 +191,21 @@ class Generator(nn.Module):
         """
         chosen = first[:, None] + torch.arange(slices, device=first.device)
         codes = self.codes(latent)
-        codes = codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2]))
-        return self.slice_generator(codes.flatten(0, 1)).unflatten(0, chosen.shape)
+        return self._draw(codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2])), chosen, latent)
 
     def forward(self, latent: Tensor) -> Tensor:
-        codes = self.codes(latent).flatten(0, 1)
-        slices = torch.cat([self.slice_generator(part) for part in codes.split(CHUNK_SLICES)])
-        return assemble(slices.unflatten(0, (len(latent), -1)))
+        at_once = max(1, CHUNK_SLICES // len(latent))
+        numbers = torch.arange(self.depth - 2, device=latent.device).expand(len(latent), -1)
+        chunks = zip(self.codes(latent).split(at_once, 1), numbers.split(at_once, 1), strict=True)
+        return assemble(torch.cat([self._draw(codes, chosen, latent) for codes, chosen in chunks], 1))
+
+    def _draw(self, codes: Tensor, chosen: Tensor, latent: Tensor) -> Tensor:
+        """The 3-channel slices [N, T, 3, S, S] of codes [N, T, constant_noise + slice_code], the `chosen` [N, T]."""
+        if noise := self.latent_parts[3]:
+            places = (torch.arange(noise, device=latent.device) + NOISE_SHIFT * chosen[..., None]) % noise
+            shifted = latent[:, -noise:].gather(1, places.flatten(1)).view(*places.shape)
+            codes = torch.cat([codes, shifted], 2)
+        return self.slice_generator(codes.flatten(0, 1)).unflatten(0, chosen.shape)
 
 
 class SliceDiscriminator(nn.Module):
@@ -207,6 +246,36 @@ class SliceDiscriminator(nn.Module):
         features = nn.functional.leaky_relu(self.layers(slices), 0.2)
         agreement = (self.embedding(position_features(positions)) * features).sum(1)
         return self.score(features).squeeze(1) + agreement
+
+
+class ProjectedSliceDiscriminator(FeatureDiscriminator):
+    """D_slice through frozen features: 3-channel slices [M, 3, S, S], positions [M] -> logits [M, places].
+
+    It is `judge` of what `see` returns. In each head, too, the position's embedding times the features is a part of
+    the logit, at each place of the slice.
+    """
+
+    def __init__(self, image_size: int) -> None:
+        # Slices of 56 pixels are enlarged to 64, not to 96 as images are: 1.5 times as many steps in the same time.
+        super().__init__(3, image_size, least_edge=projected_gan.STRIDE)
+        self.heads = nn.ModuleList(feature_head(width, halvings, _of_position()) for width, halvings in HEADS)
+
+    def judge(self, seen: list[Tensor], positions: Tensor) -> Tensor:
+        """Logits [M, places] of what `see` returned."""
+        features = position_features(positions)
+        return torch.cat([head(maps, features) for head, maps in zip(self.heads, seen, strict=True)], 1)
+
+    def forward(self, slices: Tensor, positions: Tensor) -> Tensor:
+        return self.judge(self.see(slices), positions)
+
+
+def _of_position() -> nn.Module:
+    """position_features [M, 9] -> what is asked of a head's features, [M, HEAD_WIDTH]."""
+    return nn.Sequential(
+        spectral_norm(nn.Linear(POSITION_FEATURES, HEAD_WIDTH)),
+        nn.LeakyReLU(0.2),
+        spectral_norm(nn.Linear(HEAD_WIDTH, HEAD_WIDTH)),
+    )
 
 
 class SlabDiscriminator(nn.Module):
@@ -254,7 +323,12 @@ class Discriminator(nn.Module):
         slice_code: int = 128,
         told_position: bool = False,
         slab: int = 16,
+        discriminator: str = "convolutional",
     ) -> None:
         super().__init__()
-        self.slice = SliceDiscriminator(base_width, image_size)
+        self.slice: nn.Module
+        if discriminator == "projected":
+            self.slice = ProjectedSliceDiscriminator(image_size)
+        else:
+            self.slice = SliceDiscriminator(base_width, image_size)
         self.slab = SlabDiscriminator(base_width, image_size, slab)

@@ -32,10 +32,13 @@ SMALLEST_EDGE = 4
 EXCITED = 16  # an excited map has so many times the edge of the one that excites it: 64 and 4, 128 and 8
 # Paper: 256; here 96 or the images' own edge, because the frozen network is the largest part of a step on a CPU.
 LEAST_SEEN_EDGE = 96
+STRIDE = 32  # of the coarsest map that is seen, which divides the edge of what is seen
 TAPS = (2, 4, 10, 15)  # blocks of EfficientNet-Lite0 whose maps are seen, of 1/4, 1/8, 1/16, 1/32 of the edge
 # Paper: 64 and twice as many at each half of the edge; here half of that, and no more than a head has.
 PROJECTED = (32, 64, 128, 128)
 HEAD_WIDTH = 128
+# Of each head what it sees and how often it halves it: all end in maps of one edge, so that all of them weigh the same.
+HEADS = tuple(zip(PROJECTED, reversed(range(len(TAPS))), strict=True))
 PIXEL_WIDTH = 16
 
 
@@ -115,6 +118,7 @@ class Generator(nn.Module):
 
     The noise that is added to the maps is part of the latent, so an image is a function of its latent alone. So is the
     class of one that has classes: z is then [N, classes + latent_size + noise], see `with_class`.
+    smallest_edge: of the first map; each block doubles it, until it is S.
     """
 
     def __init__(
@@ -125,17 +129,20 @@ class Generator(nn.Module):
         latent_size: int = 128,
         pixel_discriminator: bool = False,
         classes: int = 0,
+        smallest_edge: int = SMALLEST_EDGE,
     ) -> None:
         super().__init__()
         self.classes = classes
-        edges = [SMALLEST_EDGE << level for level in range((image_size // SMALLEST_EDGE).bit_length())]
+        edges = [smallest_edge << level for level in range((image_size // smallest_edge).bit_length())]
         # Paper: up to 16 times the width that maps of 128 pixels have; here up to 8 times, as images are small.
-        widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in edges]
+        # That of maps of 28 or 20 pixels is that of 32: widths that a processor's vectors divide.
+        rounded = [1 << (edge - 1).bit_length() for edge in edges]
+        widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in rounded]
         self.latent_parts = (classes + latent_size, *(edge**2 for edge in edges[1:]))
         # Paper: spectral norm of every convolution; here none, as the batch norm behind it takes any factor out again,
         # and averaged weights would not fit averaged singular vectors.
         self.first = nn.Sequential(
-            nn.ConvTranspose2d(self.latent_parts[0], 2 * widths[0], SMALLEST_EDGE, bias=False),
+            nn.ConvTranspose2d(self.latent_parts[0], 2 * widths[0], smallest_edge, bias=False),
             GatedNorm(widths[0], classes),
         )
         self.blocks = nn.ModuleList(Enlarge(before, after, classes) for before, after in pairwise(widths))
@@ -277,7 +284,26 @@ class Projections(nn.Module):
         return maps
 
 
-class Discriminator(nn.Module):
+class FeatureDiscriminator(nn.Module):
+    """What all discriminators have that look at images [N, channels, S, S], in [-1, 1], through the frozen network.
+
+    They are enlarged to the next edge that `STRIDE` divides, and at least to `least_edge`.
+    """
+
+    def __init__(self, channels: int, image_size: int, least_edge: int = LEAST_SEEN_EDGE) -> None:
+        super().__init__()
+        self.seen_edge = max(least_edge, -(-image_size // STRIDE) * STRIDE)
+        self.features = FrozenFeatures(channels)
+        self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
+
+    def see(self, images: Tensor) -> list[Tensor]:
+        """The frozen network's projected maps, fine to coarse."""
+        if images.shape[-1] != self.seen_edge:
+            images = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
+        return self.projections(self.features(images))
+
+
+class Discriminator(FeatureDiscriminator):
     """x: [N, channels, S, S], in [-1, 1] -> logits: [N, places], of all heads and places in the image.
 
     It is `judge` of what `see` returns: the training sees an image once, though both networks learn from it.
@@ -293,23 +319,15 @@ class Discriminator(nn.Module):
         pixel_discriminator: bool = False,
         classes: int = 0,
     ) -> None:
-        super().__init__()
-        self.seen_edge = max(LEAST_SEEN_EDGE, image_size)
-        self.features = FrozenFeatures(channels)
-        self.projections = Projections(tuple(_outputs(self.features.blocks[tap]) for tap in TAPS))
-        # All heads end in maps of one edge, so that all of them weigh the same.
+        super().__init__(channels, image_size)
         self.heads = nn.ModuleList(
-            _head(width, halvings, classes)
-            for width, halvings in zip(PROJECTED, reversed(range(len(TAPS))), strict=True)
+            feature_head(width, halvings, _of_class(classes, HEAD_WIDTH)) for width, halvings in HEADS
         )
         self.pixel_head = _pixel_head(channels, image_size, classes) if pixel_discriminator else None
 
     def see(self, images: Tensor) -> list[Tensor]:
         """The frozen network's projected maps, fine to coarse, and the images themselves."""
-        enlarged = images
-        if images.shape[-1] != self.seen_edge:
-            enlarged = F.interpolate(images, size=(self.seen_edge,) * 2, mode="bilinear")
-        return [*self.projections(self.features(enlarged)), images]
+        return [*super().see(images), images]
 
     def judge(self, seen: list[Tensor], one_hot: Tensor | None = None) -> Tensor:
         """Logits [N, places] of what `see` returned."""
@@ -349,8 +367,8 @@ class Head(nn.Module):
         return logits.flatten(1)
 
 
-def _head(inputs: int, halvings: int, classes: int = 0) -> Head:
-    """Maps [N, inputs, S, S] -> logits [N, (S / 2^halvings)^2]."""
+def feature_head(inputs: int, halvings: int, embedding: nn.Module | None = None) -> Head:
+    """Maps [N, inputs, S, S] -> logits [N, (S / 2^halvings)^2]; embedding: condition -> [N, HEAD_WIDTH]."""
     layers: list[nn.Module] = []
     for _ in range(halvings):
         layers += [nn.Conv2d(inputs, HEAD_WIDTH, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH)]
@@ -358,9 +376,11 @@ def _head(inputs: int, halvings: int, classes: int = 0) -> Head:
         inputs = HEAD_WIDTH
     layers += [nn.Conv2d(inputs, HEAD_WIDTH, 3, padding=1, bias=False), nn.BatchNorm2d(HEAD_WIDTH), nn.LeakyReLU(0.2)]
     # Paper: spectral norm of every convolution; here where no batch norm behind it takes the factor out again.
-    to_logits = spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1))
-    embedding = spectral_norm(nn.Linear(classes, HEAD_WIDTH, bias=False)) if classes else None
-    return Head(layers, to_logits, embedding)
+    return Head(layers, spectral_norm(nn.Conv2d(HEAD_WIDTH, 1, 3, padding=1)), embedding)
+
+
+def _of_class(classes: int, width: int) -> nn.Module | None:
+    return spectral_norm(nn.Linear(classes, width, bias=False)) if classes else None
 
 
 def _pixel_head(channels: int, image_size: int, classes: int = 0) -> Head:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from scangan.facts import Facts
+from scangan.report.tables import BY_RADIOMICS, refused_note
 
 VOLUME_FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "plus_minus", "ci_low", "ci_high", "images", "reference"),
@@ -32,25 +33,33 @@ CONSISTENCY_NOTE = (
 def volume_fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """The headline and table 1, from the rows of `metrics.volumes.compare_whole_volumes` and `compare_slices`, joined.
 
-    The columns of `fidelity.csv`, and `plus_minus`.
+    The columns of `fidelity.csv`, and `plus_minus`. extractor: what a row is measured by, the network that sees
+    features, or `radiomics`.
     """
-    return facts.assign(scores)[VOLUME_FIDELITY_COLUMNS]
+    table = facts.assign(scores)[VOLUME_FIDELITY_COLUMNS]
+    table.loc[table["metric"].isin(BY_RADIOMICS), "extractor"] = "radiomics"
+    return table
 
 
-def fidelity_note(fidelity: pd.DataFrame) -> str:
-    """How a table of `volume_fidelity_table` is to be read."""
-    counts = ", ".join(map(str, sorted(fidelity.loc[fidelity["metric"] == "fid", "images"].unique())))
-    return (
+def volume_fidelity_note(fidelity: pd.DataFrame, extractor: str) -> str:
+    """How a table of `volume_fidelity_table` is to be read; extractor: the network that sees features."""
+    counts = ", ".join(map(str, sorted(fidelity.loc[fidelity["metric"].isin(["fid", "frd"]), "images"].unique())))
+    lines = (
         "Energy distance (0: the same distribution; at most 1): of whole volumes, by the features of all their slices, "
         "to the held-out ones, unbiased at any number, so that it may be negative [95%: bootstrap over volumes and "
-        "patients]; real: of the training volumes, which stand for a perfect generator.\n"
+        "patients]; real: of the training volumes, which stand for a perfect generator.",
         f"Each other score is computed slice position by slice position, of {counts} volumes, and averaged over "
-        "positions; plus_minus: standard deviation over positions [95% of random sets of volumes].\n"
+        "positions; plus_minus: standard deviation over positions [95% of random sets of volumes].",
         "fid and inception_score: axial slices, as in the paper; fid_2.5d: mean over axial, coronal, sagittal "
-        "positions.\n"
-        "The number of volumes and the extractor are part of a score: these cannot be compared with published ones.\n"
-        "Volumes are of each network's first training: no number here covers another one."
+        "positions.",
+        "Radiomics distance: the energy distance by a referee that never saw a photograph: grey values, pairs, runs, "
+        "zones and neighbourhoods of the same slices; FRD: the logarithm of their Frechet distance, mean over axial, "
+        "coronal, sagittal positions.",
+        "The number of volumes and the extractor are part of a score: these cannot be compared with published ones.",
+        "Volumes are of each network's first training: no number here covers another one.",
+        refused_note(fidelity, extractor),
     )
+    return "\n".join(filter(None, lines))
 
 
 def consistency_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:

@@ -257,13 +257,7 @@ class AdversarialTraining(ABC):
         images = torch.cat([self._draw(part).clamp(0, 1).cpu() for part in latent.split(self.settings.batch_size)])
         distance, diversity = measure(images.numpy())
         if self._is_late() and diversity < LOW_DIVERSITY:
-            log.warning(
-                "step %d: the generator's images%s differ from each other by %.0f%% of what real ones do: it may be "
-                "collapsing",
-                self.step_count,
-                of_what,
-                100 * diversity,
-            )
+            self._warn_of_collapse(f"images{of_what}", diversity)
         return distance, diversity
 
     def _keep_nearest(self, distance: float, diversity: float) -> None:
@@ -271,6 +265,10 @@ class AdversarialTraining(ABC):
         if self.kept is None or distance < self.kept["distance"]:
             weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
             self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
+
+    def _warn_of_collapse(self, what: str, diversity: float) -> None:
+        said = "step %d: the generator's %s differ from each other by %.0f%% of what real ones do: it may be collapsing"
+        log.warning(said, self.step_count, what, 100 * diversity)
 
     def close_window(self, images_per_second: float) -> dict[str, float]:
         """End a stretch of steps: its mean losses become a row of the history.

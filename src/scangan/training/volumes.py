@@ -6,7 +6,9 @@ lie; D_slab the centre slices of the whole slab. R_v runs for the whole volume, 
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +16,17 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from scangan.config import CtSgan, Gan3d, VolumeGan
+from scangan.config import CtSgan, Gan3d, GradientPenalty, Rules, VolumeGan
 from scangan.ct.window import to_network
 from scangan.errors import DataError
 from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import OUTPUT_RANGE, Discriminator, Generator, slice_positions, to_slices
 from scangan.training.adversarial import (
+    LOW_DIVERSITY,
     SAMPLE_COLUMNS,
     GanTraining,
     TrainedGan,
+    channels_last,
     check_batch_size,
     run,
 )
@@ -37,16 +41,35 @@ class VolumeTraining(GanTraining):
 
     @torch.no_grad()
     def draw_samples(self) -> None:
-        """Add a row: the middle axial, coronal and sagittal planes of volumes of the averaged generator."""
+        """Add a row: the middle axial, coronal and sagittal planes of volumes of the averaged generator.
+
+        How far they differ from each other, as a share of what real ones do, is added to the last row of the history as
+        `diversity`; too little of it is logged.
+        """
         low, high = OUTPUT_RANGE
+        latents = self.fixed_noise[: -(-SAMPLE_COLUMNS // 3)].split(1)
+        volumes = torch.cat([self.average.average(latent.to(self.fabric.device)).float() for latent in latents])
         planes = []
-        for latent in self.fixed_noise[: -(-SAMPLE_COLUMNS // 3)].split(1):
-            volume = self.average.average(latent.to(self.fabric.device)).float()[0]
+        for volume in volumes:
             middle = volume.shape[1] // 2
             # Upright: the head is the last slice.
             planes += [volume[:, middle], volume[:, :, middle].flip(1), volume[..., middle].flip(1)]
         shown = torch.stack(planes[:SAMPLE_COLUMNS])
         self.samples.append(((shown - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
+        diversity = (_median_difference(volumes) / _median_difference(self._real_volumes(len(volumes)))).item()
+        if self.history:
+            self.history[-1]["diversity"] = diversity
+        if self._is_late() and diversity < LOW_DIVERSITY:
+            self._warn_of_collapse("volumes", diversity)
+
+    def _real_volumes(self, number: int) -> Tensor:
+        """The first training volumes, as networks see them: [number, 1, S, S, S]."""
+        return self.images[:number].to(self.fabric.device)
+
+
+def _median_difference(volumes: Tensor) -> Tensor:
+    """Of two of the volumes [N, 1, S, S, S], N >= 2, the mean absolute difference; the median over all pairs."""
+    return torch.stack([(one - other).abs().mean() for one, other in combinations(volumes, 2)]).median()
 
 
 class SlabTraining(VolumeTraining):
@@ -67,6 +90,7 @@ class SlabTraining(VolumeTraining):
     ) -> None:
         super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
         self.hounsfield_window, self.slabs = window, settings.slabs
+        self.rules_of: dict[str, Rules] = {"slice": settings, "slab": settings}
         self.positions = slice_positions(generator.depth, fabric.device)
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
@@ -86,6 +110,9 @@ class SlabTraining(VolumeTraining):
         with self.fabric.autocast():
             return self.generator.slab(latent, self.first, self.slabs.depth)
 
+    def _real_volumes(self, number: int) -> Tensor:
+        return to_network(super()._real_volumes(number)[:, None].float(), self.hounsfield_window)
+
     def _choose_slices(self) -> Tensor:
         """Which of a slab's slices D_slice sees: [slices], in order."""
         return torch.randperm(self.slabs.depth)[: self.slabs.slices].sort().values.to(self.first.device)
@@ -102,21 +129,20 @@ class SlabTraining(VolumeTraining):
             "slab": (lambda slices: slices[:, None, :, 1], self.discriminator.slab),
         }
 
-    def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    def discriminator_losses(self, real: Any, fake: Any) -> dict[str, Tensor]:
         """As the engine's; `loss_d` and `penalty` are sums over D_slice and D_slab, the logits their means.
 
         Paper: a sum over the slices of a slab (equation 2); here their mean, so that the number of slices does not
         change the weight of D_slice beside D_slab.
         """
         losses: dict[str, Tensor] = {}
-        for see, judge in self._judges().values():
-            shown, drawn = see(real), see(fake)
+        for name, (see, judge) in self._judges().items():
+            shown, drawn, rules = see(real), see(fake), self.rules_of[name]
             with self.fabric.autocast():
                 d_real, d_fake = judge(shown), judge(drawn)
             d_real, d_fake = d_real.float(), d_fake.float()
-            rules = self.rules
             loss = discriminator_loss(rules.loss, d_real, d_fake, rules.label_inversion, rules.noisy_labels)
-            penalty = torch.zeros((), device=real.device)
+            penalty = torch.zeros((), device=d_real.device)
             if rules.gradient_penalty.kind != "none":
                 # Of D's image input alone: cuDNN's RNNs, such as R_v, have no second derivative.
                 kind, weight = rules.gradient_penalty.kind, rules.gradient_penalty.weight
@@ -133,14 +159,78 @@ class SlabTraining(VolumeTraining):
             losses = {name: losses.get(name, 0) + value for name, value in found.items()}
         return losses
 
-    def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
+    def generator_losses(self, fake: Any) -> dict[str, Tensor]:
         """`loss_g`, the sum over both discriminators, minimised."""
-        loss = torch.zeros((), device=fake.device)
-        for see, judge in self._judges().values():
+        loss = torch.zeros((), device=self.fabric.device)
+        for name, (see, judge) in self._judges().items():
             with self.fabric.autocast():
                 d_fake = judge(see(fake))
-            loss = loss + generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)
+            rules = self.rules_of[name]
+            loss = loss + generator_loss(rules.loss, d_fake.float(), rules.label_inversion)
         return {"loss_g": loss}
+
+
+class SeenSlab(NamedTuple):
+    """3-channel slices of slabs [N, T, 3, S, S], and what D_slice sees of those that are chosen."""
+
+    slices: Tensor
+    maps: list[Tensor]
+
+
+class ProjectedSlabTraining(SlabTraining):
+    """The same game where D_slice sees slices through a frozen network: hinge loss, without a penalty.
+
+    Generated slices are seen once, by both networks, as in `adversarial.ProjectedTraining`; so the judges are given
+    slabs beside what D_slice has seen of them.
+    """
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        generator: Generator,
+        discriminator: Discriminator,
+        volumes: Tensor,
+        window: tuple[float, float],
+        settings: CtSgan,
+    ) -> None:
+        channels_last(discriminator.slice)
+        super().__init__(fabric, generator, discriminator, volumes, window, settings)
+        of_slice = {"loss": "hinge", "gradient_penalty": GradientPenalty()}
+        self.rules_of["slice"] = settings.model_copy(update=of_slice)
+
+    def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[SeenSlab, SeenSlab]:
+        self.chosen = self._choose_slices()
+        with torch.no_grad():
+            real_seen = self._see(real)
+        self.fake_seen = self._see(fake)
+        return SeenSlab(real, real_seen), SeenSlab(fake.detach(), [maps.detach() for maps in self.fake_seen])
+
+    def _shown_to_generator(self, fake: Tensor) -> SeenSlab:
+        return SeenSlab(fake, self.fake_seen)
+
+    def _see(self, slices: Tensor) -> list[Tensor]:
+        with self.fabric.autocast():
+            return self.discriminator.slice.see(slices[:, self.chosen].flatten(0, 1))
+
+    def _judges(self) -> dict[str, tuple]:
+        positions = self.positions[self.first[:, None] + self.chosen].flatten()
+        return {
+            "slice": (lambda shown: shown.maps, lambda maps: self.discriminator.slice.judge(maps, positions)),
+            "slab": (lambda shown: shown.slices[:, None, :, 1], self.discriminator.slab),
+        }
+
+
+def make_slab_training(
+    fabric: Fabric,
+    generator: Generator,
+    discriminator: Discriminator,
+    volumes: Tensor,
+    window: tuple[float, float],
+    settings: CtSgan,
+) -> SlabTraining:
+    """The game that fits the D_slice of these settings, see `SlabTraining`."""
+    kind = ProjectedSlabTraining if settings.discriminator == "projected" else SlabTraining
+    return kind(fabric, generator, discriminator, volumes, window, settings)
 
 
 def train_volume_gan(
@@ -167,7 +257,7 @@ def train_volume_gan(
     known = torch.from_numpy(volumes)
     training: SlabTraining | VolumeTraining
     if isinstance(settings, CtSgan):
-        training = SlabTraining(fabric, generator, discriminator, known, window, settings)
+        training = make_slab_training(fabric, generator, discriminator, known, window, settings)
     else:
         scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])
         training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
