@@ -40,9 +40,6 @@ OPTIONS = {
 }
 WIDEST = 8  # times base_width
 FREQUENCIES = 4
-# Grain is another in each slice of a scan, but noise of its own for each would be 15 million numbers at 224^3: so the
-# maps' noise is the volume's, moved on by so many numbers from slice to slice.
-NOISE_SHIFT = 997
 CHUNK_SLICES = 32  # of a whole volume, drawn at once
 
 
@@ -143,8 +140,9 @@ class Generator(nn.Module):
     """R_v and G_slice: latents [N, latent_size] -> volumes [N, 1, S, S, S], in [-1, 1]; S: one of `IMAGE_SIZES`.
 
     depth: slices of a volume, if it is no cube. A latent holds the constant noise, the noise of each 3-channel slice,
-    R_v's first state, and the noise that a light G_slice adds to its maps; all standard normal. At the paper's scale
-    (S = 224, base_width 64): R_v 50,432 parameters, 55,040 if it is told the position; G_slice 13,375,363.
+    R_v's first state, and the noise that a light G_slice adds to its maps, the same for all slices of a volume: noise
+    of each slice would make neighbours flicker. All are standard normal. At the paper's scale (S = 224, base_width 64):
+    R_v 50,432 parameters, 55,040 if it is told the position; G_slice 13,375,363.
     """
 
     def __init__(
@@ -191,21 +189,16 @@ class Generator(nn.Module):
         """
         chosen = first[:, None] + torch.arange(slices, device=first.device)
         codes = self.codes(latent)
-        return self._draw(codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2])), chosen, latent)
+        return self._draw(codes.gather(1, chosen[..., None].expand(-1, -1, codes.shape[2])), latent)
 
     def forward(self, latent: Tensor) -> Tensor:
-        at_once = max(1, CHUNK_SLICES // len(latent))
-        numbers = torch.arange(self.depth - 2, device=latent.device).expand(len(latent), -1)
-        chunks = zip(self.codes(latent).split(at_once, 1), numbers.split(at_once, 1), strict=True)
-        return assemble(torch.cat([self._draw(codes, chosen, latent) for codes, chosen in chunks], 1))
+        chunks = self.codes(latent).split(max(1, CHUNK_SLICES // len(latent)), 1)
+        return assemble(torch.cat([self._draw(codes, latent) for codes in chunks], 1))
 
-    def _draw(self, codes: Tensor, chosen: Tensor, latent: Tensor) -> Tensor:
-        """The 3-channel slices [N, T, 3, S, S] of codes [N, T, constant_noise + slice_code], the `chosen` [N, T]."""
-        if noise := self.latent_parts[3]:
-            places = (torch.arange(noise, device=latent.device) + NOISE_SHIFT * chosen[..., None]) % noise
-            shifted = latent[:, -noise:].gather(1, places.flatten(1)).view(*places.shape)
-            codes = torch.cat([codes, shifted], 2)
-        return self.slice_generator(codes.flatten(0, 1)).unflatten(0, chosen.shape)
+    def _draw(self, codes: Tensor, latent: Tensor) -> Tensor:
+        """The 3-channel slices [N, T, 3, S, S] of codes [N, T, constant_noise + slice_code] of these volumes."""
+        map_noise = latent[:, None, sum(self.latent_parts[:3]) :].expand(-1, codes.shape[1], -1)
+        return self.slice_generator(torch.cat([codes, map_noise], 2).flatten(0, 1)).unflatten(0, codes.shape[:2])
 
 
 class SliceDiscriminator(nn.Module):
