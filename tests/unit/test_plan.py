@@ -247,7 +247,8 @@ def test_an_arm_of_a_further_network_has_that_networks_images_and_trainings():
 def test_volumes_of_a_further_network_are_as_many_and_get_nodules():
     changed = {"synthesis": {"gan": ["ct_sgan", "gan3d"], "volumes": 60, "compared_volumes": 20, "shard_size": 30}}
     ct_sgan = study("ct_sgan", classifier={"arms": ["real", "synthetic", "synthetic:gan3d"]}, **changed)
-    assert [ct_sgan.volumes_of(gan) for gan in ct_sgan.gans()] == [60, 20, 60]
+    volumes = {gan: ct_sgan.volumes_of(gan) for gan in ct_sgan.gans()}
+    assert volumes == {"ct_sgan": 60, "ct_sgan_js": 20, "ct_sgan_projected": 20, "gan3d": 60}
     inputs = ct_sgan.arm_inputs("synthetic@gan3d", "gan_seed0-seed0")["synthetic_volumes"]
     assert inputs == ct_sgan.shards("gan3d", 0, "nodules/")["volumes"]
     assert set(ct_sgan.shards("gan3d", 0, "nodules/")["rejected"]) < set(ct_sgan.rejected_volumes())

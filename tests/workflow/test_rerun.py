@@ -107,13 +107,13 @@ SIMPLE_CT_GAN = of("simple_ct_gan", "render_phantom") | FROM_INDEX
 # covid_ct
 
 COVID_LABELS = ("covid", "non_covid")
-COVID_GANS = ("dcgan224", "diffaugment", "projected_gan")
+COVID_GANS = ("dcgan224", "projected_gan")
 COVID_SCORES = of("covid_ct", "score", "tabulate_classification", "plot_classification", *ASKED) | FINAL
 COVID_REAL = of("covid_ct", *(f"train_classifier(real, seed{seed})" for seed in (0, 1)))
 # Network -> its arm: in paths a further one stands behind an @.
 COVID_SYNTHETIC = {
     gan: of("covid_ct", *(f"train_classifier({arm}, gan_seed0-seed{seed})" for seed in (0, 1)))
-    for gan, arm in (("dcgan224", "real+synthetic"), ("projected_gan", "real+synthetic@projected_gan"))
+    for gan, arm in zip(COVID_GANS, ("real+synthetic", "real+synthetic@projected_gan"), strict=True)
 }
 COVID_ARMS = COVID_REAL.union(*COVID_SYNTHETIC.values())
 COVID_JUDGED = of("covid_ct", *(f"judge_images({gan}, {seed})" for gan in COVID_GANS for seed in (0, 1)))
@@ -130,9 +130,8 @@ def from_covid_gan(gan: str) -> set[str]:
     ]
     jobs += [f"judge_images({gan}, {seed})" for seed in (0, 1)]
     jobs += [f"{rule}({gan}, 0)" for rule in ("extract_features", "measure_fidelity")]
-    jobs += [f"plot_gan({gan})", *(["plot_panel(diffaugment)"] if gan != "projected_gan" else [])]
-    arms = COVID_SYNTHETIC[gan] | COVID_SCORES if gan in COVID_SYNTHETIC else set()
-    return of("covid_ct", *jobs) | COVID_TABLES | arms
+    jobs += [f"plot_gan({gan})", "plot_panel(diffaugment)"]
+    return of("covid_ct", *jobs) | COVID_TABLES | COVID_SYNTHETIC[gan] | COVID_SCORES
 
 
 FROM_COVID_SPLIT = (
@@ -531,7 +530,7 @@ BUT = {
         "data.fit",
         "split.method",
         "gan.dcgan224.random_crop",
-        "gan.diffaugment.diffaugment.probability",
+        "gan.projected_gan.diffaugment.probability",
         "gan.projected_gan.pixel_r1",
         "classifier.arms",
         "classifier.steps",
