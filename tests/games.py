@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scangan.config import ImageGan, NoduleNetwork, Voi, VolumeGan
+from scangan.config import CtSgan, ImageGan, NoduleNetwork, ProjectedGan, Voi, VolumeGan
 from scangan.models.catalogue import build, find_model, network_options
 from scangan.training.adversarial import AdversarialTraining, ImageTraining, ProjectedTraining
+from scangan.training.conditional import ConditionalTraining
 from scangan.training.nodules import NoduleTraining, Pairs, nodule_network_options
-from scangan.training.volumes import SlabTraining, VolumeTraining
+from scangan.training.volumes import VolumeTraining, make_slab_training
 
 WGAN_GP = {"kind": "wgan-gp", "weight": 10}
 AUGMENTED = {
@@ -37,8 +38,9 @@ IMAGE_GAMES: dict[str, tuple[int, dict[str, Any]]] = {
 }
 SLABS = {"depth": 4, "slices": 2, "constant_noise": 8, "slice_noise": 4, "slice_code": 8}
 VOLUME_GAMES: dict[str, dict[str, Any]] = {
-    "ct_sgan": {"slabs": SLABS, "gradient_penalty": {"kind": "dragan", "weight": 10}},
-    "gan3d": {"image_size": 16},
+    "ct_sgan": {"model": "ct_sgan", "slabs": SLABS, "gradient_penalty": {"kind": "dragan", "weight": 10}},
+    "ct_sgan_projected": {"model": "ct_sgan", "slabs": SLABS, "discriminator": "projected"},
+    "gan3d": {"model": "gan3d", "image_size": 16},
 }
 WINDOW = (-1000.0, 400.0)
 VOI = Voi(size=16, spacing_mm=2.0, margin_mm=4.0, diameters_mm=(4, 24))
@@ -58,16 +60,27 @@ def _image_game(model: str, fabric: Any, precision: str, images: int = IMAGES) -
     return kind(fabric, generator, discriminator, torch.from_numpy(shown) * (high - low) + low, output_range, settings)
 
 
-def _volume_game(model: str, fabric: Any, precision: str) -> AdversarialTraining:
-    values = {"model": model, "base_width": 4, "epochs": EPOCHS, "batch_size": 2, "sample_rows": 2}
-    settings = VolumeGan.of_kind(values | {"precision": precision} | VOLUME_GAMES[model])
+def _volume_game(name: str, fabric: Any, precision: str) -> AdversarialTraining:
+    values = {"base_width": 4, "epochs": EPOCHS, "batch_size": 2, "sample_rows": 2, "precision": precision}
+    settings = VolumeGan.of_kind(values | VOLUME_GAMES[name])
+    edge = 56 if isinstance(settings, CtSgan) else 16
+    generator, discriminator = build(settings.model, 1, edge, **network_options(settings))
     rng = np.random.default_rng(0)
-    if model == "ct_sgan":
-        volumes = torch.from_numpy(rng.integers(-1000, 400, (6, 56, 56, 56)).astype(np.int16))
-        return SlabTraining(fabric, *build(model, 1, 56, **network_options(settings)), volumes, WINDOW, settings)
-    scaled = torch.from_numpy(rng.random((6, 1, 16, 16, 16), dtype=np.float32)) * 2 - 1
-    networks = build(model, 1, 16, **network_options(settings))
-    return VolumeTraining(fabric, *networks, scaled, find_model(model).OUTPUT_RANGE, settings)
+    if isinstance(settings, CtSgan):
+        volumes = torch.from_numpy(rng.integers(-1000, 400, (6, edge, edge, edge)).astype(np.int16))
+        return make_slab_training(fabric, generator, discriminator, volumes, WINDOW, settings)
+    scaled = torch.from_numpy(rng.random((6, 1, edge, edge, edge), dtype=np.float32)) * 2 - 1
+    return VolumeTraining(fabric, generator, discriminator, scaled, find_model(settings.model).OUTPUT_RANGE, settings)
+
+
+def _conditional_game(fabric: Any, precision: str) -> AdversarialTraining:
+    edge, values = IMAGE_GAMES["projected_gan"]
+    values = {"model": "projected_gan", "epochs": EPOCHS, "batch_size": BATCH, "precision": precision} | values
+    settings = ProjectedGan.model_validate(values | {"conditional": True, "sample_rows": 2})
+    shown = torch.from_numpy(np.random.default_rng(0).random((IMAGES, 1, edge, edge), dtype=np.float32)) * 2 - 1
+    networks = build("projected_gan", 1, edge, **network_options(settings) | {"classes": 2})
+    classes = (torch.arange(IMAGES) >= IMAGES // 3).long()
+    return ConditionalTraining(fabric, *networks, shown, (-1.0, 1.0), settings, classes, ["few", "many"])
 
 
 def _nodule_game(kind: str, fabric: Any, precision: str) -> AdversarialTraining:
@@ -83,6 +96,7 @@ def _nodule_game(kind: str, fabric: Any, precision: str) -> AdversarialTraining:
 GAMES: dict[str, Game] = {
     **{name: partial(_image_game, name) for name in IMAGE_GAMES},
     **{name: partial(_volume_game, name) for name in VOLUME_GAMES},
+    "projected_gan of two classes": _conditional_game,
     **{kind: partial(_nodule_game, kind) for kind in ("injector", "eraser")},
 }
 
