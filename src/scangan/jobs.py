@@ -137,7 +137,7 @@ def choose_gpus(wanted: int, devices: Path = Path("/dev"), locks: Path | None = 
             if len(held) == wanted:
                 os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
                 return list(held.values())
-            if gpu not in held and (file := hold(folder / f"gpu{gpu.replace('/', '_')}-{place}")):
+            if gpu not in held and (file := hold(folder, f"gpu{gpu.replace('/', '_')}-{place}")):
                 held[gpu] = file
     raise AssertionError  # the places never end
 

@@ -44,9 +44,9 @@ def hold_job(name: str, patience: float = 30.0) -> IO[str]:
     return file
 
 
-def hold(path: Path) -> IO[str] | None:
-    """The open file that holds this lock until it is closed, or None where another process holds it."""
-    file = path.open("a+")
+def hold(folder: Path, name: str) -> IO[str] | None:
+    """The open file that holds the lock of this name until it is closed, or None where another process holds it."""
+    file = (folder / name).open("a+")
     if _lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB) is False:
         file.close()
         return None

@@ -74,6 +74,7 @@ def run_script(folder, root, edits, out):
         ),
         log=[str(folder / "logs" / "edit_own_scans.log")],
         threads=None,
+        resources={},
     )
     logger = logging.getLogger("scangan")
     handlers, level = list(logger.handlers), logger.level

@@ -166,6 +166,7 @@ PAGE = Path(__file__).parents[2] / "docs/images_out.md"
 
 def test_the_pages_examples_say_what_they_print(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    trained = trained.rename(trained.with_name("projected_gan"))
     code = "\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
     exec(compile(code, PAGE.name, "exec"), {})
     promised = re.findall(r"^print\(.*\)  # (.*)$", code, re.MULTILINE)

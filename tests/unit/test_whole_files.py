@@ -17,7 +17,7 @@ GIVEN = {"zip_folder", "write_series", "_write_info", "_write"}
 # Those with ways of their own: the name of a checkpoint holds the digest of its content; the key of pseudonyms must
 # not replace another job's, and rows are added to the table beside it.
 # A file that is locked stays in its place.
-OWN_WAYS = {"CheckpointStore.save", "_open_private", "hold_job", "hold_run"}
+OWN_WAYS = {"CheckpointStore.save", "_open_private", "hold", "hold_job", "hold_run"}
 
 
 def raw_writes(text: str) -> list[str]:

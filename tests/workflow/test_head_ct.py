@@ -213,12 +213,12 @@ def check_export(fresh: Workflow):
         run = subprocess.run(arguments, cwd=fresh.folder, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
         assert "train_gan" not in run.stdout + run.stderr
-    folder = fresh.folder / "results/my_study/exported/dcgan32/sick"
+    folder = fresh.folder / "results/my_study/exported/projected_gan/sick"
     table = pd.read_csv(folder / "metadata.csv")
     assert len(table) == 100
     assert table["suspected"].notna().sum() == 2  # as many as the study drew
     assert set(table["data"]) == {"real"}
-    drawn = scangan.load(fresh.folder / "results/my_study/gan/dcgan32").draw({"sick": 100})["sick"][:, 0]
+    drawn = scangan.load(fresh.folder / "results/my_study/gan/projected_gan").draw({"sick": 100})["sick"][:, 0]
     for file, image in zip(table["file"], drawn, strict=True):
         with Image.open(folder / file) as exported:
             np.testing.assert_allclose(np.asarray(exported) / 65535, image, atol=1 / 65535)  # of other threads
