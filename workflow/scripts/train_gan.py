@@ -1,17 +1,14 @@
-from pathlib import Path
-
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
     from scangan.config import ImageGan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
-    from scangan.files import atomic
     from scangan.metrics.validation import Validator
-    from scangan.models.catalogue import feature_networks, network_options, write_generator
-    from scangan.report.samples import write_sample_grid
+    from scangan.models.catalogue import feature_networks, network_options
+    from scangan.report.samples import write_trained
     from scangan.training.adversarial import make_fabric, train_gan
-    from scangan.training.checkpoint import CheckpointStore, resume_folder
+    from scangan.training.checkpoint import resume_folder
 
     settings = ImageGan.of_kind(snakemake.params.settings)
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
@@ -28,22 +25,19 @@ with job(snakemake, snakemake.threads):
     description = f"{snakemake.wildcards.label} GAN"
     trained = train_gan(images.images, settings, fabric, resume, description=description, validate=validate)
     if fabric.is_global_zero:
-        facts = {
-            "study": snakemake.wildcards.study,
-            "gan": snakemake.wildcards.gan,
-            "gan_seed": int(snakemake.wildcards.gan_seed),
-            "label": snakemake.wildcards.label,
-            "data": images.manifest.data.iloc[0],
-            "model": settings.model,
-            "options": network_options(settings),
-            "channels": images.images.shape[1],
-            "image_size": images.images.shape[2],
-            "training_images": len(images),
-            "steps": trained.steps,
-            "trained_against": feature_networks(settings.model),
-        }
-        write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
-        with atomic(snakemake.output.history) as path:
-            trained.history.to_csv(path, index=False)
-        write_sample_grid(trained.samples, Path(snakemake.output.samples))
-        CheckpointStore(resume).remove()
+        write_trained(
+            trained,
+            snakemake.output,
+            resume,
+            study=snakemake.wildcards.study,
+            gan=snakemake.wildcards.gan,
+            gan_seed=int(snakemake.wildcards.gan_seed),
+            label=snakemake.wildcards.label,
+            data=images.manifest.data.iloc[0],
+            model=settings.model,
+            options=network_options(settings),
+            channels=images.images.shape[1],
+            image_size=images.images.shape[2],
+            training_images=len(images),
+            trained_against=feature_networks(settings.model),
+        )

@@ -5,12 +5,10 @@ from scangan.jobs import job
 with job(snakemake, snakemake.threads):
     from scangan.config import NoduleNetwork, Voi
     from scangan.data.voi import read_parts_of_vois
-    from scangan.files import atomic
-    from scangan.models.catalogue import write_generator
-    from scangan.report.samples import write_sample_grid
+    from scangan.report.samples import write_trained
     from scangan.synthesis.nodules import Filling
     from scangan.training.adversarial import make_fabric
-    from scangan.training.checkpoint import CheckpointStore, resume_folder
+    from scangan.training.checkpoint import resume_folder
     from scangan.training.nodules import eraser_pairs, injector_pairs, nodule_network_options, train_nodule_gan
 
     network, voi = snakemake.wildcards.network, Voi.model_validate(snakemake.params.voi["voi"])
@@ -28,19 +26,16 @@ with job(snakemake, snakemake.threads):
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     trained = train_nodule_gan(network, pairs, settings, voi, fabric, resume, description=network)
     if fabric.is_global_zero:
-        facts = {
-            "study": snakemake.wildcards.study,
-            "model": "nodule_cgan",
-            "options": nodule_network_options(network, settings, voi),
-            "channels": 1,
-            "image_size": voi.size,
-            "margin_mm": voi.margin_mm,
-            "data": " and ".join(sorted(set(healthy["train"].table.data))),
-            "training_vois": len(pairs),
-            "steps": trained.steps,
-        }
-        write_generator(Path(snakemake.output.weights), Path(snakemake.output.description), trained.weights, **facts)
-        with atomic(snakemake.output.history) as path:
-            trained.history.to_csv(path, index=False)
-        write_sample_grid(trained.samples, Path(snakemake.output.samples))
-        CheckpointStore(resume).remove()
+        write_trained(
+            trained,
+            snakemake.output,
+            resume,
+            study=snakemake.wildcards.study,
+            model="nodule_cgan",
+            options=nodule_network_options(network, settings, voi),
+            channels=1,
+            image_size=voi.size,
+            margin_mm=voi.margin_mm,
+            data=" and ".join(sorted(set(healthy["train"].table.data))),
+            training_vois=len(pairs),
+        )

@@ -1,13 +1,31 @@
-"""A grid of generated images over the course of a training."""
+"""What the training of a generative network leaves behind in files; a grid of its images over the training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from scangan.files import atomic
+from scangan.models.catalogue import write_generator
+from scangan.training.checkpoint import CheckpointStore
+
+if TYPE_CHECKING:
+    from scangan.training.adversarial import TrainedGan
+
+
+def write_trained(trained: TrainedGan, output: Any, resume: Path, **facts: Any) -> None:
+    """Write weights, their description, history and samples where a job's `output` says; then remove its checkpoints.
+
+    facts: what `write_generator` is to say of the generator, beside the steps.
+    """
+    write_generator(Path(output.weights), Path(output.description), trained.weights, **facts, steps=trained.steps)
+    with atomic(output.history) as path:
+        trained.history.to_csv(path, index=False)
+    write_sample_grid(trained.samples, Path(output.samples))
+    CheckpointStore(resume).remove()
 
 
 def write_sample_grid(samples: np.ndarray, path: Path, gap: int = 2, tile: int = 96) -> None:

@@ -90,7 +90,7 @@ class SlabTraining(VolumeTraining):
     ) -> None:
         super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
         self.hounsfield_window, self.slabs = window, settings.slabs
-        self.rules_of: dict[str, Rules] = {"slice": settings, "slab": settings}
+        self.rules_of = self._rules_of_judges()
         self.positions = slice_positions(generator.depth, fabric.device)
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
@@ -109,6 +109,9 @@ class SlabTraining(VolumeTraining):
         latent = latent.to(self.fabric.device, non_blocking=True)
         with self.fabric.autocast():
             return self.generator.slab(latent, self.first, self.slabs.depth)
+
+    def _rules_of_judges(self) -> dict[str, Rules]:
+        return {"slice": self.settings, "slab": self.settings}
 
     def _real_volumes(self, number: int) -> Tensor:
         return to_network(super()._real_volumes(number)[:, None].float(), self.hounsfield_window)
@@ -184,19 +187,9 @@ class ProjectedSlabTraining(SlabTraining):
     slabs beside what D_slice has seen of them.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        generator: Generator,
-        discriminator: Discriminator,
-        volumes: Tensor,
-        window: tuple[float, float],
-        settings: CtSgan,
-    ) -> None:
-        channels_last(discriminator.slice)
-        super().__init__(fabric, generator, discriminator, volumes, window, settings)
+    def _rules_of_judges(self) -> dict[str, Rules]:
         of_slice = {"loss": "hinge", "gradient_penalty": GradientPenalty()}
-        self.rules_of["slice"] = settings.model_copy(update=of_slice)
+        return super()._rules_of_judges() | {"slice": self.settings.model_copy(update=of_slice)}
 
     def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[SeenSlab, SeenSlab]:
         self.chosen = self._choose_slices()
@@ -229,7 +222,10 @@ def make_slab_training(
     settings: CtSgan,
 ) -> SlabTraining:
     """The game that fits the D_slice of these settings, see `SlabTraining`."""
-    kind = ProjectedSlabTraining if settings.discriminator == "projected" else SlabTraining
+    kind = SlabTraining
+    if settings.discriminator == "projected":
+        kind = ProjectedSlabTraining
+        channels_last(discriminator.slice)  # D_slice has no penalty then, though D_slab may have
     return kind(fabric, generator, discriminator, volumes, window, settings)
 
 
