@@ -253,9 +253,26 @@ def part_a(end: float) -> None:
     )
     if ON_GPU:
         tried("A", "copy and bf16 product", ceilings)
-    command = [sys.executable, "-m", "pytest", "tests/gpu", "-q", "--no-header", "-p", "no:cacheprovider", "--tb=line"]
-    done = subprocess.run(command, cwd=ROOT, timeout=max(1, end - time.monotonic()), check=False)
-    say("A", "tests/gpu", status=done.returncode)
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/gpu",
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "--tb=line",
+        "-rN",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, timeout=max(1, end - time.monotonic()), check=False, capture_output=True, text=True
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode:
+        print(done.stdout[-6000:])
+    # How many passed, and how many were skipped because there is no GPU.
+    say("A", "tests/gpu", status=done.returncode, said=lines[-1] if lines else "nothing")
 
 
 def ceilings() -> dict[str, float]:
@@ -283,7 +300,7 @@ def part_c(end: float) -> None:
 
     size = 224 if ON_GPU else 56
     where = torch.cuda.get_device_name() if ON_GPU else "CPU"
-    tried("C", "mass synthesis", lambda: compare_synthesis(size, settings_for(ON_GPU), ON_GPU, where) or {})
+    tried("C", "mass synthesis", partial(compare_synthesis, size, settings_for(ON_GPU), ON_GPU, where))
     volumes = 16 if ON_GPU else 2
     for processes in (1, 8, 16) if ON_GPU else (1, 2):
         if time.monotonic() < end:
@@ -308,7 +325,8 @@ def _mask(size: int) -> int:
     chest = np.where((y / 0.7) ** 2 + (x / 0.9) ** 2 < 1, 30, -1000).astype(np.int16) + np.zeros((size, 1, 1), np.int16)
     for side in (-0.4, 0.4):
         chest[(z / 0.8) ** 2 + (y / 0.45) ** 2 + ((x - side) / 0.3) ** 2 < 1] = -850
-    return int(lung_mask(Volume(chest, 336 / size)).lungs.sum())
+    spacing_mm = 336 / size
+    return int(lung_mask(Volume(chest, (spacing_mm,) * 3, (0.0,) * 3)).mask.sum())
 
 
 # D

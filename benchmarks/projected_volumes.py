@@ -28,13 +28,14 @@ from scangan.metrics.volumes import (
     extract_slices,
     to_grey,
 )
-from scangan.models.catalogue import build, network_options
+from scangan.models.catalogue import build, feature_networks, network_options
 from scangan.report.volume_figures import planes_figure
 from scangan.synthesis.volumes import VolumeSynthesizer
 from scangan.training.adversarial import make_fabric
 from scangan.training.volumes import make_slab_training
 
 WINDOW, DRAWN, POSITIONS = (-1000.0, 400.0), 24, 4
+EXTRACTOR = "efficientnet-lite0"
 CONFIG = Path(__file__).parents[1] / "config/config.yaml"
 NETWORKS = ("ct_sgan", "ct_sgan_projected")
 
@@ -80,7 +81,7 @@ def compare(folder: Path, seconds: float, out: Path, seeds: int) -> None:
     held_out = VolumeSet.concatenate([parts["validation"], parts["test"]])
     known, unseen = (each.read(range(len(each))) for each in (train_set, held_out))
     spacing_mm = float(train_set.manifest.spacing_mm.iloc[0])
-    real = [extract_slices(each, POSITIONS, "efficientnet-lite0", window=WINDOW) for each in (train_set, held_out)]
+    real = [extract_slices(each, POSITIONS, EXTRACTOR, window=WINDOW) for each in (train_set, held_out)]
     patients = [each.manifest.patient_id.to_numpy() for each in (train_set, held_out)]
     template = to_grey(known, WINDOW).mean(0)
     print(
@@ -96,9 +97,11 @@ def compare(folder: Path, seconds: float, out: Path, seeds: int) -> None:
             drawn = draw(generator, train_set.size, spacing_mm, name)
             volumes = drawn.read(range(DRAWN))
             shown.setdefault(name, volumes[0])
-            slices = {name: extract_slices(drawn, POSITIONS, "efficientnet-lite0", window=WINDOW)}
-            whole = compare_whole_volumes(*real, slices, Fidelity(), *patients)
-            frd = compare_slices(*real, slices, Fidelity()).query("metric == 'frd' and variant != 'real'")
+            slices = {name: extract_slices(drawn, POSITIONS, EXTRACTOR, window=WINDOW)}
+            against = feature_networks(settings.model, **network_options(settings))
+            refused = [name] if EXTRACTOR in against else []
+            whole = compare_whole_volumes(*real, slices, Fidelity(), *patients, refused)
+            frd = compare_slices(*real, slices, Fidelity(), refused).query("metric == 'frd' and variant != 'real'")
             said = describe_volumes(drawn, WINDOW)
             print(f"{name}, seed {seed}: {steps} steps")
             for row in [*whole.itertuples(), *frd.itertuples()]:
