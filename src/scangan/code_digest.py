@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 PACKAGE_ROOT = Path(__file__).parent.parent
 # What cannot change a job's bytes: the settings' model, whose values reach a job as its settings, and whatever is
@@ -53,18 +58,58 @@ def _is_left_out(name: str) -> bool:
 class _Code:
     """One file of Python: the modules of the package that it imports, and the digest of what it does."""
 
-    def __init__(self, text: str, name: str, folder: Path) -> None:
-        tree = _Essence(name).visit(ast.parse(text))
-        self.imports = frozenset(_imports(tree))
-        digest = hashlib.sha256(ast.dump(tree).encode())
-        for file in sorted(_data_files(tree, folder)):
-            digest.update(file.read_bytes())
-        self.digest = digest.hexdigest()
+    def __init__(self, text: str, name: str, folder: Path, kept: Path | None = None) -> None:
+        essence = _essence(text, name) if kept is None else _kept_essence(kept, text, name)
+        # Which of the names are files changes without the text.
+        self.imports = frozenset(_with_packages(essence["imports"]))
+        self.digest = essence["digest"]
+        for file in (folder / data for data in essence["data_files"]):
+            if file.is_file():
+                self.digest = hashlib.sha256(self.digest.encode() + file.read_bytes()).hexdigest()
 
     @staticmethod
     @cache
     def read(path: Path, name: str) -> _Code:
-        return _Code(path.read_text(encoding="utf-8"), name, path.parent)
+        kept = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.essence.json"
+        return _Code(path.read_text(encoding="utf-8"), name, path.parent, kept)
+
+
+class _Kept(TypedDict):
+    """What parsing a file tells: digest of its tree, modules and files beside it that it may name."""
+
+    digest: str
+    imports: list[str]
+    data_files: list[str]
+
+
+def _essence(text: str, name: str) -> _Kept:
+    tree = _Essence(name).visit(ast.parse(text))
+    digest = hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return {"digest": digest, "imports": sorted(_imports(tree)), "data_files": sorted(_data_files(tree))}
+
+
+def _kept_essence(kept: Path, text: str, name: str) -> _Kept:
+    """As `_essence`, which takes a second for all files: kept beside the compiled code, under the digest of the text.
+
+    Where nothing can be written it is parsed each time.
+    """
+    key = hashlib.sha256("\n".join((_rules(), name, text)).encode()).hexdigest()
+    with suppress(OSError, ValueError, KeyError, TypeError):  # none yet, or a damaged one
+        if (found := json.loads(kept.read_text(encoding="utf-8")))["key"] == key:
+            return found["essence"]
+    essence = _essence(text, name)
+    with suppress(OSError):
+        kept.parent.mkdir(exist_ok=True)
+        temporary = kept.with_name(f"{kept.name}.{os.getpid()}")
+        temporary.write_text(json.dumps({"key": key, "essence": essence}), encoding="utf-8")
+        temporary.replace(kept)
+    return essence
+
+
+@cache
+def _rules() -> str:
+    """This file: what is kept is told by its rules, and by Python's own of how a tree is written."""
+    return f"{sys.version}\n{Path(__file__).read_text(encoding='utf-8')}"
 
 
 def _module(name: str) -> _Code:
@@ -119,7 +164,7 @@ def _silence(call: ast.Call) -> None:
 
 
 def _imports(tree: ast.AST) -> set[str]:
-    """Modules of this package that are imported anywhere in a text, and the packages around them, which run too."""
+    """Names in this package that are imported anywhere in a text: modules, and what stands in them."""
     named: set[str] = set()
     for node in ast.walk(tree):
         match node:
@@ -129,7 +174,12 @@ def _imports(tree: ast.AST) -> set[str]:
                 # `from package import module` names a module, `from module import function` does not.
                 named.update(f"{module}.{alias.name}" for alias in names)
                 named.add(module)
-    ours = {name for name in named if name.split(".")[0] == "scangan" and _path(name).is_file()}
+    return {name for name in named if name.split(".")[0] == "scangan"}
+
+
+def _with_packages(named: Iterable[str]) -> set[str]:
+    """The modules among the names, and the packages around them, which run too."""
+    ours = {name for name in named if _path(name).is_file()}
     return ours | {package for name in ours for package in _packages(name.split("."))}
 
 
@@ -137,6 +187,6 @@ def _packages(parts: Sequence[str]) -> list[str]:
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
-def _data_files(tree: ast.AST, folder: Path) -> set[Path]:
+def _data_files(tree: ast.AST) -> set[str]:
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return {folder / text for text in texts if DATA_FILE.fullmatch(text) and (folder / text).is_file()}
+    return {text for text in texts if DATA_FILE.fullmatch(text)}

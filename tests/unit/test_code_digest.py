@@ -172,6 +172,28 @@ def test_the_script_itself_counts_but_for_its_comments(tmp_path):
     assert script_digest(script) != first
 
 
+def test_what_is_kept_of_a_file_is_what_parsing_it_tells(tmp_path, monkeypatch):
+    kept = tmp_path / "__pycache__/score.json"
+    text = "from scangan.jobs import job\n\nprint('papers.yaml')\n"
+    parsed = module._essence(text, "")
+    assert parsed["imports"] == ["scangan.jobs", "scangan.jobs.job"]
+    assert parsed["data_files"] == ["papers.yaml"]
+    assert module._kept_essence(kept, text, "") == parsed
+    written = kept.read_text()
+    monkeypatch.setattr(module, "_essence", lambda text, name: pytest.fail("parsed again"))
+    assert module._kept_essence(kept, text, "") == parsed
+    # Another text, a module of other rules, other rules, a damaged file: parsed again.
+    for damage in (lambda: None, lambda: kept.write_text(written[:50]), lambda: kept.write_text("[]")):
+        damage()
+        for other in ((text + "print(2)\n", ""), (text, "scangan.ct.volume")):
+            with pytest.raises(pytest.fail.Exception, match="parsed again"):
+                module._kept_essence(kept, *other)
+    kept.write_text(written)
+    monkeypatch.setattr(module, "_rules", lambda: "others")
+    with pytest.raises(pytest.fail.Exception, match="parsed again"):
+        module._kept_essence(kept, text, "")
+
+
 def test_comments_and_whitespace_change_nothing(package):
     def rewrite():
         for file in package.rglob("*.py"):
