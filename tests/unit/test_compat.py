@@ -30,6 +30,34 @@ except RuntimeError as error:
     print(error)
 """
 
+WITHOUT_COMPILER = """
+import sys
+from scangan.compat_compiler import leave_out_compiler
+leave_out_compiler()
+import torch
+import scangan.training.adversarial, scangan.metrics.features
+
+def of_compiler():
+    return [name for name in sys.modules if name.startswith("torch._dynamo")]
+
+weight = torch.nn.Parameter(torch.ones(1))
+for kind in (torch.optim.SGD, torch.optim.RMSprop, torch.optim.Adam):
+    optimizer = kind([weight], lr=0.1)
+    optimizer.zero_grad()
+    weight.sum().backward()
+    optimizer.step()
+    optimizer.load_state_dict(optimizer.state_dict())
+print(len(of_compiler()), "sympy" in sys.modules)
+# Who asks for more is given the compiler itself: by a module's name, or of the package.
+if sys.argv[1] == "module":
+    from torch._dynamo.source import LocalSource
+else:
+    assert torch._dynamo.is_dynamo_supported()
+print(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)).item(), len(of_compiler()) > 10)
+leave_out_compiler()
+print(len(of_compiler()) > 10)
+"""
+
 
 def test_torchvision_and_torch_fidelity_import():
     importlib.import_module("torchvision")
@@ -53,6 +81,13 @@ def test_pylidc_imports_without_a_trace_elsewhere(tmp_path):
     assert clusters == "4 True"
     assert message.startswith("Could not establish path to dicom files")
     assert not list(tmp_path.glob(".pylidc*"))
+
+
+@pytest.mark.parametrize("asked", ["module", "package"])
+def test_training_does_not_load_the_compiler_and_who_asks_is_given_it(asked):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_COMPILER, asked], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "False", "2.0", "True", "True"]
 
 
 @pytest.fixture

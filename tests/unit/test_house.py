@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up; a room may import those of the floors below it, and its own.
 FLOORS = [
-    {"errors", "compat", "compat_pylidc", "code_digest", "facts"},
+    {"errors", "compat", "compat_compiler", "compat_pylidc", "code_digest", "facts"},
     {"files", "progress", "arms", "locks"},
     {"seals"},
     {"rejected", "jobs", "config"},
