@@ -17,7 +17,8 @@ class Facts:
 
     data: phantom | real | phantom and real. scale: demo | paper | custom.
     extractor: of the features behind the number. pretrained: with which weights the classifiers began. positive: their
-    positive class. None where it is not of this number. folds: put together in it.
+    positive class. None where it is not of this number. negatives: the other classes, where there are several.
+    folds: put together in it.
     """
 
     study: str
@@ -26,6 +27,7 @@ class Facts:
     extractor: str | None = None
     pretrained: str | None = None
     positive: str | None = None
+    negatives: tuple[str, ...] | list[str] = ()
     folds: int = 1
 
     @property
@@ -33,6 +35,13 @@ class Facts:
         """`phantom data, demo scale`, and how many folds."""
         folds = f", {self.folds} folds" if self.folds > 1 else ""
         return f"{self.data} data, {self.scale} scale{folds}"
+
+    @property
+    def question(self) -> str:
+        """What a classifier of several classes tells apart: `a against b, c and d together`; empty of two classes."""
+        if not self.negatives:
+            return ""
+        return f"{self.positive} against {', '.join(self.negatives[:-1])} and {self.negatives[-1]} together"
 
     def assign(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the columns `study, data, scale`, and `extractor`, `pretrained` where they are known."""

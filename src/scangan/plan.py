@@ -288,10 +288,17 @@ class StudyPlan(ABC):
         known |= {"extractor": self.settings.fidelity.extractor}
         if (classifier := self.settings.classifier) is not None:
             known |= {"positive": classifier.positive, "pretrained": classifier.pretrained_name}
+            known |= {"negatives": [name for name in self.labels() if name != classifier.positive]}
+            if len(known["negatives"]) > 1:
+                more = ("positive", "negatives", *more)
         if self.is_of_folds:
             known |= {"folds": self.fold_count()}
             more = ("folds", *more)
         return {name: known[name] for name in sorted({"data", "scale", "study", *more})}
+
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """The names of its classes."""
 
     # Generative networks
 
@@ -826,7 +833,7 @@ class VolumePlan(StudyPlan):
         parts = ("train", "validation", "test") if classifier is not None else ()
         return {
             "of": "scans",
-            "classes": list(VOLUME_LABELS),
+            "classes": self.labels(),
             "least": [("classifier", [part], 1) for part in parts],
             "shares": list(classifier.shares) if classifier is not None else [],
             "synthetic": wanted.volumes // 2 if wanted is not None else 0,
@@ -902,6 +909,10 @@ class VolumePlan(StudyPlan):
             "name": self.generator_name(gan, int(gan_seed)),
             "volumes": min(wanted.shard_size, self.volumes_of(gan) - first),
         }
+
+    def labels(self) -> list[str]:
+        """The names of its classes."""
+        return list(VOLUME_LABELS)
 
     def shards(self, gan: str, gan_seed: int = FIRST, folder: str = "") -> Files:
         """All shards of one training's volumes; folder: `nodules/` for those in which half have nodules."""

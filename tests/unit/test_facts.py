@@ -3,6 +3,7 @@
 import pandas as pd
 
 from scangan.facts import Facts
+from scangan.report.classification_tables import study_note
 
 TABLE = pd.DataFrame({"value": [0.5, 0.7]})
 
@@ -33,3 +34,11 @@ def test_the_footer_names_the_study_or_says_more():
 def test_the_workflow_hands_them_on_by_name():
     params = {"data": "real", "positive": "covid", "scale": "custom", "study": "covid_ct"}
     assert Facts(**params) == Facts("covid_ct", "real", "custom", positive="covid")
+
+
+def test_of_several_classes_they_say_what_is_told_apart():
+    assert Facts("head_ct", "phantom", "demo", positive="sick").question == ""
+    assert Facts("x", "real", "custom", positive="a", negatives=["b", "c"]).question == "a against b and c together"
+    facts = Facts("x", "real", "custom", positive="a", negatives=["b", "c", "d"])
+    assert facts.question == "a against b, c and d together"
+    assert study_note(facts) == "Positive: a against b, c and d together."

@@ -126,5 +126,13 @@ def test_what_does_not_fit_is_named():
         judge([table.assign(probability=np.nan)])
     with pytest.raises(DataError, match="seed 1: image_id: found 5 test images that are not the 6"):
         judge([table, table], [REAL, REAL[:-1]])
-    with pytest.raises(DataError, match=r"label: found only \['other'\] in the test set, allowed: both"):
+    with pytest.raises(DataError, match=r"label: found only \['other'\] in the test set, allowed: two classes or more"):
         judge([table], [prediction([], [0.1, 0.2])])
+
+
+def test_each_further_class_has_a_row_of_its_own():
+    three = REAL.assign(label=REAL["label"].mask(REAL["image_id"] == "image5", "third"))
+    scores = judge([judgement(dcgan=[0.5, 0.4, 0.9, 0.9])], [three])
+    assert values(scores)["real/covid", "mean"] == 0.75
+    assert values(scores)["real/other", "mean"] == 0.0
+    assert values(scores)["real/third", "mean"] == 1.0

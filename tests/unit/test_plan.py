@@ -525,6 +525,16 @@ def test_folds_are_studies_below_the_study_and_it_puts_them_together():
     assert first.needs_of_split() == study("head_ct", classifier={"seeds": 2}).needs_of_split()
 
 
+def test_of_several_classes_each_is_drawn_and_one_is_asked_for():
+    classes = {"haemorrhage": 1, "normal": 0, "fracture": 2}
+    head_ct = plan_of(studies={"head_ct": {"data": {"classes": classes}}}).studies["head_ct"]
+    assert set(head_ct.labels()) == set(classes)
+    drawn = head_ct.shards("dcgan32")["synthetic_images"]
+    assert {path.split("/")[-2] for path in drawn} == set(classes)
+    assert head_ct.facts("positive")["negatives"] == ["normal", "fracture"]
+    assert "negatives" not in plan_of().studies["head_ct"].facts("positive")
+
+
 def test_without_folds_nothing_is_put_together():
     head_ct = study("head_ct")
     assert head_ct.folds() == [head_ct]

@@ -63,6 +63,11 @@ def test_each_outcome_has_its_sentence(changes, outcome, begins):
     assert (verdict.arm, verdict.against) == ("real+synthetic", "real+classical")
 
 
+def test_of_several_classes_it_says_what_is_told_apart():
+    sentence = verdict_of({}, facts=replace(FACTS, positive="a", negatives=["b", "c"])).sentence
+    assert f"; a against b and c together, {FACTS.provenance}, trainings" in sentence
+
+
 def test_of_folds_trainings_are_those_of_each():
     sentence = verdict_of({}, facts=replace(FACTS, folds=5)).sentence
     assert "5 folds, trainings of each arm: 3 in each fold, images of one generator in each fold, 400 test" in sentence

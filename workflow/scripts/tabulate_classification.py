@@ -10,7 +10,7 @@ with job(snakemake):
         CALIBRATION_NOTE,
         calibration_table,
         classification_table,
-        folds_note,
+        study_note,
         write_classification,
         write_scores,
     )
@@ -21,7 +21,7 @@ with job(snakemake):
     unconverged = count_unconverged(histories, snakemake.params.patience)
     split, rejected = pd.read_csv(snakemake.input.split, dtype=str), read_rejected(snakemake.input.rejected)
     note = rejected_note(rejected, len(split), "images", snakemake.input.rejected)
-    note = f"{folds_note(facts)}\n{note}".strip()
+    note = f"{study_note(facts)}\n{note}".strip()
     table = classification_table(scores, comparisons, count_steps(histories), unconverged, facts)
     write_classification(table, comparisons, *snakemake.output.classification, note)
     write_scores(

@@ -109,7 +109,7 @@ class Squares(Section):
 
 
 class ImageSource(Squares, Source):
-    """A data set that becomes images of one or two classes."""
+    """A data set that becomes images of one class or several."""
 
     licence: Annotated[str, Field(min_length=1)] | None = Field(
         None,
@@ -124,11 +124,12 @@ class ImageSource(Squares, Source):
 
 
 class Images(ImageSource):
-    """Images in files of two classes."""
+    """Images in files of two classes or more."""
 
     phantom_renderer: ClassVar[str] = "head_ct"
     classes: dict[Name, str | int] = Field(
-        description="class name: its value in the label column, or its folder's name; two classes"
+        description="class name: its value in the label column, or its folder's name; at least two. The classifier "
+        "tells `classifier.positive` from all others together"
     )
     fit: Literal["pad", "stretch"] = Field(
         "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"
@@ -141,7 +142,7 @@ class Images(ImageSource):
 
     @property
     def class_names(self) -> list[str]:
-        """Names of the two classes."""
+        """Names of the classes."""
         return list(self.classes)
 
     @field_validator("classes", mode="before")
@@ -154,10 +155,10 @@ class Images(ImageSource):
         return classes
 
     @model_validator(mode="after")
-    def _two_classes(self) -> Images:
-        if len(self.classes) != 2:
-            raise ValueError(f"classes: found {len(self.classes)}, allowed: exactly 2")
-        if len({str(value) for value in self.classes.values()}) != 2:
+    def _several_classes(self) -> Images:
+        if len(self.classes) < 2:
+            raise ValueError(f"classes: found {len(self.classes)}, allowed: at least 2")
+        if len({str(value) for value in self.classes.values()}) < len(self.classes):
             raise ValueError("classes: found the same value twice, allowed: a value of its own for each class")
         return self
 

@@ -57,8 +57,8 @@ def judge_sets(
         for name, each in (sets | {MEAN: called}).items():
             rows.append((f"{gan}/{positive}", METRIC, name, *_share(each, np.arange(each.shape[1]), evaluation)))
     labels = sorted(set(cases["label"]), key=lambda label: label != positive)
-    if len(labels) != 2:
-        raise DataError(f"predictions: label: found only {labels} in the test set, allowed: both classes")
+    if len(labels) < 2:
+        raise DataError(f"predictions: label: found only {labels} in the test set, allowed: two classes or more")
     for label in labels:
         chosen = (cases["label"] == label).to_numpy()
         patient = pd.factorize(cases["patient_id"][chosen])[0]

@@ -207,6 +207,7 @@ def _of_what(row: pd.Series, facts: Facts) -> str:
     trainings = f"{one}" if one == other else f"{one} and {other}"
     generators = "one generator" if row["generators"] == 1 else f"{row['generators']} generators"
     each = " in each fold" if facts.folds > 1 else ""
-    said = f"{facts.provenance}, trainings of each arm: {trainings}{each}, images of {generators}{each}, "
+    asked = f"{facts.question}, " if facts.question else ""
+    said = f"{asked}{facts.provenance}, trainings of each arm: {trainings}{each}, images of {generators}{each}, "
     said += f"{row['cases']} test images of {row['patients']} patients"
     return f"{said}, which says nothing about medicine" if "phantom" in facts.data else said

@@ -76,9 +76,10 @@ FOLDS_NOTE = (
 )
 
 
-def folds_note(facts: Facts) -> str:
-    """The line below a table of several folds; empty without."""
-    return FOLDS_NOTE.format(folds=facts.folds) if facts.folds > 1 else ""
+def study_note(facts: Facts) -> str:
+    """The lines below a table of several folds, or of more classes than two; empty without."""
+    asked = [f"Positive: {facts.question}."] if facts.question else []
+    return "\n".join([*asked, *([FOLDS_NOTE.format(folds=facts.folds)] if facts.folds > 1 else [])])
 
 
 def classification_table(

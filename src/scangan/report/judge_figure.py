@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +12,11 @@ from scangan.report.style import BLUE, VERMILION, house_figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the references are black and grey.
 GANS = ((BLUE, "o"), (VERMILION, "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v"), ("#56B4E9", "P"))
-REFERENCES = (("#000000", "-"), ("0.45", "--"))  # real positive, real negative
+POSITIVE, NEGATIVES = ("#000000", "-"), tuple(("0.45", dashes) for dashes in ("--", ":", "-."))  # real test images
 
 
 def judged_sets(judged: pd.DataFrame, path: str | Path, facts: Facts) -> None:
-    """Share of each set that is judged positive, a colour a network; lines: real test images of both classes.
+    """Share of each set that is judged positive, a colour a network; lines: real test images of each class.
 
     judged: `variant, set, value, ci_low, ci_high, images`, as `metrics.judge.judge_sets` returns. Bars and bands are
     the intervals there. After Mann et al., "Generation of COVID-19 Chest CT Scan Images using GANs", figure 7.
@@ -27,7 +27,7 @@ def judged_sets(judged: pd.DataFrame, path: str | Path, facts: Facts) -> None:
     ends = (0.4, len(sets) + 0.6)
     with house_figure(path, facts, (6.4, 3.6)) as figure:
         ax = figure.subplots()
-        for row, (colour, line) in zip(judged[is_real].itertuples(), REFERENCES, strict=True):
+        for row, (colour, line) in zip(judged[is_real].itertuples(), chain([POSITIVE], cycle(NEGATIVES)), strict=False):
             ax.fill_between(ends, row.ci_low, row.ci_high, color=colour, alpha=0.12, linewidth=0)
             name = f"{row.variant.replace('/', ' ')}, {row.images} test images: {row.value:.2f}"
             ax.plot(ends, (row.value, row.value), color=colour, linestyle=line, linewidth=1.2, label=name)
