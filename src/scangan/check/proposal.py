@@ -1,0 +1,115 @@
+"""A study for a folder: the largest of a few that fits into the hours that are given for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from scangan.check.folder import Seen
+from scangan.config import ProjectedGan
+
+Settings = dict[str, Any]
+
+BATCH = 16  # images a step, of generators and classifiers
+FEW_PATIENTS = 100  # of the rarer class: below, an answer tests each of them once, in folds
+LEAST_DRAWN, MOST_DRAWN = 64, 1000  # synthetic images a class
+HEALTHY = r"(^|_)(no|non|not|neg|negative|normal|healthy|control|without|benign|0)(_|$)|^non"
+ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much a study is given. gan_steps: of a class. answers: whether its numbers may bear an answer."""
+
+    image_size: int
+    gan_steps: int
+    gan_seeds: int
+    classifier_steps: int
+    classifier_seeds: int
+    answers: bool
+
+    def describe(self) -> str:
+        trainings = f"{self.gan_seeds} training{'s' * (self.gan_seeds > 1)}"
+        return (
+            f"{self.image_size} pixels, {self.gan_steps} steps of the generator a class in {trainings}, "
+            f"classifiers of {self.classifier_steps} steps in {self.classifier_seeds * self.gan_seeds} trainings an arm"
+        )
+
+
+# From an answer to a trial, which shows only that all of it runs.
+SCALES = (
+    Scale(128, 6000, 3, 4000, 5, True),
+    Scale(64, 4000, 3, 2000, 5, True),
+    Scale(64, 2500, 3, 1000, 3, True),
+    Scale(64, 1500, 1, 1000, 3, False),
+    Scale(64, 600, 1, 400, 2, False),
+    Scale(32, 600, 1, 300, 2, False),
+    Scale(32, 250, 1, 200, 2, False),
+    Scale(32, 80, 1, 60, 2, False),
+)
+
+
+def scales_for(edge: int | None) -> list[Scale]:
+    """The scales whose images are no larger than the files' are; of smaller files those of the smallest network."""
+    smallest = min(ProjectedGan.IMAGE_SIZES)
+    return [scale for scale in SCALES if scale.image_size <= max(edge or math.inf, smallest)]
+
+
+def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
+    """The configuration of a study: `data_roots` and `studies`."""
+    data = {"reader": seen.data["reader"], "root": name, **seen.data, "image_size": scale.image_size}
+    split = dict(seen.split) or {"train": 0.6, "validation": 0.2, "test": 0.2}
+    rarer = min(seen.patients.values())
+    if scale.answers and not seen.split and rarer < FEW_PATIENTS:
+        split = {"method": "folds", "folds": 5}
+    trained_on = max(seen.images.values()) * (1 if seen.split else 0.8 if "folds" in split else 0.6)
+    epochs = max(1, round(scale.gan_steps * BATCH / max(trained_on, BATCH)))
+    drawn = max(LEAST_DRAWN, min(round(max(seen.images.values()) * 0.6), MOST_DRAWN))
+    study: Settings = {
+        "data": data,
+        "split": split,
+        "gan": {"projected_gan": {"model": "projected_gan", "epochs": epochs, "seeds": scale.gan_seeds}},
+        "synthesis": {"gan": "projected_gan", "images_per_class": drawn},
+    }
+    if len(seen.images) > 1:
+        study["classifier"] = {
+            "positive": min(seen.images, key=_looks_healthy),
+            "pretrained": "efficientnet-lite0",
+            "arms": ARMS,
+            "steps": scale.classifier_steps,
+            "seeds": scale.classifier_seeds,
+        }
+    return {"data_roots": {name: str(seen.kind.root.resolve())}, "studies": {name: study}}
+
+
+def name_of(folder: Path) -> str:
+    """A folder's name as that of a study, which may stand in paths."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", folder.resolve().name).strip("_").lower()
+    return f"my_{name}" if name else "my_study"
+
+
+def choose(
+    scales: Sequence[Scale], hours_of: Callable[[Scale], float], most_hours: float
+) -> tuple[Scale, dict[Scale, float]]:
+    """The largest scale that fits into the hours, else the smallest; and the hours of all that were looked at."""
+    found: dict[Scale, float] = {}
+    for scale in reversed(scales):
+        found[scale] = hours_of(scale)
+        if found[scale] > most_hours and len(found) > 1:
+            break
+    fits = [scale for scale, hours in found.items() if hours <= most_hours]
+    return (fits[-1] if fits else scales[-1]), found
+
+
+def as_yaml(config: Settings) -> str:
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _looks_healthy(label: str) -> bool:
+    return re.search(HEALTHY, label, re.IGNORECASE) is not None
