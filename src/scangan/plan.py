@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from scangan.arms import Arm, Training, arm_of_folder, find_arm, find_training, sweep
@@ -161,6 +162,13 @@ class Source:
     def reader_settings(self) -> Settings:
         """How its images are read; what is said of them changes none."""
         return plain(self.settings.data.model_dump(mode="json", exclude={"licence"}))
+
+    def check(self) -> None:
+        """Say what is wrong with the user's folder, as far as names tell, see `Reader.check`. Raises DataError."""
+        data = self.settings.data
+        if self.data_root is not None and data.reader in READERS:
+            reader = READERS[data.reader]
+            reader.check(Path(self.data_root), reader.settings.model_validate(self.reader_settings()))
 
     def phantom_settings(self) -> Settings:
         """What its phantom is like."""

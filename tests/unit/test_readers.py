@@ -21,6 +21,7 @@ from scangan.config import (
     ImageFolder,
     LabelledImages,
 )
+from scangan.errors import DataError
 from scangan.ingest.readers import READERS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
@@ -80,3 +81,49 @@ def test_a_job_imports_the_code_of_its_own_reader_alone(name):
     )
     run = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
     assert not others.intersection(run.stdout.split())
+
+
+def folder_of(root, **counts):
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for number in range(count):
+            (root / name / f"{number}.png").touch()
+    return root
+
+
+def settings_of(reader, **more):
+    classes = {"ill": "CT_ill", "well": "CT_well"}
+    return reader.settings(reader=reader.name, root="data", image_size=32, classes=classes, **more)
+
+
+@pytest.mark.parametrize("name", ["image_folder", "covid_ct"])
+def test_a_class_that_is_too_small_is_said_before_any_image_is_opened(name, tmp_path):
+    reader = READERS[name]
+    reader.check(folder_of(tmp_path / "enough", CT_ill=3, CT_well=4), settings_of(reader))
+    with pytest.raises(
+        DataError, match=r"few: classes.well: found 2 images of value 'CT_well', allowed: at least 3, for"
+    ):
+        reader.check(folder_of(tmp_path / "few", CT_ill=3, CT_well=2), settings_of(reader))
+    with pytest.raises(
+        DataError, match=r"CT_well: classes.well: found no such folder, allowed: one of those there: CT_ill"
+    ):
+        reader.check(folder_of(tmp_path / "none", CT_ill=3), settings_of(reader))
+
+
+def test_so_are_images_of_nobody_and_a_table_that_is_not_there(tmp_path):
+    root = folder_of(tmp_path, CT_ill=3, CT_well=3)
+    reader = READERS["image_folder"]
+    with pytest.raises(
+        DataError, match=r"found 0 images of value 'CT_ill' \(6 no patient in its path; first CT_ill/0.png"
+    ):
+        reader.check(root, settings_of(reader, patient_from=r"p(\d+)"))
+    labelled = READERS["labelled_images"]
+    with pytest.raises(DataError, match=r"labels.csv: file: found No such file"):
+        labelled.check(root, settings_of(labelled))
+    root.joinpath("labels.csv").write_text("id,label\n7,CT_ill\n")
+    root.joinpath("7.png").touch()
+    with pytest.raises(
+        DataError, match=r"classes.ill: found 1 images of value 'CT_ill' \(6 another file has the same id; first"
+    ):
+        labelled.check(root, settings_of(labelled))
+    READERS["brats"].check(root, Brats(reader="brats", root="data"))

@@ -110,8 +110,17 @@ def data_folder(wildcards):
 
 
 def data_state_of(wildcards):
-    """A digest that changes with the files of a data folder; asked for only where they are listed."""
+    """A digest that changes with the files of a data folder; asked for only where they are listed.
+
+    What is wrong with a folder that was not read yet is said here, while the run is planned.
+    """
     folder = config["data_roots"][wildcards.root]
+    for source in PLAN.sources.values() if workflow.is_main_process else ():
+        if source.root == wildcards.root and not os.path.exists(COHORT["manifest"].format(study=source.name)):
+            try:
+                source.check()
+            except DataError as error:
+                raise WorkflowError(str(error)) from None
     return data_state(folder, record_of(wildcards.root, RESULTS))
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -180,7 +180,7 @@ def _images_of(files: Sequence[Path], folder: Path) -> list[Path]:
 
 def _names_one(value: str, images: set[str]) -> bool:
     """Whether a value names an image: its id, its file, or a number that files write with zeros in front."""
-    value = id_of(PurePath(value.replace("\\", "/")))
+    value = id_of(Path(value.replace("\\", "/")))
     return value in images or (value.isdecimal() and any(value.zfill(digits) in images for digits in range(2, 7)))
 
 

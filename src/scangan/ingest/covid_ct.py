@@ -37,12 +37,17 @@ SHOWN = 3
 def read_cohort(root: Path, settings: Images, data: str, append: Append) -> Ingested:
     """Read the set, see `readers.Reader.read`; ordered by path, with its official split."""
     root = Path(root)
+    listing, rejected = list_cohort(root, settings)
+    listing, parts = _describe_images(root, settings.classes, listing, rejected)
+    return read_listed(root, listing, rejected, settings, data, append, opaque=True, parts=parts)
+
+
+def list_cohort(root: Path, settings: Images) -> tuple[list[Listed], list[Rejection]]:
+    """The images of the classes' folders, of nobody yet, none of which was opened; and what else lies in these."""
     folders, _ = find_class_folders(root, settings.classes)
     files, rejected = list_files(root)
     listing, more = list_folders(root, folders, files)
-    rejected += more
-    listing, parts = _describe_images(root, settings.classes, listing, rejected)
-    return read_listed(root, listing, rejected, settings, data, append, opaque=True, parts=parts)
+    return listing, rejected + more
 
 
 def _describe_images(

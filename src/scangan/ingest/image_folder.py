@@ -26,17 +26,23 @@ PARTS = {  # part -> how its folder may be called, in any case
 def read_cohort(root: Path, settings: ImageFolder, data: str, append: Append) -> Ingested:
     """Read a folder of images, see `readers.Reader.read`; ordered by path."""
     root = Path(root)
-    folders, part_of_folder = find_class_folders(root, settings.classes)
-    files, rejected = list_files(root)
-    listing, more = list_folders(root, folders, files)
-    listing, nobodys = name_patients(listing, root, settings.patient_from, folders)
-    rejected += more + nobodys + _list_beside(root, folders, files)
+    listing, rejected = list_cohort(root, settings)
+    _, part_of_folder = find_class_folders(root, settings.classes)
     parts = {
         each.image_id: part for each in listing for folder, part in part_of_folder.items() if _lies_in(each, folder)
     }
     if parts:
         log.info("%s: brings a split of its own, in %s; `split.method: official` takes it", root, ", ".join(PARTS))
     return read_listed(root, listing, rejected, settings, data, append, parts=parts)
+
+
+def list_cohort(root: Path, settings: ImageFolder) -> tuple[list[Listed], list[Rejection]]:
+    """The images of the classes' folders, none of which was opened, and what else lies there."""
+    folders, _ = find_class_folders(root, settings.classes)
+    files, rejected = list_files(root)
+    listing, more = list_folders(root, folders, files)
+    listing, nobodys = name_patients(listing, root, settings.patient_from, folders)
+    return listing, rejected + more + nobodys + _list_beside(root, folders, files)
 
 
 def _lies_in(listed: Listed, folder: str) -> bool:

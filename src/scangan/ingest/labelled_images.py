@@ -32,11 +32,11 @@ def read_cohort(root: Path, settings: LabelledImages, data: str, append: Append)
 
     Raises DataError also if the CSV or one of its columns is missing.
     """
-    listing, rejected = _list_labelled(Path(root), settings)
+    listing, rejected = list_cohort(Path(root), settings)
     return read_listed(Path(root), listing, rejected, settings, data, append)
 
 
-def _list_labelled(root: Path, settings: LabelledImages) -> tuple[list[Listed], list[Rejection]]:
+def list_cohort(root: Path, settings: LabelledImages) -> tuple[list[Listed], list[Rejection]]:
     """Each image of which the CSV has exactly one row that says its label, and what else there is."""
     class_of = {str(value): name for name, value in settings.classes.items()}
     listing = []
