@@ -146,8 +146,8 @@ rule tabulate_judge:
     params:
         settings=setting("judge"),
         evaluation=settings_of("evaluation", "bootstrap", "seed"),
-        seeds=setting("classifier/seeds"),
-        study=facts("positive", "pretrained"),
+        seeds=of_study("judge_count"),
+        study=of_study("judge_facts"),
     script:
         "../scripts/tabulate_judge.py"
 
