@@ -12,7 +12,6 @@ with job(snakemake, snakemake.threads):
     batch_size, image_size = settings.pop("batch_size"), settings["image_size"]
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
     judge = read_published_judge(Path(snakemake.input.weights), **settings)
+    tested = {"test": scale_images(parts["test"], image_size)}
     with atomic(snakemake.output.predictions) as path:
-        predict_parts(judge, {"test": scale_images(parts["test"], image_size)}, batch_size).to_parquet(
-            path, index=False
-        )
+        predict_parts(judge, tested, batch_size).to_parquet(path, index=False)

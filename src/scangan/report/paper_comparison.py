@@ -32,8 +32,8 @@ def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFr
     """A row for each figure that a paper prints, or announces and does not print.
 
     tables: study -> `cohort`, `classification`, `detection`, `fidelity`, `judge`, `readers`, in the columns of those
-    CSV files; any may be missing. Only the studies given appear, and one without a paper (a user's own data) has no rows.
-    `item` is the arm or variant, with the nodules' diameter where there is one; `comparable` is yes or no, and
+    CSV files; any may be missing. Only the studies given appear, and one without a paper (a user's own data) has no
+    rows. `item` is the arm or variant, with the nodules' diameter where there is one; `comparable` is yes or no, and
     `why_not` lists every reason.
     """
     papers = read_papers()

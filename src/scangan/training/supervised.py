@@ -129,7 +129,8 @@ def train_classifier(
     Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
     images every `settings.validate_every` steps, or after each pass over the arm's images (loss with both
     classes weighted alike); training stops after `settings.patience` validations without a better loss, and the best
-    weights are kept. An arm of several phases does so in each, from the best weights of the one before: `synthetic-then-real` on the synthetic images, then on the real
+    weights are kept. An arm of several phases does so in each, from the best weights of the one before:
+    `synthetic-then-real` on the synthetic images, then on the real
     ones. Classical augmentation is of real images only.
 
     added: the synthetic images; for an arm of the sweep (`real+synthetic-x2`) those that its caller draws
