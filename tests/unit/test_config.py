@@ -37,8 +37,7 @@ from scangan.config import (
     validate,
 )
 from scangan.config.base import kinds_below, union_of
-from scangan.config.derived import _overlay as overlay
-from scangan.config.derived import derived_files
+from scangan.config.derived import derived_files, overlay
 from scangan.errors import ConfigError
 from scangan.models.catalogue import find_model
 

@@ -12,18 +12,12 @@ import pytest
 import yaml
 
 from scangan.config import validate
+from scangan.config.derived import overlay
 from scangan.report.paper_comparison import read_papers
 
 CONFIG = Path(__file__).parents[2] / "config"
 PAPERS = read_papers()
 TEXT = (CONFIG / "paper.yaml").read_text()
-
-
-def overlay(below, above):
-    """As Snakemake merges configuration files."""
-    if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: overlay(below.get(key), value) for key, value in above.items()}
-    return above
 
 
 MERGED = validate(overlay(yaml.safe_load((CONFIG / "config.yaml").read_text()), yaml.safe_load(TEXT)))["studies"]
