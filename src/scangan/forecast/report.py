@@ -53,6 +53,10 @@ def _cells(jobs: Sequence[Job], work: Sequence[Work], cores: int, on_gpu: bool) 
     )
 
 
+def _number(hours: float) -> str:
+    return f"{hours:.1f}" if hours < 100 else f"{hours:,.0f}"
+
+
 def _notes(
     work: Sequence[Work], hours: float, cores: int, on_gpu: bool, machine: str, guessed: Sequence[str]
 ) -> list[str]:
@@ -60,7 +64,8 @@ def _notes(
     scaled = sum(each.network for each in work if each.scaled) / of_networks
     where = f"a GPU and {cores} cores" if on_gpu else f"{cores} cores"
     notes = [
-        f"About {hours:.1f} h on {where}, if nothing else runs there: {hours / MARGIN:.1f} to {hours * MARGIN:.1f} h.",
+        f"About {_number(hours)} h on {where}, if nothing else runs there: {_number(hours / MARGIN)} to "
+        f"{_number(hours * MARGIN)} h.",
         f"Networks are timed on this machine ({machine}); all else goes by rates that were measured once elsewhere.",
         "Memory is what the largest job asks for, disk what is there in the end; hours of stages overlap.",
         "Classifiers are counted with all of their steps: they end sooner where nothing improves.",
