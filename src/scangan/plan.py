@@ -590,6 +590,11 @@ class ImagePlan(StudyPlan):
         verdicts = [f"{self.folder}/screening/{gan}/seed{gan_seed}.parquet"] if screened else []
         return self.shards(gan, gan_seed) | {"verdicts": verdicts}
 
+    def first_shards(self) -> Files:
+        """The first images of each class of the study's own network, of its first training: with which it is shown."""
+        files = [self.shards(self.own_gan(), FIRST, [label]) for label in self.labels()]
+        return {kind: [each[kind][0] for each in files] for kind in files[0]}
+
     def verdicts(self) -> list[str]:
         """Of each network of the arms what was discarded of its first training's images."""
         return [path for gan in self.gans_of_arms() for path in self.screened_shards(gan)["verdicts"]]
@@ -790,7 +795,12 @@ class ImagePlan(StudyPlan):
 
     def figures(self) -> list[str]:
         settings, branch = self.settings, self.branch
-        asked = {"judge": settings.judge is not None, "embedding": settings.embedding is not None}
+        asked = {
+            "judge": settings.judge is not None,
+            "screening": settings.synthesis.screening is not None,
+            "embedding": settings.embedding is not None,
+            "classical": settings.embedding is not None,
+        }
         has_own = not self.is_of_folds and branch.share is None
         is_whole = branch == Branch()
         return [

@@ -323,6 +323,20 @@ def test_the_judge_sees_the_positive_class():
     assert all("/diffaugment/seed0/covid/" in path for path in images)
 
 
+def test_screening_and_the_map_are_shown():
+    brain_mr = study("brain_mr")
+    assert {"screening", "classical", "embedding"} <= set(brain_mr.figures())
+    assert not {"screening", "classical"} & set(study("head_ct").figures())
+    assert brain_mr.first_shards() == {
+        "synthetic_images": [
+            f"results/brain_mr/synthetic/pggan/seed0/{label}/shard0.zarr.zip" for label in ("tumour", "non_tumour")
+        ],
+        "synthetic_manifests": [
+            f"results/brain_mr/synthetic/pggan/seed0/{label}/shard0.parquet" for label in ("tumour", "non_tumour")
+        ],
+    }
+
+
 def test_a_published_judge_judges_alone(tmp_path):
     weights = tmp_path / "judge.pt"
     weights.touch()

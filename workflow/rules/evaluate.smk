@@ -180,6 +180,7 @@ rule embed_images:
     output:
         points=f"{RESULTS}/{{study}}/embedding/points.parquet",
         separation=f"{RESULTS}/{{study}}/embedding/separation.csv",
+        classical=report_figure("classical"),
     log:
         f"{RESULTS}/{{study}}/logs/embed_images.log",
     benchmark:
@@ -191,6 +192,7 @@ rule embed_images:
         gpu=1,
     params:
         settings=of_study("embedding_settings"),
+        study=facts(),
     script:
         "../scripts/embed_images.py"
 

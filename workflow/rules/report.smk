@@ -172,9 +172,11 @@ rule tabulate_slices:
 
 rule tabulate_screening:
     input:
+        unpack(of_study("first_shards")),
         verdicts=of_study("verdicts"),
     output:
         screening=report_table("screening"),
+        figure=report_figure("screening", caption="discarded"),
     log:
         f"{RESULTS}/{{study}}/logs/tabulate_screening.log",
     benchmark:
