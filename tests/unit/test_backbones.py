@@ -1,6 +1,8 @@
 """The classifiers' networks and their pretrained weights."""
 
+import hashlib
 import re
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -8,7 +10,7 @@ import torch
 
 import scangan.compat  # noqa: F401
 from scangan.errors import ConfigError, DataError
-from scangan.models.backbones import build_classifier
+from scangan.models.backbones import build_classifier, read_judge
 
 
 def build(backbone="resnet50", pretrained="none", stem="imagenet", channels=1, image_size=32, dropout=0.0):
@@ -146,9 +148,50 @@ def test_a_failed_download_says_what_to_do(monkeypatch, backbone, name):
         raise OSError(f"no route to {self}")
 
     monkeypatch.setattr(getattr(models, f"{name}_Weights"), "get_state_dict", offline)
-    tried = rf"\(no route to {name}_Weights\.IMAGENET1K_V1\); give a weights file, or efficientnet-lite0, or none"
+    tried = rf"\(no route to {name}_Weights\.IMAGENET1K_V1\); name torchvision's file as classifier\.weights"
     with pytest.raises(DataError, match=tried):
         build(backbone, pretrained="imagenet")
+
+
+def test_torchvisions_file_is_known_by_its_digest(tmp_path, monkeypatch, densenet_weights):
+    from torchvision import models
+
+    path = tmp_path / "anything.pth"
+    torch.save(as_published(densenet_weights), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    given = ("densenet169", "imagenet", "imagenet", 3, 32, 0.0, None, str(path))
+    with pytest.raises(DataError, match=rf"anything\.pth: classifier\.weights: .* with {digest[:8]}, allowed: b27"):
+        build_classifier(*given)
+    enum = models.DenseNet169_Weights.IMAGENET1K_V1
+    monkeypatch.setattr(enum, "_value_", replace(enum.value, url=f"https://host/densenet169-{digest[:8]}.pth"))
+    first = build_classifier(*given).network.features.conv0.weight
+    torch.testing.assert_close(first, densenet_weights["features.conv0.weight"])
+
+
+def test_a_published_judge_keeps_its_last_layer(tmp_path, densenet_weights):
+    """As COVID-CT's: ImageNet's thousand outputs, of which the first two are classes."""
+    from torchvision.models import densenet169
+
+    path = tmp_path / "judge.pt"
+    torch.save(as_published(densenet_weights), path)
+    judge = read_judge("densenet169", path, ["covid", "non_covid"], "covid", 64).eval()
+    reference = densenet169(weights=None).eval()
+    reference.load_state_dict(densenet_weights)
+    images = torch.rand(2, 3, 64, 64)
+    expected = reference((images - judge.mean) / judge.std)[:, :2].softmax(1)
+    torch.testing.assert_close(judge(images).sigmoid(), expected[:, 0])
+    other = read_judge("densenet169", path, ["non_covid", "covid"], "covid", 64).eval()
+    torch.testing.assert_close(other(images).sigmoid(), expected[:, 1])
+
+
+def test_a_judge_without_its_last_layer_is_refused(tmp_path, densenet_weights):
+    path = tmp_path / "judge.pt"
+    torch.save(without(densenet_weights, "classifier.bias"), path)
+    with pytest.raises(DataError, match=r"judge\.pt: classifier\.bias: found no last layer, allowed: 2 outputs"):
+        read_judge("densenet169", path, ["a", "b"], "a", 64)
+    torch.save({"classifier.bias": torch.zeros(1)}, path)
+    with pytest.raises(DataError, match=r"classifier\.bias: found 1 outputs, allowed: 2"):
+        read_judge("densenet169", path, ["a", "b"], "a", 64)
 
 
 @pytest.fixture(scope="module")

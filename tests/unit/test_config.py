@@ -37,8 +37,7 @@ from scangan.config import (
     validate,
 )
 from scangan.config.base import kinds_below, union_of
-from scangan.config.derived import _overlay as overlay
-from scangan.config.derived import derived_files
+from scangan.config.derived import derived_files, overlay
 from scangan.errors import ConfigError
 from scangan.models.catalogue import find_model
 
@@ -396,10 +395,32 @@ def test_the_models_are_those_of_the_catalogue():
 
 def test_both_lists_of_dependencies_agree():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    environment = yaml.safe_load((ROOT / "envs" / "scangan.yaml").read_text())
-    (pins,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert pins == project["dependencies"]
-    assert all("==" in pin for pin in pins)
+    for file in ("scangan.yaml", "scangan-cpu.yaml"):
+        environment = yaml.safe_load((ROOT / "envs" / file).read_text())
+        (pins,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+        assert [pin for pin in pins if not pin.startswith("--")] == project["dependencies"], file
+    assert all("==" in pin for pin in project["dependencies"])
+
+
+def test_the_constraints_pin_what_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "envs/constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    known = {name.lower().replace("_", "-"): version for name, version in pins.items()}
+    for wanted in project["dependencies"]:
+        name, version = wanted.split("==")
+        assert known[name.lower().replace("_", "-")] == version
+    assert {"nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-nvjitlink", "cuda-bindings", "triton"} <= set(known)
+
+
+def test_the_container_copies_what_there_is():
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    copied = {part for line in lines if line.startswith("COPY ") for part in line.split()[1:-1]}
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == let_in
+    assert all((ROOT / part).exists() for part in copied)
+    python = yaml.safe_load((ROOT / "envs/scangan.yaml").read_text())["dependencies"][0].removeprefix("python=")
+    assert f"FROM python:{python}-slim-bookworm" in lines
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,19 @@ def test_both_noises_change_a_volume_and_each_slice_has_its_own():
     assert moved[29] > 0
 
 
+@pytest.mark.parametrize(("constant", "own"), [(0, 3), (4, 0), (0, 0)])
+@pytest.mark.parametrize("told", [False, True])
+def test_either_noise_can_be_left_out(constant: int, own: int, told: bool):
+    """The paper's ablation: "the absence of either noise hurt the overall quality"."""
+    sizes = {"constant_noise": constant, "slice_noise": own, "slice_code": 6, "told_position": told}
+    generator = Generator(2, image_size=56, depth=10, **sizes)
+    latent = generator.draw_latent(2, torch.Generator().manual_seed(0))
+    assert latent.shape == (2, constant + 8 * own + 6)
+    codes = generator.codes(latent)
+    assert codes.shape == (2, 8, constant + 6)
+    assert not torch.equal(codes[:, 0, constant:], codes[:, 1, constant:])
+
+
 def test_the_slab_discriminators_gradient_reaches_r_v():
     generator, discriminator = small()
     slab = generator.slab(latents(generator), torch.tensor([0, 20]), 4)

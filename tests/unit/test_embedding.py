@@ -13,10 +13,11 @@ from threadpoolctl import threadpool_limits
 from scangan.config import Classical
 from scangan.data.store import ImageSet
 from scangan.errors import ConfigError, DataError
-from scangan.metrics.embedding import draw_categories, embed, map_spaces, penultimate, separation
+from scangan.metrics.embedding import draw_categories, embed, map_spaces, penultimate, separation, transform_one
 from scangan.metrics.reading import wilson_interval
 from scangan.models.backbones import build_classifier
 
+NOTHING = Classical(horizontal_flip=False, rotation_degrees=0, shift=0, shear=0, zoom=0)
 FLIP = Classical(horizontal_flip=False, vertical_flip=True, rotation_degrees=0, shift=0, shear=0, zoom=0)
 
 
@@ -286,3 +287,14 @@ def test_every_space_is_mapped_and_tested(real, synthetic):
         (maps, separations), map_spaces(spaces, drawn.manifest, perplexity=10, iterations=250, seed=0), strict=True
     ):
         pd.testing.assert_frame_equal(found, again, check_exact=True)
+
+
+def test_one_image_of_each_class_is_transformed(real):
+    same = transform_one(real, NOTHING, seed=0, versions=3)
+    first = {label: real.images[(real.manifest["label"] == label).to_numpy()][0] for label in ("tumour", "normal")}
+    for label, image in first.items():
+        np.testing.assert_array_equal(same["real"][label], image[None])
+        np.testing.assert_allclose(same["transformed"][label], np.stack([image] * 3), atol=1e-5)
+    flipped = transform_one(real, FLIP, seed=0, versions=20)["transformed"]["tumour"]
+    ways = {bool(np.allclose(version, first["tumour"][:, ::-1], atol=1e-5)) for version in flipped}
+    assert ways == {True, False}

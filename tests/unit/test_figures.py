@@ -7,9 +7,9 @@ from matplotlib.image import imread
 
 from scangan.data.store import ImageSet
 from scangan.facts import Facts
-from scangan.report import style
+from scangan.report import gan_figures, style
 from scangan.report.classification_figures import reliability, roc_curves
-from scangan.report.gan_figures import _mosaic, images_by_class, side_by_side, training_curves
+from scangan.report.gan_figures import _mosaic, images_by_class, kept_and_discarded, side_by_side, training_curves
 from scangan.report.judge_figure import judged_sets
 
 
@@ -53,6 +53,32 @@ def test_side_by_side(tmp_path, footers):
         "head_ct, dcgan32",
     )
     check(tmp_path, footers, "phantom data, demo scale; head_ct, dcgan32")
+
+
+def test_kept_images_stand_beside_discarded_ones(tmp_path, footers, monkeypatch):
+    values = np.arange(6, dtype=np.float32) / 6
+    manifest = pd.DataFrame({"image_id": list("abcdef"), "label": ["tumour"] * 4 + ["normal"] * 2})
+    images = ImageSet(values[:, None, None, None] * np.ones((6, 1, 8, 8), np.float32), manifest)
+    verdicts = pd.DataFrame({"image_id": list("fedcbaz"), "kept": [True, True, False, False, True, True, True]})
+    verdicts["decided_by"] = ["rule", "rule", "surplus", "rule", "hand", "rule", "rule"]
+    shown = []
+    original = gan_figures.side_by_side
+    monkeypatch.setattr(
+        gan_figures, "side_by_side", lambda columns, *rest: shown.append(columns) or original(columns, *rest)
+    )
+    kept_and_discarded(images, verdicts, tmp_path / "screening.png", Facts("brain_mr", "phantom", "demo"))
+    check(tmp_path, footers, "phantom data, demo scale; brain_mr")
+    found = {
+        (title, label): sorted(np.round(each[:, 0, 0, 0] * 6).tolist())
+        for title, classes in shown[0].items()
+        for label, each in classes.items()
+    }
+    assert found == {
+        ("kept", "tumour"): [0, 1],
+        ("kept", "normal"): [4, 5],
+        ("discarded", "tumour"): [2],  # d is surplus
+        ("discarded", "normal"): [],
+    }
 
 
 def test_the_mosaic_holds_the_images_in_reading_order():

@@ -323,6 +323,36 @@ def test_the_judge_sees_the_positive_class():
     assert all("/diffaugment/seed0/covid/" in path for path in images)
 
 
+def test_screening_and_the_map_are_shown():
+    brain_mr = study("brain_mr")
+    assert {"screening", "classical", "embedding"} <= set(brain_mr.figures())
+    assert not {"screening", "classical"} & set(study("head_ct").figures())
+    assert brain_mr.first_shards() == {
+        "synthetic_images": [
+            f"results/brain_mr/synthetic/pggan/seed0/{label}/shard0.zarr.zip" for label in ("tumour", "non_tumour")
+        ],
+        "synthetic_manifests": [
+            f"results/brain_mr/synthetic/pggan/seed0/{label}/shard0.parquet" for label in ("tumour", "non_tumour")
+        ],
+    }
+
+
+def test_a_published_judge_judges_alone(tmp_path):
+    weights = tmp_path / "judge.pt"
+    weights.touch()
+    covid_ct = study("covid_ct", judge={"weights": str(weights), "outputs": ["covid", "non_covid"]})
+    assert covid_ct.judge_weights("0") == str(weights)
+    assert covid_ct.judgements() == {
+        "judgements": [f"results/covid_ct/judge/{gan}/seed0.parquet" for gan in covid_ct.gans()],
+        "predictions": ["results/covid_ct/judge/real_images.parquet"],
+    }
+    assert covid_ct.judge_facts()["pretrained"] == "published"
+    own = study("covid_ct")
+    assert own.judge_weights("1") == "results/covid_ct/classifier/real/seed1/classifier.safetensors"
+    assert (own.judge_count(), covid_ct.judge_count()) == (2, 1)
+    assert set(covid_ct.judge_settings()) == {"backbone", "batch_size", "image_size", "outputs", "positive"}
+
+
 def test_exported_images_are_those_of_the_first_training():
     head_ct = study("head_ct", synthesis={"seed": 40}, gan={"dcgan32": {"seeds": 2}})
     files = head_ct.exported("dcgan32", "normal")

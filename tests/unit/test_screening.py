@@ -147,6 +147,19 @@ def test_a_hand_overrules_the_rule(sets, tmp_path):
     pd.testing.assert_frame_equal(nobody, judge(sets))
 
 
+def test_no_more_are_kept_than_were_asked_for(sets, tmp_path):
+    text = "image_id,kept\npggan-tumour-1,1\npggan-tumour-2,0\npggan-healthy-1,0\n"
+    overrule = overruling(tmp_path / "overrule.csv", text)
+    verdicts = judge(sets, overrule, SETTINGS.model_copy(update={"kept": 2}))
+    assert verdicts["kept"].tolist() == [True, True, False, False, True, False, False, True]
+    fewer = judge(sets, overrule, SETTINGS.model_copy(update={"kept": 1}))
+    assert fewer["kept"].tolist() == [True, False, False, False, True, False, False, False]
+    assert fewer["decided_by"].tolist() == ["rule", "surplus", "hand", "rule", "rule", "hand", "rule", "surplus"]
+    # A surplus image is not an unrealistic one.
+    tables = [screening_table({"pggan": each}, FACTS) for each in (verdicts, fewer)]
+    pd.testing.assert_frame_equal(*tables)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

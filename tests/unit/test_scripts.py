@@ -15,6 +15,7 @@ WITH_TORCH = {
         "measure_fidelity",
         "measure_nodules",
         "judge_images",
+        "judge_real_images",
         "predict_external",
         "embed_images",
         "export_images",

@@ -280,6 +280,15 @@ def test_steps_of_a_phase_that_ends_early_are_not_counted(toy, tmp_path):
     assert_same(train("synthetic-then-real", values, **options), whole)
 
 
+def test_early_stopping_can_count_passes(toy):
+    """One validation after each pass over what the arm has, whatever its number of images."""
+    values = {"steps": 30, "validate_every": "pass", "patience": 100}
+    for arm, images in (("real", REAL), ("synthetic", SYNTHETIC)):
+        a_pass = len(images.manifest) // 4
+        steps = train(arm, values).history["step"].tolist()
+        assert steps == [*range(a_pass, 30, a_pass), 30], arm
+
+
 def test_a_damaged_checkpoint_goes_on_from_the_one_before(toy, tmp_path):
     whole = train()
     with pytest.raises(Interrupted):

@@ -27,7 +27,7 @@ def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
         assert set(table.data) == {"phantom"}, name
         assert set(table.scale) == {"custom"}, name
         assert "phantom data, custom scale" in (folder / f"tables/{name}.md").read_text()
-    for name in ("roc", "shares", "embedding", f"{GAN}/images", f"{GAN}/training"):
+    for name in ("roc", "shares", "embedding", "classical", "screening", f"{GAN}/images", f"{GAN}/training"):
         with Image.open(folder / f"figures/{name}.png") as figure:
             assert min(figure.size) > 300, name
 

@@ -284,6 +284,7 @@ EXPECTED = {
         "phantom": SIMPLE_CT_GAN,
         "data.root": set(),  # both are phantoms
         "data.scans": FROM_INDEX,
+        "data.with_nodules": FROM_INDEX,
         "data.modality": FROM_INDEX,
         "data.patient_from": FROM_INDEX,
         "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),
@@ -449,6 +450,11 @@ ANOTHER = {
     "synthesis.screening.overrule": TOY,
     "classifier.shares": [0.5, 0.75],
     "classifier.real_share": 0.5,
+    "classifier.weights": None,  # not without pretrained: imagenet
+    "classifier.mirror": {"head_ct": None, "ct_sgan": False},
+    "judge.weights": None,
+    "judge.outputs": None,
+    "synthesis.screening.kept": 45,
     "classifier.centre_crop": {"head_ct": 32, "brain_mr": 30},
     "evaluation.primary": "accuracy",
     "evaluation.margin": 0.05,
@@ -542,7 +548,7 @@ BUT = {
         *("grid.size", "grid.spacing_mm", "grid.window", "gan.ct_sgan.slabs.told_position", "gan.gan3d.seed"),
         *("gan.ct_sgan.seeds", "gan.gan3d.seeds"),
         *(f"synthesis.{key}" for key in ("volumes", "compared_volumes", "attempts", "seed")),
-        *("classifier.steps", "classifier.seeds", "classifier.shares", "fidelity.positions"),
+        *("classifier.steps", "classifier.seeds", "classifier.shares", "classifier.mirror", "fidelity.positions"),
         *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
         *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed"),
         *(f"nodules.voi.{key}" for key in toy_study("ct_sgan")["nodules"]["voi"]),
@@ -550,7 +556,7 @@ BUT = {
     "brain_mr": {
         *(f"data.{key}" for key in toy_study("brain_mr")["data"]),
         *(f"synthesis.{key}" for key in ("images_per_class", "seed", "screening.neighbours", "screening.overrule")),
-        *(f"synthesis.screening.{key}" for key in ("quantile", "most_discarded")),
+        *(f"synthesis.screening.{key}" for key in ("quantile", "most_discarded", "kept")),
         *(f"classifier.{key}" for key in ("arms", "shares", "real_share", "centre_crop", "dropout")),
         "classifier.classical.vertical_flip",
         "split.seed",

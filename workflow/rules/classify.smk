@@ -18,7 +18,7 @@ rule screen_images:
         "../../envs/scangan.yaml"
     threads: network_threads
     params:
-        settings=settings_of("synthesis/screening", "most_discarded", "neighbours", "quantile"),  # `overrule` is an input
+        settings=settings_of("synthesis/screening", "kept", "most_discarded", "neighbours", "quantile"),  # `overrule` is an input
         extractor=setting("fidelity/extractor"),
     script:
         "../scripts/screen_images.py"

@@ -109,7 +109,7 @@ rule score_curve:
 rule judge_images:
     input:
         unpack(of_study("judged_images", "gan")),
-        weights=f"{RESULTS}/{{study}}/classifier/real/seed{{seed}}/classifier.safetensors",
+        weights=of_study("judge_weights", "seed"),
     output:
         judgements=f"{RESULTS}/{{study}}/judge/{{gan}}/seed{{seed}}.parquet",
     log:
@@ -125,6 +125,29 @@ rule judge_images:
         settings=of_study("judge_settings"),
     script:
         "../scripts/judge_images.py"
+
+
+rule judge_real_images:
+    input:
+        images=cohort_of("images"),
+        manifest=cohort_of("manifest"),
+        split=rules.split_cohort.output.split,
+        weights=of_study("judge_weights", seed="0"),
+    output:
+        predictions=f"{RESULTS}/{{study}}/judge/real_images.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/judge_real_images.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/judge_real_images.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    threads: network_threads
+    resources:
+        gpu=1,
+    params:
+        settings=of_study("judge_settings"),
+    script:
+        "../scripts/judge_real_images.py"
 
 
 rule score_shares:
@@ -157,6 +180,7 @@ rule embed_images:
     output:
         points=f"{RESULTS}/{{study}}/embedding/points.parquet",
         separation=f"{RESULTS}/{{study}}/embedding/separation.csv",
+        classical=report_figure("classical"),
     log:
         f"{RESULTS}/{{study}}/logs/embed_images.log",
     benchmark:
@@ -168,6 +192,7 @@ rule embed_images:
         gpu=1,
     params:
         settings=of_study("embedding_settings"),
+        study=facts(),
     script:
         "../scripts/embed_images.py"
 

@@ -146,8 +146,8 @@ rule tabulate_judge:
     params:
         settings=setting("judge"),
         evaluation=settings_of("evaluation", "bootstrap", "seed"),
-        seeds=setting("classifier/seeds"),
-        study=facts("positive", "pretrained"),
+        seeds=of_study("judge_count"),
+        study=of_study("judge_facts"),
     script:
         "../scripts/tabulate_judge.py"
 
@@ -172,9 +172,11 @@ rule tabulate_slices:
 
 rule tabulate_screening:
     input:
+        unpack(of_study("first_shards")),
         verdicts=of_study("verdicts"),
     output:
         screening=report_table("screening"),
+        figure=report_figure("screening", caption="discarded"),
     log:
         f"{RESULTS}/{{study}}/logs/tabulate_screening.log",
     benchmark:

@@ -7,8 +7,10 @@ with job(snakemake, snakemake.threads):
     from scangan.data.screened import read_screened
     from scangan.data.split import read_parts
     from scangan.data.store import ImageSet, scale_images
+    from scangan.facts import Facts
     from scangan.files import atomic
-    from scangan.metrics.embedding import draw_categories, map_spaces, penultimate
+    from scangan.metrics.embedding import draw_categories, map_spaces, penultimate, transform_one
+    from scangan.report.gan_figures import side_by_side
     from scangan.training.supervised import read_classifier
 
     settings = Embedding.model_validate(snakemake.params.settings["embedding"])
@@ -24,6 +26,8 @@ with job(snakemake, snakemake.threads):
     model = read_classifier(Path(snakemake.input.weights), *drawn.images.shape[1:3], **classifier)
     spaces = {"classifier": penultimate(model, drawn.images, batch_size), "raw images": drawn.images}
     tables = map_spaces(spaces, drawn.manifest, settings.perplexity, settings.iterations, settings.seed)
+    versions = transform_one(held_out, classical, settings.seed)
+    side_by_side(versions, snakemake.output.classical, Facts(**snakemake.params.study))
     with atomic(snakemake.output.points) as points, atomic(snakemake.output.separation) as separation:
         tables[0].to_parquet(points, index=False)
         tables[1].to_csv(separation, index=False)

@@ -61,7 +61,7 @@ def derived_files(folder: Path) -> dict[str, str]:
 
 def _scales(folder: Path) -> dict[str, dict[str, str]]:
     demo = yaml.safe_load((folder / "config.yaml").read_text())
-    paper = _overlay(demo, yaml.safe_load((folder / "paper.yaml").read_text()))
+    paper = overlay(demo, yaml.safe_load((folder / "paper.yaml").read_text()))
     scales: dict[str, dict[str, str]] = {}
     for scale, raw in (("demo", demo), ("paper", paper)):
         for study, settings in sort_keys(validate(raw))["studies"].items():
@@ -69,10 +69,10 @@ def _scales(folder: Path) -> dict[str, dict[str, str]]:
     return scales
 
 
-def _overlay(below: Any, above: Any) -> Any:
+def overlay(below: Any, above: Any) -> Any:
     """Blocks are merged, everything else is replaced, as Snakemake does with several configuration files."""
     if isinstance(below, dict) and isinstance(above, dict):
-        return below | {key: _overlay(below.get(key), value) for key, value in above.items()}
+        return below | {key: overlay(below.get(key), value) for key, value in above.items()}
     return above
 
 

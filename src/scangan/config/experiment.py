@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, field_validator, model_validator
 
 from scangan.arms import ARMS, find_arm
 from scangan.config.base import (
     READ_FROM_TEXT,
+    TAGS,
     ExistingFile,
     Fraction,
     Name,
@@ -23,6 +24,7 @@ from scangan.config.base import (
 from scangan.config.networks import CUBES, NoduleNetwork
 
 PRETRAINED = ("imagenet", "efficientnet-lite0", "none")
+TORCHVISIONS = ("resnet50", "densenet169")  # networks whose ImageNet weights are torchvision's
 # What a further network adds to the arms of a study that name none of its own.
 FURTHER_ARM = "real+synthetic"
 DEFAULT_ARMS = [name for name, arm in ARMS.items() if arm.by_default]
@@ -57,6 +59,13 @@ SMALLEST_IMAGES = {
 }
 
 
+# A wrong value is told as a wrong number of steps.
+StepsOrPass = Annotated[
+    Annotated[Positive, Tag(TAGS[0])] | Annotated[Literal["pass"], Tag(TAGS[1])],
+    Discriminator(lambda value: TAGS[value == "pass"]),
+]
+
+
 class Screening(Section):
     """Unrealistic synthetic images are discarded before any arm trains on them."""
 
@@ -69,6 +78,10 @@ class Screening(Section):
     )
     most_discarded: Fraction = Field(
         0.25, description="but of a class at most this share, the farthest: of a weak network all might be"
+    )
+    kept: Positive | None = Field(
+        None,
+        description="so many images of a class are kept, the first of those that are not discarded; null: all of them",
     )
     overrule: ExistingFile | None = Field(
         None,
@@ -107,9 +120,20 @@ class ImageSynthesis(Synthesis):
     @property
     def fewest_kept(self) -> int:
         """Images of each class that the rule of screening leaves at least; of what a person says nothing is known."""
-        discards = self.screening is not None and self.screening.overrule is None
-        most = int(self.screening.most_discarded * self.images_per_class) if self.screening and discards else 0
-        return self.images_per_class - most
+        if self.screening is None:
+            return self.images_per_class
+        discards = self.screening.overrule is None
+        most = int(self.screening.most_discarded * self.images_per_class) if discards else 0
+        return min(self.images_per_class - most, self.screening.kept or self.images_per_class)
+
+    @model_validator(mode="after")
+    def _draws_enough(self) -> ImageSynthesis:
+        if self.screening is not None and self.fewest_kept < (self.screening.kept or 0):
+            raise ValueError(
+                f"screening.kept: found {self.screening.kept}, allowed: {self.fewest_kept} at most (images_per_class, "
+                "less what screening may discard)"
+            )
+        return self
 
     @classmethod
     def refusal(cls, key: str, value: Any) -> str | None:
@@ -173,6 +197,9 @@ class Classifier(Section):
         description="`imagenet` (torchvision's weights: downloaded, or a file), `efficientnet-lite0` (ImageNet weights "
         "carried by a package; the network is then EfficientNet-Lite0), `none`, or the path of a weights file",
     )
+    weights: ExistingFile | None = Field(
+        None, description="`pretrained: imagenet`: torchvision's weights file; null: downloaded"
+    )
     stem: Literal["imagenet", "small"] = Field(
         "imagenet",
         description="`imagenet`: 7x7 stride 2 and max pooling; `small`: 3x3 stride 1, no pooling, for images of 32 "
@@ -207,9 +234,14 @@ class Classifier(Section):
     fine_tune_rate: Rate = Field(1e-4, description="learning rate of the second half of `synthetic-then-real`")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the last layer")
-    validate_every: Positive = Field(20, description="steps between two validations")
+    validate_every: StepsOrPass = Field(
+        20, description="steps between two validations; `pass`: one after each pass over the images of the arm"
+    )
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
+    mirror: bool = Field(
+        True, description="of volumes: half of the training volumes are mirrored along each axis, in every arm"
+    )
 
     @field_validator("pretrained")
     @classmethod
@@ -220,6 +252,15 @@ class Classifier(Section):
         if not os.path.isfile(path):
             raise ValueError(f"found '{pretrained}', allowed: {' | '.join(PRETRAINED)} | an existing file")
         return path
+
+    @model_validator(mode="after")
+    def _weights_are_imagenets(self) -> Classifier:
+        if self.weights is not None and (self.pretrained != "imagenet" or self.backbone not in TORCHVISIONS):
+            raise ValueError(
+                "weights: found a file, allowed: null, or pretrained: imagenet and backbone: "
+                f"{' | '.join(TORCHVISIONS)}"
+            )
+        return self
 
     @property
     def network_of_images(self) -> str:
@@ -289,6 +330,22 @@ class Judge(Section):
 
     sets: Positive = Field(10, description="sets of synthetic images, of each network")
     images: Positive = Field(100, description="images in a set")
+    weights: ExistingFile | None = Field(
+        None,
+        description="a published judge, with its last layer: the state dict of `classifier.backbone`, trained with "
+        "ImageNet's mean and deviation; null: the classifiers of the arm `real`",
+    )
+    outputs: Annotated[list[Name], Field(min_length=2)] | None = Field(
+        None, description="with `weights`: the classes of its first outputs, in order; others are ignored"
+    )
+
+    @model_validator(mode="after")
+    def _says_its_outputs(self) -> Judge:
+        if (self.weights is None) != (self.outputs is None):
+            found = "none" if self.outputs is None else ", ".join(self.outputs)
+            allowed = "the classes of the outputs of weights" if self.weights else "null without weights"
+            raise ValueError(f"outputs: found {found}, allowed: {allowed}")
+        return self
 
 
 class Fidelity(Section):

@@ -15,6 +15,7 @@ from scangan.config.base import Name, Section, plain_path
 from scangan.config.experiment import (
     FURTHER_ARM,
     SMALLEST_IMAGES,
+    TORCHVISIONS,
     VOLUME_ARMS,
     Classifier,
     Curve,
@@ -226,6 +227,8 @@ class ImageStudy(Study):
             raise ValueError("classifier.backbone: found 'squeezenet3d', allowed: one of images")
         if self.classifier.base_width is not None:
             raise ValueError(f"classifier.base_width: found {self.classifier.base_width}, allowed: null for images")
+        if not self.classifier.mirror:
+            raise ValueError("classifier.mirror: found false, allowed: true for images, which it does not change")
         if isinstance(self.data, Scans):
             raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
         _check("classifier.positive", self.classifier.positive, self.data.class_names)
@@ -309,6 +312,15 @@ class ImageStudy(Study):
             )
 
     def _check_judge(self, judge: Judge) -> None:
+        if judge.outputs is not None and self.classifier is not None:
+            if self.classifier.backbone not in TORCHVISIONS:
+                backbone, allowed = self.classifier.backbone, " | ".join(TORCHVISIONS)
+                raise ValueError(f"classifier.backbone: found '{backbone}' with judge.weights, allowed: {allowed}")
+            if (channels := getattr(self.data, "channels", 1)) != 3:
+                raise ValueError(f"data.channels: found {channels} with judge.weights, allowed: 3")
+            if sorted(judge.outputs) != sorted(self.data.class_names):
+                found, allowed = ", ".join(judge.outputs), ", ".join(self.data.class_names)
+                raise ValueError(f"judge.outputs: found {found}, allowed: {allowed}, in the order of the outputs")
         if "real" in self.gan:
             raise ValueError(
                 "gan.real: found with a judge, whose table calls the test images so; allowed: another name"

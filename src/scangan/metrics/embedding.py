@@ -79,6 +79,24 @@ def draw_categories(real: ImageSet, synthetic: ImageSet, classical: Classical, e
     return ImageSet.concatenate(sets)
 
 
+def transform_one(
+    real: ImageSet, classical: Classical, seed: int, versions: int = 25
+) -> dict[str, dict[str, np.ndarray]]:
+    """`real` and `transformed`: class -> one image of it [1, C, H, W], and so many of its classical transforms.
+
+    After Han et al., figure 4.
+    """
+    generator, augment = torch.Generator().manual_seed(seed), ClassicalAugmentation(classical)
+    ones = {
+        label: real.select(real.manifest["label"] == label).images[:1] for label in sorted(set(real.manifest["label"]))
+    }
+    transformed = {
+        label: augment(torch.from_numpy(image).expand(versions, -1, -1, -1), generator).numpy()
+        for label, image in ones.items()
+    }
+    return {"real": ones, "transformed": transformed}
+
+
 @torch.inference_mode()
 def penultimate(model: nn.Module, images: np.ndarray, batch_size: int) -> np.ndarray:
     """What the last linear layer of a classifier is given, float32 [N, D]; its logits are a linear map of this.

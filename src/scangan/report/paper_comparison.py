@@ -31,9 +31,9 @@ def read_papers() -> dict[str, dict[str, Any]]:
 def compare_with_papers(tables: dict[str, dict[str, pd.DataFrame]]) -> pd.DataFrame:
     """A row for each figure that a paper prints, or announces and does not print.
 
-    tables: study -> `classification`, `detection`, `fidelity`, `judge`, `readers`, in the columns of those CSV files;
-    any may be missing. Only the studies given appear, and one without a paper (a user's own data) has no rows.
-    `item` is the arm or variant, with the nodules' diameter where there is one; `comparable` is yes or no, and
+    tables: study -> `cohort`, `classification`, `detection`, `fidelity`, `judge`, `readers`, in the columns of those
+    CSV files; any may be missing. Only the studies given appear, and one without a paper (a user's own data) has no
+    rows. `item` is the arm or variant, with the nodules' diameter where there is one; `comparable` is yes or no, and
     `why_not` lists every reason.
     """
     papers = read_papers()
@@ -71,12 +71,16 @@ def write_comparison(comparison: pd.DataFrame, csv_path: str | Path, md_path: st
 
 
 def _table_of(figure: dict[str, Any]) -> str:
+    if "part" in figure:
+        return "cohort"
     if "arm" in figure:
         return "detection" if "diameter_mm" in figure else "classification"
     return "judge" if figure["metric"] == "judged_positive" else "fidelity"
 
 
 def _item(figure: dict[str, Any]) -> str:
+    if "part" in figure:
+        return f"{figure['part']}/{figure['label']}"
     item = figure.get("arm") or figure["variant"]
     return f"{item}, {figure['diameter_mm']:g} mm" if "diameter_mm" in figure else item
 
@@ -87,19 +91,13 @@ def _find(ours: dict[str, pd.DataFrame], figure: dict[str, Any]) -> dict[str, An
         return _accuracy_of_readers(ours["readers"], QUESTIONS[figure["metric"]]) if "readers" in ours else {}
     if figure["metric"] == "trainable_parameters":
         return {"value": _trainable_parameters(*figure["variant"].split())}
-    item = "arm" if "arm" in figure else "variant"
-    kind = (
-        "detection"
-        if "diameter_mm" in figure
-        else "classification"
-        if item == "arm"
-        else "judge"
-        if figure["metric"] == "judged_positive"
-        else "fidelity"
-    )
+    kind = _table_of(figure)
     if kind not in ours:
         return {}
     table = ours[kind]
+    if kind == "cohort":
+        return _images_of_cohort(table, figure["part"], figure["label"])
+    item = "arm" if "arm" in figure else "variant"
     rows = table[(table[item] == figure[item]) & (table["metric"] == figure["metric"])]
     if kind == "judge":
         rows = rows[rows["set"] == "mean"]
@@ -125,11 +123,21 @@ def _reasons_against(
     if SIMULATED in found.get("readers", ""):
         reasons.append("simulated readers")
     for condition in ("extractor", "pretrained"):
-        if condition in found and condition in paper and found[condition] != paper[condition]:
+        if condition in found and condition in paper and found[condition] != paper[condition] and "judge" not in figure:
             reasons.append(f"another {condition}: {found[condition]}, the paper's {paper[condition]}")
-    if "variant" in figure and figure["value"] is not None and found["images"] != figure.get("images"):
+    if "judge" in figure and found["pretrained"] != figure["judge"]:
+        reasons.append("another judge: the paper's is the one that the data set's authors published")
+    wanted = figure.get("images")
+    if "variant" in figure and figure["value"] is not None and wanted not in (found["images"], "not printed"):
         reasons.append("another number of images")
     return reasons
+
+
+def _images_of_cohort(cohort: pd.DataFrame, part: str, label: str) -> dict[str, Any]:
+    """How many images of a class a part of the cohort holds, or all of it."""
+    rows = cohort[(cohort["label"] == label) & ((cohort["split"] == part) | (part == "all"))]
+    rows = rows[~rows["split"].isin(["rejected", "left out"])]
+    return rows.iloc[0].to_dict() | {"value": rows["images"].sum()} if len(rows) else {}
 
 
 def _accuracy_of_readers(readers: pd.DataFrame, question: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pandas as pd
 from scangan.facts import Facts
 from scangan.metrics.feature_sets import ALL
 from scangan.metrics.reading import wilson_interval
-from scangan.metrics.screening import kept_by_rule
+from scangan.metrics.screening import SURPLUS, kept_by_rule
 from scangan.report.tables import FIDELITY_COLUMNS
 
 NOTE = (
@@ -32,7 +32,7 @@ def screening_table(verdicts: dict[str, pd.DataFrame], facts: Facts) -> pd.DataF
     for gan, judged in verdicts.items():
         classes = dict(list(judged.groupby("label")))
         for label, images in (classes | {ALL: judged} if len(classes) > 1 else {ALL: judged}).items():
-            kept = images["kept"]
+            kept = images["kept"] | (images["decided_by"] == SURPLUS)
             overruled = kept != kept_by_rule(images)
             variant, count = f"{gan}/{label}", len(images)
             if images["distance"].notna().all():

@@ -144,7 +144,10 @@ def fewest_held_out(quantile: float) -> int:
 
 
 def judge_table(shares: pd.DataFrame, facts: Facts) -> pd.DataFrame:
-    """`judge.csv` from what `metrics.judge.judge_sets` returns; facts: `pretrained` is of the judges."""
+    """`judge.csv` from what `metrics.judge.judge_sets` returns.
+
+    facts: `pretrained` is of the judges; `published`: a judge that is not trained here.
+    """
     return facts.assign(shares)[JUDGE_COLUMNS]
 
 
@@ -376,7 +379,11 @@ def _heading(tidy: pd.DataFrame) -> str:
         parts += [f"{values('cases')} test images", f"seeds: {values('seeds')}"]
         parts += [f"pretrained: {values('pretrained')}"] if "pretrained" in tidy else []
     if "set" in tidy:
-        parts += [f"judges: the arm `real`, seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
+        parts += (
+            ["judge: published"]
+            if set(tidy["pretrained"]) == {"published"}
+            else [f"judges: the arm `real`, seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
+        )
     if "extractor" in tidy:
         parts.append(f"extractor: {values('extractor')}")
     return "; ".join(parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from pathlib import Path
@@ -22,7 +22,7 @@ from scangan.config import Classifier
 from scangan.device import compute_device
 from scangan.errors import DataError, TrainingError
 from scangan.files import reading
-from scangan.models.backbones import build_classifier
+from scangan.models.backbones import build_classifier, read_judge
 from scangan.models.catalogue import check_weights
 from scangan.progress import Progress
 from scangan.training.augment import ClassicalAugmentation
@@ -127,9 +127,10 @@ def train_classifier(
     """Train on one arm, with one seed, on the GPU where there is one.
 
     Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
-    images every `settings.validate_every` steps (loss with both classes weighted alike); training stops after
-    `settings.patience` validations without a better loss, and the best weights are kept. An arm of several phases does
-    so in each, from the best weights of the one before: `synthetic-then-real` on the synthetic images, then on the real
+    images every `settings.validate_every` steps, or after each pass over the arm's images (loss with both
+    classes weighted alike); training stops after `settings.patience` validations without a better loss, and the best
+    weights are kept. An arm of several phases does so in each, from the best weights of the one before:
+    `synthetic-then-real` on the synthetic images, then on the real
     ones. Classical augmentation is of real images only.
 
     added: the synthetic images; for an arm of the sweep (`real+synthetic-x2`) those that its caller draws
@@ -153,6 +154,7 @@ def train_classifier(
         image_size,
         settings.dropout,
         settings.centre_crop,
+        settings.weights,
     ).to(device)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
     others = labelled(added) if added is not None else None
@@ -235,6 +237,13 @@ def read_classifier(
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
     model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop)
     return load_classifier(model, weights)
+
+
+def read_published_judge(
+    weights: Path, image_size: int, backbone: str, outputs: Sequence[str], positive: str
+) -> nn.Module:
+    """A published classifier with its own last layer, ready for `predict`; see `models.backbones.read_judge`."""
+    return read_judge(backbone, weights, outputs, positive, image_size).to(compute_device()).eval()
 
 
 def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
@@ -369,7 +378,9 @@ class _PhaseTraining:
         self.order_generator = torch.Generator().manual_seed(2 * seed)
         self.augment_generator = torch.Generator().manual_seed(2 * seed + 1)
         self.order = self._new_order()
-        self.losses = torch.zeros(settings.validate_every, device=device)
+        a_pass = len(self.order) // self.batch_size
+        self.validate_every = a_pass if settings.validate_every == "pass" else settings.validate_every
+        self.losses = torch.zeros(self.validate_every, device=device)
         self.step = 0
         self.stale = 0
         self.best_loss = math.inf
@@ -378,7 +389,7 @@ class _PhaseTraining:
 
     @property
     def validation_due(self) -> bool:
-        return self.step % self.settings.validate_every == 0 or self.step == self.phase.steps
+        return self.step % self.validate_every == 0 or self.step == self.phase.steps
 
     @property
     def finished(self) -> bool:
@@ -400,13 +411,13 @@ class _PhaseTraining:
         loss.backward()
         self.optimizer.step()
         # Looked at only when a validation is due: reading every loss would make a GPU wait.
-        self.losses[self.step % self.settings.validate_every] = loss.detach()
+        self.losses[self.step % self.validate_every] = loss.detach()
         self.step += 1
         return loss.detach()
 
     def validate(self) -> dict[str, float]:
         """The mean training loss since the last validation, and the validation loss; keeps the best weights."""
-        recent = self.losses[: (self.step - 1) % self.settings.validate_every + 1].tolist()
+        recent = self.losses[: (self.step - 1) % self.validate_every + 1].tolist()
         for step, value in enumerate(recent, start=self.step - len(recent) + 1):
             self._assert_finite("training", value, step)
         logits = logits_of(self.model, self.held_out.batches(self.settings.batch_size))
