@@ -166,9 +166,10 @@ def _labelled_images(folder: Path, files: Sequence[Path]) -> Kind | None:
             data: Settings = {"reader": "labelled_images", "labels": file.relative_to(folder).as_posix()}
             data |= {"id_column": id_column, "label_column": label}
             for name, values in labels.items():
-                if PATIENT_COLUMNS.search(name) and len(values) > MOST_CLASSES:
+                if PATIENT_COLUMNS.search(name) and name != label and len(values) > 1:
                     data["patient_column"] = name
             data["classes"] = {_name_of(value, label): value for value in sorted(labels[label])}
+            others = [name for name in others if name != data.get("patient_column")]
             beside = f"; other columns of few values: {', '.join(others)}" if others else ""
             return Kind(f"images, labelled by the column {label} of {data['labels']}{beside}", folder, data)
     return None
@@ -285,7 +286,8 @@ def _patients(manifest: pd.DataFrame, data: Settings) -> tuple[pd.Series, str]:
     if not (manifest.patient_id == manifest.image_id).all():
         return manifest.patient_id, f"{manifest.patient_id.nunique()}, as the data say"
     guess = guess_patients(manifest.source.tolist(), manifest.label.tolist())
-    if guess is None:
+    # Numbers that begin anew in each class name nobody.
+    if guess is None or not manifest.assign(patient=guess.patients).duplicated(["label", "patient"]).any():
         return manifest.patient_id, "nothing says whose an image is; each counts as a patient of its own"
     data["patient_from"] = guess.patient_from
     patients = pd.Series(guess.patients, index=manifest.index).fillna(manifest.patient_id)

@@ -75,9 +75,10 @@ def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
         "data": data,
         "split": split,
         "gan": {"projected_gan": {"model": "projected_gan", "epochs": epochs, "seeds": scale.gan_seeds}},
-        "synthesis": {"gan": "projected_gan", "images_per_class": drawn},
+        "synthesis": {"images_per_class": drawn},
     }
     if len(seen.images) > 1:
+        study["synthesis"] = {"gan": "projected_gan", **study["synthesis"]}
         study["classifier"] = {
             "positive": min(seen.images, key=_looks_healthy),
             "pretrained": "efficientnet-lite0",
