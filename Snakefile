@@ -38,6 +38,7 @@ onstart:
     except DataError as error:
         raise WorkflowError(str(error)) from None
     mark_results(RESULTS)
+    tell_loggers(list(workflow.dag.needrun_jobs()))
     if workflow.local_exec:
         # Snakemake 9.27 looks for new jobs once a second more with every job that ended: after a hundred, half a core
         # is busy with that alone. Without its limit of jobs a second, which is meant for clusters, it does not.
@@ -56,6 +57,7 @@ rule all:
     input:
         [study.targets() for study in PLAN.configured],
         f"{RESULTS}/paper_comparison.csv",
+        f"{RESULTS}/index.html",
 
 
 for study in PLAN.configured:

@@ -391,6 +391,49 @@ class StudyPlan(ABC):
 
     # What it ends in
 
+    def page_settings(self) -> Settings:
+        """What the page says of it, and where it finds that: see `report.page.write`."""
+        settings = self.settings
+        of_gans = ("batch_size", "epochs", "model", "seeds")
+        gans = {
+            gan: {key: getattr(own, key, None) for key in (*of_gans, "weights_of")} for gan, own in settings.gan.items()
+        }
+        return plain(
+            {
+                "data": self.data,
+                "figures": self.figures(),
+                "gans": self.gans(),
+                "gans_of_arms": self.gans_of_arms() if settings.classifier and self.gans() else [],
+                "method": {
+                    "classifier": self._page_classifier(),
+                    "external": "external" in self.tables(),
+                    "extractor": settings.fidelity.extractor,
+                    "gan": gans,
+                    "margin": settings.evaluation.margin,
+                    "primary": settings.evaluation.primary,
+                    "roots": sorted({source.root for source in self.sources}),
+                    "split": settings.split.method if not settings.split.file else "given",
+                    **self._page_images(),
+                },
+                "scale": self.scale,
+                "sources": [source.name for source in self.sources],
+                "tables": self.tables(),
+                "volumes": isinstance(self, VolumePlan),
+            }
+        )
+
+    @abstractmethod
+    def _page_images(self) -> Settings:
+        """Its classes, the size of its images, how many are drawn, and the licence of their source."""
+
+    def _page_classifier(self) -> Settings | None:
+        if self.settings.classifier is None:
+            return None
+        own = self._classifier
+        found = {key: getattr(own, key) for key in ("arms", "backbone", "batch_size", "seeds", "steps")}
+        pretrained = "random weights" if own.pretrained_name == "none" else f"weights of {own.pretrained_name}"
+        return found | {"weights": pretrained}
+
     @abstractmethod
     def tables(self) -> list[str]:
         """The names of its final tables."""
@@ -734,6 +777,15 @@ class ImagePlan(StudyPlan):
 
     # What it ends in
 
+    def _page_images(self) -> Settings:
+        data, edge = self.settings.data, self.settings.data.image_size
+        return {
+            "labels": self.labels(),
+            "licence": getattr(data, "licence", None),
+            "size": f"{edge} x {edge} pixels",
+            "synthetic": f"{self.settings.synthesis.images_per_class} synthetic images of each class",
+        }
+
     def tables(self) -> list[str]:
         settings, branch = self.settings, self.branch
         reader = READERS.get(settings.data.reader)
@@ -967,6 +1019,15 @@ class VolumePlan(StudyPlan):
         return {kind: paths for kind, paths in found.items() if paths}
 
     # What it ends in
+
+    def _page_images(self) -> Settings:
+        grid, wanted = self.settings.grid, self.settings.synthesis
+        return {
+            "labels": list(VOLUME_LABELS),
+            "licence": None,
+            "size": f"{grid.size} x {grid.size} x {grid.size} voxels" if grid else "any size",
+            "synthetic": f"{wanted.volumes if wanted else 'no'} synthetic volumes",
+        }
 
     def tables(self) -> list[str]:
         settings = self.settings

@@ -390,3 +390,26 @@ rule compare_with_papers:
         "../../envs/scangan.yaml"
     script:
         "../scripts/compare_with_papers.py"
+
+
+# All studies on one page, which a run ends in.
+rule write_page:
+    input:
+        [study.targets() for study in PLAN.configured],
+        papers=rules.compare_with_papers.output.csv,
+    output:
+        page=f"{RESULTS}/index.html",
+        run=f"{RESULTS}/run.json",
+    log:
+        f"{RESULTS}/logs/write_page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_page.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        studies={
+            study.name: study.page_settings()
+            for study in sorted(PLAN.configured, key=lambda each: place_of(each.name))
+        },
+    script:
+        "../scripts/write_page.py"
