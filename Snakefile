@@ -67,3 +67,4 @@ for study in PLAN.configured:
             study.name
         input:
             study.targets(),
+            f"{study.folder}/index.html",

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,7 @@ TAIL = 4096  # bytes of a job's log that are read for its last line
 ERROR = " error: "  # in a job's log, see `scangan.jobs`
 # Said by every run, and of no use to who waits for it.
 UNSAID = ("Assuming", "Building DAG", "Conda environments", "Select jobs", "Singularity", "Using ", "Execute ")
+NOTHING_TO_DO = "Nothing to be done"
 UNSAID += ("Complete log", "Storing", "Rules claiming")
 
 
@@ -67,24 +69,24 @@ class LogHandler(LogHandlerBase):
 
     def __post_init__(self) -> None:
         # The handler that Snakemake would have: for dry-runs, and for whatever else it says.
-        self.plain = ColorizingTextHandler(nocolor=self.common_settings.nocolor, stream=sys.stderr)
+        self.plain = ColorizingTextHandler(nocolor=self.common_settings.nocolor)
         self.live = sys.stderr.isatty() and not self.common_settings.dryrun
         self.jobs: dict[int, Job] = {}
         self.failed: list[Job] = []
-        self.results = Path("results")
+        self.results = Path("results")  # the workflow sets it
         self.left: Counter[str] = Counter()  # study -> jobs that have not ended
         self.order: list[str] = []  # studies that have something to do
-        self.page_asked = False
+        self.pages: Sequence[str] = ()  # that the run writes, or has written before
         self.total = self.ended = self.lines = 0
         self.started = time.monotonic()
         self.closing = threading.Event()
         if not self.common_settings.dryrun:
             threading.Thread(target=self._watch, daemon=True).start()
 
-    def expect(self, results: str, studies: Mapping[str, int], jobs: int, page: bool) -> None:
-        """Before the first job: where results lie, the jobs of each study and of all; page: whether it is among them."""
-        self.results, self.left, self.order = Path(results), Counter(studies), list(studies)
-        self.total, self.page_asked = jobs, page
+    def expect(self, studies: Mapping[str, int], jobs: int, pages: Sequence[str]) -> None:
+        """Before the first job: the jobs of each study and of all, and the pages that they write."""
+        self.left, self.order = Counter(studies), list(studies)
+        self.total, self.pages = jobs, pages
         with self.lock:
             self._say(f"{jobs} jobs: {', '.join(f'{study} {number}' for study, number in studies.items())}")
 
@@ -108,20 +110,24 @@ class LogHandler(LogHandlerBase):
                 self._as_ever(record)
             case None if (said := record.getMessage()) and not said.startswith(UNSAID):
                 self._say(said)
+                if said.startswith(NOTHING_TO_DO):
+                    self.pages = [str(self.results / "index.html")]
 
     def close(self) -> None:
         """The end of a run: what failed once more, or the verdicts and the page."""
+        if self.closing.is_set():  # Snakemake closes it, and then Python
+            return
         self.closing.set()
         with self.lock:
             self._clear()
             for job in self.failed:
                 where = f"; all of it: {job.log}" if job.log else ""
                 self._say(f"failed: {job.name}: {' '.join(job.errors()) or 'see above'}{where}", shorten=False)
-            page = self.results / "index.html"
-            if self.page_asked and not self.failed and page.is_file() and self.ended == self.total:
-                for study in self.order:
+            if self.ended == self.total and not self.failed:
+                for study in self.order if self.pages else []:
                     self._say(f"{study}: {self._verdict(study, 'sentence')}")
-                self._say(f"All of it on one page: {page}")
+                for page in filter(os.path.isfile, self.pages):
+                    self._say(f"All of it on one page: {page}", shorten=False)
         super().close()
 
     def _begin(self, record: logging.LogRecord) -> None:
@@ -136,7 +142,7 @@ class LogHandler(LogHandlerBase):
         if job is None:
             return
         self.ended += 1
-        if not self.live:
+        if not self.live and job.log:  # without a log it is a target, which does nothing itself
             self._say(f"{job.name}: done in {_clock(job.seconds)} ({self.ended} of {self.total})")
         self.left[job.study] -= 1
         if job.study in self.order and not self.left[job.study]:
@@ -160,8 +166,8 @@ class LogHandler(LogHandlerBase):
     def _time_left(self) -> str:
         """From the jobs that ended, as if all took equally long."""
         left = self.total - self.ended
-        minutes = (time.monotonic() - self.started) * left / max(self.ended, 1) / 60
-        return f"; about {max(1, round(minutes))} minutes left" if left else ""
+        minutes = round((time.monotonic() - self.started) * left / max(self.ended, 1) / 60)
+        return f"; about {minutes} minutes left" if minutes > 1 else ""
 
     def _watch(self) -> None:
         """Once a second renew the live lines, or say what has run for a minute."""
@@ -179,6 +185,7 @@ class LogHandler(LogHandlerBase):
         """As Snakemake shows it without this plugin."""
         self._clear()
         self.plain.setFormatter(self.formatter)
+        self.plain.setStream(sys.stderr)
         self.plain.emit(record)
         self._redraw()
 

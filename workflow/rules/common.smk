@@ -32,6 +32,8 @@ RESULTS = validated.results
 PLAN = Plan(validated, json.loads(Path(workflow.source_path("../../config/scales.json")).read_text()))
 
 if workflow.is_main_process:
+    for handler in workflow.logger_manager.get_log_handlers():
+        handler.results = Path(RESULTS)  # where the plugin that shows the run finds verdicts
     RUN = hold_run()  # until this process ends
     bring_back(RESULTS)
     for file in changed_results(RESULTS):
@@ -181,10 +183,16 @@ def urgency(wildcards):
 def tell_loggers(jobs):
     """Tell the plugin that shows the run what there is to do, see `snakemake_logger_plugin_scangan`."""
     studies = Counter(name.split("/")[0] for job in jobs if (name := job.wildcards_dict.get("study")))
-    asked = any(job.rule.name == "write_page" for job in jobs)
+    ordered = {name: studies[name] for name in ORDER if name in studies}
+    pages = [job.output.page for job in jobs if job.rule.name in ("write_page", "write_study_page")]
     for handler in workflow.logger_manager.get_log_handlers():
         if hasattr(handler, "expect"):
-            handler.expect(RESULTS, {name: studies[name] for name in ORDER if name in studies}, len(jobs), asked)
+            handler.expect(ordered, len(jobs), pages)
+
+
+def page_settings(studies):
+    """What pages say of studies, in the order of the configuration."""
+    return {study.name: study.page_settings() for study in sorted(studies, key=lambda each: place_of(each.name))}
 
 
 def volumes_to_write(jobs):

@@ -407,9 +407,27 @@ rule write_page:
     conda:
         "../../envs/scangan.yaml"
     params:
-        studies={
-            study.name: study.page_settings()
-            for study in sorted(PLAN.configured, key=lambda each: place_of(each.name))
-        },
+        studies=page_settings(PLAN.configured),
+    script:
+        "../scripts/write_page.py"
+
+
+# The same of one study, which ends in it when it is asked for by its name.
+rule write_study_page:
+    input:
+        of_study("targets"),
+    output:
+        page=f"{RESULTS}/{{study}}/index.html",
+        run=f"{RESULTS}/{{study}}/run.json",
+    log:
+        f"{RESULTS}/{{study}}/logs/write_study_page.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/write_study_page.tsv"
+    wildcard_constraints:
+        study=only(study.name for study in PLAN.configured),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        studies=lambda wildcards: page_settings([PLAN.studies[wildcards.study]]),
     script:
         "../scripts/write_page.py"

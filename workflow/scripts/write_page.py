@@ -7,12 +7,14 @@ with job(snakemake):
     import yaml
 
     from scangan.report.page.run import describe_run, software_of, write_run
-    from scangan.report.page.write import write_page
+    from scangan.report.page.write import compare_study, write_page
 
-    root = Path(snakemake.scriptdir).parents[1]
-    results = Path(snakemake.output.page).parent
-    run = describe_run(results, snakemake.config, root)
+    root, results = Path(snakemake.scriptdir).resolve().parents[1], Path(snakemake.config["results"])
+    studies = snakemake.params.studies
+    run = describe_run(results, snakemake.config, list(studies), root)
     write_run(snakemake.output.run, run)
-    papers = pd.read_csv(snakemake.input.papers)
+    papers = snakemake.input.get("papers")
+    compared = pd.read_csv(papers) if papers else compare_study(results, studies)
     citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
-    write_page(snakemake.output.page, snakemake.params.studies, papers, run | {"software": software_of(run)}, citation)
+    run["software"] = software_of(run)
+    write_page(snakemake.output.page, results, studies, compared, run, citation)

@@ -20,15 +20,18 @@ from scangan.jobs import has_gpu
 PACKAGES = ("snakemake", "torch", "numpy", "pandas", "scikit-learn", "scikit-image", "pydicom", "simpleitk")
 
 
-def describe_run(results: str | Path, config: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
+def describe_run(
+    results: str | Path, config: Mapping[str, Any], studies: Iterable[str], source: str | Path
+) -> dict[str, Any]:
     """What `run.json` holds.
 
-    config: the validated configuration, of which the digest is taken. source: the code's folder, asked for its commit.
+    config: the validated configuration, of which the digest is taken. studies: whose jobs count. source: the code's
+    folder, asked for its commit.
     seconds: while at least one job ran, from the benchmarks of all jobs; job_seconds: of all jobs, one after another.
     """
     text = json.dumps(config, sort_keys=True)
     commit, changed = _commit(source)
-    times = _job_times(Path(results), config["studies"])
+    times = _job_times(Path(results), studies)
     packages = {name: found for name in PACKAGES if (found := _version(name))}
     return {
         "version": scangan.__version__,

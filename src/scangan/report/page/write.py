@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from scangan.report.page.markdown import inline, to_html
 from scangan.report.page.methods import bibtex, checklist_of, facts_of, methods_paragraph
 from scangan.report.page.pictures import embedded, forest_alt, forest_plot
 from scangan.report.page.trust import Trust, summary, trust_in
+from scangan.report.paper_comparison import compare_with_papers
 
 LARGEST = 4_500_000  # bytes of the page: it is sent by mail
 WIDTHS = (960, 720, 480, 320, 160)  # of its pictures, pixels: the first with which it is not too large
@@ -29,7 +31,7 @@ TEXTS = yaml.safe_load((FOLDER / "texts.yaml").read_text(encoding="utf-8"))
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure on the page. address: holds the picture itself; href: of the file as the run made it."""
+    """A figure on the page. address: holds the picture itself; href: the run's own file, below the results."""
 
     address: str
     width: int
@@ -41,17 +43,18 @@ class Picture:
 
 def write_page(
     path: str | Path,
+    results: str | Path,
     studies: Mapping[str, Mapping[str, Any]],
     papers: pd.DataFrame,
     run: Mapping[str, Any],
     citation: Mapping[str, Any],
 ) -> None:
-    """Write the page beside the folders of the studies whose files it reads.
+    """Write the page of some studies whose files lie below `results`; so does the page.
 
     studies: study -> `plan.page_settings`, in the order of the page. papers: `paper_comparison.csv`. run: what
     `run.json` holds. citation: of CITATION.cff.
     """
-    results = Path(path).parent
+    results = Path(results)
     for width in WIDTHS:
         shown = [_study(results, name, study, papers, run, width) for name, study in studies.items()]
         page = (
@@ -59,6 +62,7 @@ def write_page(
             .get_template("page.html")
             .render(
                 studies=shown,
+                results=os.path.relpath(results, Path(path).parent),
                 run=run,
                 data=" and ".join(
                     sorted({kind for study in studies.values() for kind in study["data"].split(" and ")})
@@ -71,6 +75,15 @@ def write_page(
             break
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
+
+
+def compare_study(results: str | Path, studies: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The rows of some studies beside the papers', where not all studies are compared."""
+    return compare_with_papers({name: _read_tables(Path(results, name), study) for name, study in studies.items()})
+
+
+def _read_tables(folder: Path, study: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+    return {table: pd.read_csv(folder / f"tables/{table}.csv") for table in study["tables"]}
 
 
 def _environment() -> Environment:
@@ -104,7 +117,7 @@ def _study(
 ) -> dict[str, Any]:
     """What the template shows of one study."""
     folder = results / name
-    tables = {table: pd.read_csv(folder / f"tables/{table}.csv") for table in study["tables"]}
+    tables = _read_tables(folder, study)
     verdict = (
         json.loads((folder / "verdict.json").read_text(encoding="utf-8")) if study["method"]["classifier"] else None
     )
