@@ -424,7 +424,7 @@ class StudyPlan(ABC):
 
     @abstractmethod
     def _page_images(self) -> Settings:
-        """Its classes, the size of its images, how many are drawn, and the licence of their source."""
+        """Its classes, the size of its images, and how many are drawn."""
 
     def _page_classifier(self) -> Settings | None:
         if self.settings.classifier is None:
@@ -778,10 +778,9 @@ class ImagePlan(StudyPlan):
     # What it ends in
 
     def _page_images(self) -> Settings:
-        data, edge = self.settings.data, self.settings.data.image_size
+        edge = self.settings.data.image_size
         return {
             "labels": self.labels(),
-            "licence": getattr(data, "licence", None),
             "size": f"{edge} x {edge} pixels",
             "synthetic": f"{self.settings.synthesis.images_per_class} synthetic images of each class",
         }
@@ -1024,7 +1023,6 @@ class VolumePlan(StudyPlan):
         grid, wanted = self.settings.grid, self.settings.synthesis
         return {
             "labels": list(VOLUME_LABELS),
-            "licence": None,
             "size": f"{grid.size} x {grid.size} x {grid.size} voxels" if grid else "any size",
             "synthetic": f"{wanted.volumes if wanted else 'no'} synthetic volumes",
         }

@@ -175,7 +175,6 @@ STUDY = {
         "extractor": "efficientnet-lite0",
         "gan": {"dcgan": {"batch_size": 4, "epochs": 3, "model": "dcgan32", "seeds": 1, "weights_of": None}},
         "labels": ["ill", "well"],
-        "licence": None,
         "margin": 0.02,
         "primary": "auc",
         "roots": ["mine"],

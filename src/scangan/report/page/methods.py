@@ -65,7 +65,6 @@ def facts_of(
             if method["split"] == "official"
             else "No patient, and no group of near-identical images, is in two parts."
         ),
-        "licence": method["licence"] or "",
     }
     if cohort is not None:
         facts |= {"cohort": f"Used: {_parts(cohort)}.", "rejected": _rejected(cohort)}
