@@ -6,14 +6,15 @@ from snakemake.utils import min_version
 min_version("9.0")
 # This folder's code, and not what is installed: in this process and, as their environment, in the scripts of all jobs,
 # for Snakemake hands on its search path behind that of the installed packages.
-sys.path.insert(0, f"{workflow.basedir}/src")
+HERE = str(workflow.current_basedir)  # also where another workflow uses this one as a module
+sys.path.insert(0, f"{HERE}/src")
 
 from scangan.jobs import import_from_here
 
-import_from_here(f"{workflow.basedir}/src")
+import_from_here(f"{HERE}/src")
 
 
-configfile: f"{workflow.basedir}/config/config.yaml"
+configfile: f"{HERE}/config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
@@ -46,10 +47,12 @@ onstart:
 
 
 # Every job carries the digest of the code that its script runs, so that a changed line reruns what it decides, and
-# nothing else. Snakemake itself would look at the script's time stamp alone, see profiles/default.
+# nothing else. Snakemake itself would look at the script's time stamp alone, see profiles/default. And every job waits for its study's turn.
 for each in workflow.rules:
-    if each.script:
-        each.set_params(code=code_of(f"{workflow.basedir}/workflow/scripts/{Path(each.script).name}"))
+    script = Path(HERE, "workflow/scripts", Path(each.script or "").name)
+    if script.is_file():  # else it is of a workflow that uses this one as a module
+        each.priority = urgency
+        each.set_params(code=code_of(str(script)))
 
 
 rule all:
