@@ -9,7 +9,7 @@ from tests.workflow.conftest import ROOT
 
 SNAKEFILE = f"""
 module scangan:
-    snakefile: "{ROOT}/Snakefile"
+    snakefile: "{ROOT}/workflow/Snakefile"
 
 rule theirs:
     input: "results/head_ct/tables/fidelity.csv"

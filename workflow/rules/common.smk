@@ -168,7 +168,7 @@ def nodule_network(network):
 
 def place_of(study):
     """Of a study, or a branch or cohort of it, in the order of the configuration; those that all share come first."""
-    return ORDER.index(study.split("/")[0]) if study else -1
+    return ORDER.index(Path(study).parts[0]) if study else -1
 
 
 def urgency(wildcards):
@@ -182,7 +182,7 @@ def urgency(wildcards):
 
 def tell_loggers(jobs):
     """Tell the plugin that shows the run what there is to do, see `snakemake_logger_plugin_scangan`."""
-    studies = Counter(name.split("/")[0] for job in jobs if (name := job.wildcards_dict.get("study")))
+    studies = Counter(Path(name).parts[0] for job in jobs if (name := job.wildcards_dict.get("study")))
     ordered = {name: studies[name] for name in ORDER if name in studies}
     pages = [job.output.page for job in jobs if job.rule.name in ("write_page", "write_study_page")]
     for handler in workflow.logger_manager.get_log_handlers():
