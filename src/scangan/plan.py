@@ -402,6 +402,7 @@ class StudyPlan(ABC):
             {
                 "data": self.data,
                 "figures": self.figures(),
+                "folds": [fold.name for fold in self.folds()] if self.is_of_folds else [],
                 "gans": self.gans(),
                 "gans_of_arms": self.gans_of_arms() if settings.classifier and self.gans() else [],
                 "method": {

@@ -160,6 +160,7 @@ def test_a_picture_is_made_smaller_and_never_larger(tmp_path):
 STUDY = {
     "data": "phantom",
     "figures": ["dcgan/images", "roc"],
+    "folds": [],
     "gans": ["dcgan"],
     "gans_of_arms": ["dcgan"],
     "method": {
@@ -258,6 +259,19 @@ def test_the_page_is_honest_and_in_order(results):
     assert 'alt="Receiver operating characteristic' in page
     assert "auc of real 0.70 [0.60, 0.80]" in page
     assert all(yaml.safe_load(line) for line in re.findall(r"studies: \{.*", said))
+
+
+def test_folds_are_judged_together_and_the_first_is_shown(results):
+    folds = ["mine/fold0", "mine/fold1"]
+    for fold, rows in zip(folds, ([FAR, *LOST], [FAR, *LIKE]), strict=True):
+        (results / fold / "tables").mkdir(parents=True)
+        (results / fold / "figures/dcgan").mkdir(parents=True)
+        pd.DataFrame(rows).to_csv(results / fold / "tables/fidelity.csv", index=False)
+        Image.new("RGB", (30, 20)).save(results / fold / "figures/dcgan/images.png")
+    page = written(results, study=STUDY | {"folds": folds, "figures": ["roc"], "tables": ["cohort", "classification"]})
+    assert "The generator dcgan learnt something" in words(page)  # in one fold
+    assert "precision 0.50 [0.10, 0.90] (real 0.90)" in page
+    assert "./mine/fold0/figures/dcgan/images.png" in page
 
 
 def test_real_data_are_called_real(results):

@@ -65,6 +65,23 @@ def trust_in(gan: str, tables: Mapping[str, pd.DataFrame], has_arms: bool = True
     return Trust(gan, grade, lead, _scored(headline), tuple(filter(None, facts)))
 
 
+def over_folds(folds: Sequence[Mapping[str, pd.DataFrame]]) -> dict[str, pd.DataFrame]:
+    """The tables of a study's folds as one each: means, with intervals from the lowest to the highest of all folds.
+
+    So a network `did not learn` if it learnt in no fold.
+    """
+    how = {"value": "mean", "reference": "mean", "ci_low": "min", "ci_high": "max"}
+    how |= {"reference_low": "min", "reference_high": "max"}
+    names = dict.fromkeys(name for tables in folds for name in tables)
+    joined = {name: pd.concat([tables[name] for tables in folds if name in tables]) for name in names}
+    return {
+        name: table.groupby(["variant", "metric"], sort=False, as_index=False).agg(
+            {column: wanted for column, wanted in how.items() if column in table}
+        )
+        for name, table in joined.items()
+    }
+
+
 LEADS: dict[Grade, str] = {
     "did not learn": "The generator `{gan}` did not learn: {arms} say nothing.",
     "learnt something": (

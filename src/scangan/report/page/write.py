@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from scangan.files import atomic
 from scangan.report.page.markdown import inline, to_html
 from scangan.report.page.methods import bibtex, checklist_of, facts_of, methods_paragraph
 from scangan.report.page.pictures import embedded, forest_alt, forest_plot
-from scangan.report.page.trust import Trust, summary, trust_in
+from scangan.report.page.trust import TABLES as MEASURED
+from scangan.report.page.trust import Trust, over_folds, summary, trust_in
 from scangan.report.paper_comparison import compare_with_papers
 
 LARGEST = 4_500_000  # bytes of the page: it is sent by mail
@@ -79,11 +80,18 @@ def write_page(
 
 def compare_study(results: str | Path, studies: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The rows of some studies beside the papers', where not all studies are compared."""
-    return compare_with_papers({name: _read_tables(Path(results, name), study) for name, study in studies.items()})
+    return compare_with_papers(
+        {name: _read_tables(Path(results, name), study["tables"]) for name, study in studies.items()}
+    )
 
 
-def _read_tables(folder: Path, study: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
-    return {table: pd.read_csv(folder / f"tables/{table}.csv") for table in study["tables"]}
+def _read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    return {name: pd.read_csv(folder / f"tables/{name}.csv") for name in names}
+
+
+def _measured(folder: Path) -> dict[str, pd.DataFrame]:
+    """Of a fold, what its generators are judged by."""
+    return _read_tables(folder, [name for name in MEASURED if (folder / f"tables/{name}.csv").is_file()])
 
 
 def _environment() -> Environment:
@@ -117,13 +125,14 @@ def _study(
 ) -> dict[str, Any]:
     """What the template shows of one study."""
     folder = results / name
-    tables = _read_tables(folder, study)
+    tables = _read_tables(folder, study["tables"])
     verdict = (
         json.loads((folder / "verdict.json").read_text(encoding="utf-8")) if study["method"]["classifier"] else None
     )
+    measured = over_folds([_measured(results / fold) for fold in study["folds"]]) or tables
     with_arms = study["gans_of_arms"]
-    gans = [*with_arms, *(gan for gan in study["gans"] if gan not in with_arms)] if "fidelity" in tables else []
-    trusts = [trust_in(gan, tables, gan in with_arms) for gan in gans]
+    gans = [*with_arms, *(gan for gan in study["gans"] if gan not in with_arms)] if "fidelity" in measured else []
+    trusts = [trust_in(gan, measured, gan in with_arms) for gan in gans]
     of_arms = trusts[: len(with_arms)]
     facts = facts_of(study, tables.get("cohort"), verdict, of_arms or trusts, run["software"])
     first, others = _order(study["figures"], study)
@@ -139,7 +148,10 @@ def _study(
         "learnt_nothing": [trust.gan for trust in of_arms if trust.grade == "did not learn"],
         "forest": _forest(verdict),
         "others": _other_networks(verdict),
-        "pictures": [_picture(results, name, figure, tables, trusts, width) for figure in first],
+        "pictures": [
+            _picture(results, place, figure, tables, trusts, width)
+            for place, figure in [*((name, each) for each in first), *_images_of_first_fold(study)]
+        ],
         "more_pictures": [
             _picture(results, name, figure, tables, trusts, round(MORE_FIGURES * width)) for figure in others
         ],
@@ -181,6 +193,11 @@ def _order(figures: Sequence[str], study: Mapping[str, Any]) -> tuple[list[str],
     if len(first) > 3:  # a study of many networks shows them in its panels
         first = [figure for figure in figures if figure.startswith("panels/")] or first[:3]
     return first, [figure for figure in figures if figure not in first]
+
+
+def _images_of_first_fold(study: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of a study of folds, which has no networks itself, the images of the first fold's."""
+    return [(study["folds"][0], f"{gan}/images") for gan in study["gans_of_arms"]] if study["folds"] else []
 
 
 def _picture(
