@@ -26,7 +26,7 @@ from tests.faults.faults import FAULTS, RULE_FAILED, Fault
 
 DOCS = ROOT / "docs/robustness.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-SAID = r"error: |: failed after|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit|Terminat"
+SAID = f"error: |{RULE_FAILED}|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit|Terminat"
 
 
 @dataclass(frozen=True)
