@@ -394,9 +394,10 @@ class StudyPlan(ABC):
     def page_settings(self) -> Settings:
         """What the page says of it, and where it finds that: see `report.page.write`."""
         settings = self.settings
-        of_gans = ("batch_size", "epochs", "model", "seeds")
+        of_gans = ("batch_size", "epochs", "model", "validations", "weights_of")
         gans = {
-            gan: {key: getattr(own, key, None) for key in (*of_gans, "weights_of")} for gan, own in settings.gan.items()
+            gan: {key: getattr(own, key, None) for key in of_gans} | {"trainings": self._trainings_of(gan)}
+            for gan, own in settings.gan.items()
         }
         return plain(
             {
@@ -410,8 +411,6 @@ class StudyPlan(ABC):
                     "external": "external" in self.tables(),
                     "extractor": settings.fidelity.extractor,
                     "gan": gans,
-                    "margin": settings.evaluation.margin,
-                    "primary": settings.evaluation.primary,
                     "roots": sorted({source.root for source in self.sources}),
                     "split": settings.split.method if not settings.split.file else "given",
                     **self._page_images(),
@@ -431,9 +430,17 @@ class StudyPlan(ABC):
         if self.settings.classifier is None:
             return None
         own = self._classifier
-        found = {key: getattr(own, key) for key in ("arms", "backbone", "batch_size", "seeds", "steps")}
-        pretrained = "random weights" if own.pretrained_name == "none" else f"weights of {own.pretrained_name}"
-        return found | {"weights": pretrained}
+        found = {key: getattr(own, key) for key in ("arms", "batch_size", "seeds", "steps")}
+        pretrained = own.pretrained_name
+        # These weights are of this network, whatever backbone was asked for (`models.backbones.build_classifier`).
+        found["backbone"] = pretrained if pretrained == "efficientnet-lite0" else own.backbone
+        weights = "random weights" if pretrained == "none" else f"pretrained weights ({pretrained})"
+        evaluation = {key: getattr(self.settings.evaluation, key) for key in ("margin", "primary")}
+        return found | evaluation | {"weights": weights}
+
+    def _trainings_of(self, gan: str) -> int:
+        """How often a network was trained."""
+        return len(self.gan_seeds(gan))
 
     @abstractmethod
     def tables(self) -> list[str]:
@@ -1019,6 +1026,10 @@ class VolumePlan(StudyPlan):
         return {kind: paths for kind, paths in found.items() if paths}
 
     # What it ends in
+
+    def _trainings_of(self, gan: str) -> int:
+        # Volumes of the others are shown, and the first training's alone.
+        return len(self.gan_seeds(gan)) if self.settings.classifier and gan in self.gans_of_arms() else 1
 
     def _page_images(self) -> Settings:
         grid, wanted = self.settings.grid, self.settings.synthesis

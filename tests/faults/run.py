@@ -26,7 +26,8 @@ from tests.faults.faults import FAULTS, RULE_FAILED, Fault
 
 DOCS = ROOT / "docs/robustness.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-SAID = f"error: |{RULE_FAILED}|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit|Terminat"
+SAID = f"error: |{RULE_FAILED}|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit"
+SAID += "|Terminat"
 
 
 @dataclass(frozen=True)

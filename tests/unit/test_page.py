@@ -170,14 +170,23 @@ STUDY = {
             "batch_size": 4,
             "seeds": 2,
             "steps": 10,
+            "margin": 0.02,
+            "primary": "auc",
             "weights": "x",
         },
         "external": False,
         "extractor": "efficientnet-lite0",
-        "gan": {"dcgan": {"batch_size": 4, "epochs": 3, "model": "dcgan32", "seeds": 1, "weights_of": None}},
+        "gan": {
+            "dcgan": {
+                "batch_size": 4,
+                "epochs": 3,
+                "model": "dcgan32",
+                "trainings": 1,
+                "validations": 2,
+                "weights_of": None,
+            }
+        },
         "labels": ["ill", "well"],
-        "margin": 0.02,
-        "primary": "auc",
         "roots": ["mine"],
         "size": "32 x 32 pixels",
         "split": "by_patient",
@@ -251,6 +260,7 @@ def test_the_page_is_honest_and_in_order(results):
         "studies: {mine: {classifier: {steps: 50}}}",
         "snakemake results/mine/exported/dcgan/ill",
         "mine: Phantom data (mine), demo scale.",
+        "the weights of dcgan were chosen by validation data",
     ]
     places = [said.find(each) for each in order]
     assert -1 not in places

@@ -45,7 +45,7 @@ def facts_of(
         "data": f"{study['data'].capitalize()} data ({', '.join(method['roots'])}), {study['scale']} scale.",
         "preprocessing": f"{what.capitalize()} of {method['size']}.",
         "networks": f"Generators: {'; '.join(_network(gan, own) for gan, own in method['gan'].items())}.",
-        "generator_data": "Generators were trained on the training part alone.",
+        "generator_data": _generator_data(method["gan"]),
         "synthesis": f"{method['synthetic']}.",
         "software": software,
         "code": software,
@@ -80,12 +80,20 @@ def facts_of(
 def _network(gan: str, own: Mapping[str, Any]) -> str:
     if own["weights_of"]:
         return f"{gan} (weights of {own['weights_of']})"
-    trainings = f"{own['seeds']} training{'s' * (own['seeds'] != 1)}"
+    trainings = f"{own['trainings']} training{'s' * (own['trainings'] != 1)}"
     return f"{gan} ({own['model']}, {own['epochs']} epochs, batches of {own['batch_size']}, {trainings})"
 
 
+def _generator_data(gans: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which data the generators have seen, or were chosen by."""
+    chosen = [gan for gan, own in gans.items() if own["validations"]]
+    said = f"; the weights of {', '.join(chosen)} were chosen by validation data" if chosen else ""
+    return f"Generators were trained on the training part alone{said}."
+
+
 def _of_classifiers(method: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, str]:
-    classifier, primary = method["classifier"], method["primary"].upper().replace("_", " ")
+    classifier = method["classifier"]
+    primary, margin = classifier["primary"].upper().replace("_", " "), classifier["margin"]
     cut_short = verdict["unconverged"]
     return {
         "aim": "Whether synthetic images, added to real ones, improve a classifier of real images of other patients.",
@@ -99,12 +107,12 @@ def _of_classifiers(method: Mapping[str, Any], verdict: Mapping[str, Any]) -> di
         "metrics": f"Primary: {primary}; the table `classification` has the others.",
         "statistics": (
             f"Differences in {primary} have 95% intervals over trainings and test patients (Obuchowski and Rockette, "
-            f"Hillis), p values are corrected by Holm; a difference of {method['margin']:g} was taken to matter."
+            f"Hillis), p values are corrected by Holm; a difference of {margin:g} was taken to matter."
         ),
         "comparison": "Each arm with synthetic images beside its counterpart without, and beside the best without.",
         "result": verdict["sentence"],
         "power": (
-            f"About {verdict['patients_needed']:,} test patients would show a difference of {method['margin']:g}."
+            f"About {verdict['patients_needed']:,} test patients would show a difference of {margin:g}."
             if verdict.get("patients_needed")
             else ""
         ),
