@@ -284,6 +284,15 @@ def test_folds_are_judged_together_and_the_first_is_shown(results):
     assert "./mine/fold0/figures/dcgan/images.png" in page
 
 
+def test_a_figure_and_a_table_without_words_have_their_names(results):
+    for file in ("figures/a_new_one.png", "tables/another.csv", "tables/another.md"):
+        old = {"png": "figures/roc.png", "csv": "tables/cohort.csv", "md": "tables/cohort.md"}[file.partition(".")[2]]
+        (results / "mine" / file).write_bytes((results / "mine" / old).read_bytes())
+    page = written(results, study=STUDY | {"figures": ["a_new_one"], "tables": [*STUDY["tables"], "another"]})
+    assert 'alt="a new one."' in page
+    assert "<summary>another</summary>" in page
+
+
 def test_real_data_are_called_real(results):
     said = words(written(results, study=STUDY | {"data": "real", "scale": "paper"}))
     assert "Real data, paper scale." in said

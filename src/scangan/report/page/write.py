@@ -204,7 +204,7 @@ def _picture(
     results: Path, name: str, figure: str, tables: Mapping[str, pd.DataFrame], trusts: Sequence[Trust], width: int
 ) -> Picture:
     folder, _, last = figure.rpartition("/")
-    text = TEXTS["figures"]["panels" if folder == "panels" else last]
+    text = TEXTS["figures"].get("panels" if folder == "panels" else last, {"caption": last.replace("_", " ")})
     caption = text["caption"].format(gan=folder, panel=last)
     href = f"{name}/figures/{figure}.png"
     address, across, down = embedded(results / href, width)
