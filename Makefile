@@ -2,10 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test hostile faults lint bench statistics docs
+.PHONY: run setup test hostile faults lint bench statistics docs
 
+# With ARGS any call of Snakemake, without activating .venv: make run ARGS='my_study --configfile mine.yaml'
 run: .venv/installed
-	$(BIN)/snakemake --cores 8 --resources gpu=1
+	@$(BIN)/snakemake --cores 8 --resources gpu=1 $(ARGS)
+
+setup: .venv/installed
 
 test: .venv/installed
 	$(BIN)/pytest -n 2
@@ -39,6 +42,6 @@ docs: .venv/installed
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --no-compile --constraint envs/constraints.txt --editable ".[dev]"
-	# On all cores, where pip would use one; a few packages carry templates that are no Python.
-	-$(BIN)/python -m compileall -qq -j 0 .venv/lib src
-	touch $@
+	@# On all cores, where pip would use one; a few packages carry templates that are no Python, hence `true`.
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true
+	@touch $@

@@ -32,8 +32,9 @@ SYSTEM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, er
 def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
     """Around all that the script of a rule does; `snakemake` is what it is given, with `input`, `output` and `log`.
 
-    Logs to the terminal and to the job's file, and ends with one line where the user can mend the cause. Inputs are
-    compared with their seals first, and outputs sealed at the end, see `scangan.seals`.
+    Logs to the job's file, warnings and errors to the terminal too, named with study and rule; ends with one line where
+    the user can mend the cause. Inputs are compared with their seals first, and outputs sealed at the end, see
+    `scangan.seals`.
     `threads` bounds the numerical libraries; call before importing them. It sees as many GPUs as its `gpu` says, see
     `choose_gpus`.
     """
@@ -45,7 +46,9 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
     logger = logging.getLogger("scangan")
     logger.setLevel(logging.INFO)
     logging.raiseExceptions = False  # what cannot be written to a full disk is on the terminal all the same
-    _log_to(logger, logging.StreamHandler(sys.stderr))
+    terminal = logging.StreamHandler(sys.stderr)
+    terminal.setLevel(logging.WARNING)
+    _log_to(logger, terminal, f"{getattr(snakemake.wildcards, 'study', 'all studies')} {snakemake.rule}: ")
     # With several GPUs the job's further processes carry a rank; only the first one writes files.
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
     try:
@@ -83,8 +86,8 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
         sys.exit(1)
 
 
-def _log_to(logger: logging.Logger, handler: logging.Handler) -> None:
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+def _log_to(logger: logging.Logger, handler: logging.Handler, prefix: str = "") -> None:
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {prefix}%(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
 
 

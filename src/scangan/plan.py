@@ -415,6 +415,57 @@ class StudyPlan(ABC):
 
     # What it ends in
 
+    def page_settings(self) -> Settings:
+        """What the page says of it, and where it finds that: see `report.page.write`."""
+        settings = self.settings
+        of_gans = ("batch_size", "epochs", "model", "validations", "weights_of")
+        gans = {
+            gan: {key: getattr(own, key, None) for key in of_gans} | {"trainings": self._trainings_of(gan)}
+            for gan, own in settings.gan.items()
+        }
+        return plain(
+            {
+                "data": self.data,
+                "figures": self.figures(),
+                "folds": [fold.name for fold in self.folds()] if self.is_of_folds else [],
+                "gans": self.gans(),
+                "gans_of_arms": self.gans_of_arms() if settings.classifier and self.gans() else [],
+                "method": {
+                    "classifier": self._page_classifier(),
+                    "external": "external" in self.tables(),
+                    "extractor": settings.fidelity.extractor,
+                    "gan": gans,
+                    "roots": sorted({source.root for source in self.sources}),
+                    "split": settings.split.method if not settings.split.file else "given",
+                    **self._page_images(),
+                },
+                "scale": self.scale,
+                "sources": [source.name for source in self.sources],
+                "tables": self.tables(),
+                "volumes": isinstance(self, VolumePlan),
+            }
+        )
+
+    @abstractmethod
+    def _page_images(self) -> Settings:
+        """Its classes, the size of its images, and how many are drawn."""
+
+    def _page_classifier(self) -> Settings | None:
+        if self.settings.classifier is None:
+            return None
+        own = self._classifier
+        found = {key: getattr(own, key) for key in ("arms", "batch_size", "seeds", "steps")}
+        pretrained = own.pretrained_name
+        # These weights are of this network, whatever backbone was asked for (`models.backbones.build_classifier`).
+        found["backbone"] = pretrained if pretrained == "efficientnet-lite0" else own.backbone
+        weights = "random weights" if pretrained == "none" else f"pretrained weights ({pretrained})"
+        evaluation = {key: getattr(self.settings.evaluation, key) for key in ("margin", "primary")}
+        return found | evaluation | {"weights": weights}
+
+    def _trainings_of(self, gan: str) -> int:
+        """How often a network was trained."""
+        return len(self.gan_seeds(gan))
+
     @abstractmethod
     def tables(self) -> list[str]:
         """The names of its final tables."""
@@ -789,6 +840,14 @@ class ImagePlan(StudyPlan):
 
     # What it ends in
 
+    def _page_images(self) -> Settings:
+        edge = self.settings.data.image_size
+        return {
+            "labels": self.labels(),
+            "size": f"{edge} x {edge} pixels",
+            "synthetic": f"{self.settings.synthesis.images_per_class} synthetic images of each class",
+        }
+
     def tables(self) -> list[str]:
         settings, branch = self.settings, self.branch
         reader = READERS.get(settings.data.reader)
@@ -1031,6 +1090,18 @@ class VolumePlan(StudyPlan):
         return {kind: paths for kind, paths in found.items() if paths}
 
     # What it ends in
+
+    def _trainings_of(self, gan: str) -> int:
+        # Volumes of the others are shown, and the first training's alone.
+        return len(self.gan_seeds(gan)) if self.settings.classifier and gan in self.gans_of_arms() else 1
+
+    def _page_images(self) -> Settings:
+        grid, wanted = self.settings.grid, self.settings.synthesis
+        return {
+            "labels": list(VOLUME_LABELS),
+            "size": f"{grid.size} x {grid.size} x {grid.size} voxels" if grid else "any size",
+            "synthetic": f"{wanted.volumes if wanted else 'no'} synthetic volumes",
+        }
 
     def tables(self) -> list[str]:
         settings = self.settings

@@ -1,9 +1,11 @@
-"""Progress of a training: steps, rates, time left and losses; one line on a terminal, a line now and then in a log."""
+"""Progress of a training: steps, rates, time left and losses, a line now and then in the job's log.
+
+What a terminal shows is the last line of that log, see `snakemake_logger_plugin_scangan`.
+"""
 
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -20,7 +22,7 @@ class Progress:
     """Shows how far a training is; a context manager.
 
     total: steps in all. initial: steps done before this process, by a run that was interrupted. unit: what a step is.
-    every_seconds: seconds between two lines in a log; a terminal's line is renewed twice a second.
+    every_seconds: between two lines.
 
     Example:
         with Progress(total=1000, initial=0, description="classifier real") as progress:
@@ -28,16 +30,14 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, initial: int, description: str, every_seconds: float = 10.0, unit: str = "step"
+        self, total: int, initial: int, description: str, every_seconds: float = 5.0, unit: str = "step"
     ) -> None:
         self.total, self.unit = total, unit
         self.initial = initial
         self.description = description
         self.steps = initial
         self.images = 0
-        self._on_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=initial, desc=description, unit=unit, disable=not self._on_terminal)
-        self._interval = 0.5 if self._on_terminal else every_seconds
+        self._interval = every_seconds
         self._started = self._shown = time.monotonic()
 
     def update(self, steps: int, images: int = 0, **losses: float | torch.Tensor) -> None:
@@ -52,14 +52,9 @@ class Progress:
             return
         self._shown = now
         shown = {name: f"{float(value):.4g}" for name, value in losses.items()}
-        if self._on_terminal:
-            rate = {"images/s": f"{self.images / (now - self._started):.0f}"} if self.images else {}
-            self._bar.set_postfix(rate | shown, refresh=False)
-            self._bar.update(self.steps - self._bar.n)
-        else:
-            left = (self.total - self.steps) * (now - self._started) / max(self.steps - self.initial, 1)
-            ending = "".join(f", {name} {value}" for name, value in shown.items())
-            log.info("%s, %s left%s", self._rates(now), tqdm.format_interval(left), ending)
+        left = (self.total - self.steps) * (now - self._started) / max(self.steps - self.initial, 1)
+        ending = "".join(f", {name} {value}" for name, value in shown.items())
+        log.info("%s, %s left%s", self._rates(now), tqdm.format_interval(left), ending)
 
     def __enter__(self) -> Self:
         return self
@@ -67,8 +62,6 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.update(self.steps - self._bar.n)
-        self._bar.close()
         now = time.monotonic()
         log.info("%s in %s", self._rates(now), tqdm.format_interval(now - self._started))
 

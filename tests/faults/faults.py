@@ -14,7 +14,7 @@ from tests.faults.sitecustomize import damage
 
 GAN_STEP = "call scangan.training.adversarial:AdversarialTraining.step"
 CLASSIFIER_STEP = "call scangan.training.supervised:_PhaseTraining.advance"
-RULE_FAILED = "Error in rule"
+RULE_FAILED = ": failed after"
 CHANGED_AT_PLAN = "changed since it was written; it is made anew"
 CHANGED_AT_READING = "error: .*: content: found changed since it was written"
 

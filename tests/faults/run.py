@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.faults.bench import ROOT, Bench, copy_of, lines, make_reference
-from tests.faults.faults import FAULTS, Fault
+from tests.faults.faults import FAULTS, RULE_FAILED, Fault
 
 DOCS = ROOT / "docs/robustness.md"
 BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-SAID = (
-    r"error: |Error in rule|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit|Terminat"
-)
+SAID = f"error: |{RULE_FAILED}|changed since|damaged|ending process|cannot be locked|Read-only|No space|Will exit"
+SAID += "|Terminat"
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ def examine(fault: Fault, reference: Bench) -> Outcome:
         if "Nothing to be done" not in left:
             wrong.append(f"there is still something to do: {'; '.join(lines(left, 'reason: '))[:300]}")
         wrong += [f"{name} is left behind" for name in bench.left_behind()]
-        noticed = lines(said, fault.says if fault.says not in ("", "Error in rule") else SAID)
+        noticed = lines(said, fault.says if fault.says not in ("", RULE_FAILED) else SAID)
         noticed = noticed or lines(said_again, SAID)
         return Outcome(fault, shown(noticed), wrong, time.monotonic() - started)
 

@@ -35,7 +35,8 @@ APART = [("models", "data"), ("models", "ct"), ("ingest", "phantoms"), ("phantom
 def imports():
     """Module -> the modules of the package that it imports when it runs, wherever in its text."""
     files = {
-        path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path for path in SOURCE.rglob("*.py")
+        path.relative_to(SOURCE).with_suffix("").as_posix().replace("/", "."): path
+        for path in SOURCE.glob("scangan/**/*.py")
     }
     names = {name.removesuffix(".__init__") for name in files}
     found = {}
@@ -146,7 +147,7 @@ def test_what_takes_long_to_load_stays_where_it_is_needed(modules, slow):
 
 
 def test_the_library_knows_no_snakemake():
-    for path in SOURCE.rglob("*.py"):
+    for path in SOURCE.glob("scangan/**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

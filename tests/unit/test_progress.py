@@ -1,18 +1,11 @@
-"""Progress on a terminal and in a log."""
+"""Progress in a log."""
 
-import io
 import logging
-import sys
 
 import pytest
 import torch
 
 from scangan.progress import Progress
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_a_log_gets_a_line_now_and_then(caplog):
@@ -37,19 +30,6 @@ def test_losses_are_read_only_when_a_line_is_due(caplog):
     with Progress(total=2, initial=0, description="toy", every_seconds=100) as progress:
         progress.update(2, 32, loss=Unread())
     assert len(caplog.messages) == 1
-
-
-def test_a_terminal_gets_one_line_that_is_renewed(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    with Progress(total=4, initial=1, description="toy") as progress:
-        progress._interval = 0
-        for _ in range(3):
-            progress.update(1, 16, loss=0.5)
-    shown = sys.stderr.getvalue()
-    assert "4/4" in shown
-    assert "loss=0.5" in shown
-    assert "images/s=" in shown
-    assert shown.count("\n") == 1
 
 
 def test_the_rate_is_that_of_this_process(monkeypatch, caplog):

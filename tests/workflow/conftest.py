@@ -14,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs")
+PARTS = ("Snakefile", "workflow", "src", "config", "profiles", "envs", "tests/configs", "CITATION.cff")
 TOY = "tests/configs/head_ct.yaml"
 TOYS = {"head_ct": TOY} | {
     study: f"tests/configs/{study}.yaml" for study in ("simple_ct_gan", "covid_ct", "brain_mr", "ct_sgan")
@@ -45,7 +45,13 @@ class Workflow:
                 study = values.pop("study", "")
                 others = ", ".join(values[name] for name in sorted(values))
                 jobs.add(f"{study} {found[1]}{f'({others})' if others else ''}".strip())
-        return jobs
+        # The page is written anew whenever `all` has something to do, which stands for both.
+        assert target != "all" or ("write_page" in jobs) == ("all" in jobs)
+        return jobs - {"write_page"}
+
+    def last_log(self) -> str:
+        """All that Snakemake said of the last call that was no dry-run; what the run shows is less."""
+        return max((self.folder / ".snakemake/log").glob("*.log")).read_text()
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.folder / file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -101,7 +102,7 @@ def test_predictions_belong_to_held_out_patients(toy: Workflow):
 
 
 def test_two_networks_train_at_a_time_without_a_gpu(toy: Workflow):
-    at_a_time = re.search(r"^Provided resources: gpu=.*?(\d+)\D*$", (toy.folder / "run.log").read_text(), re.MULTILINE)
+    at_a_time = re.search(r"^Provided resources: gpu=.*?(\d+)\D*$", toy.last_log(), re.MULTILINE)
     assert int(at_a_time[1]) == (1 if has_gpu() else 2)
 
 
@@ -201,6 +202,11 @@ def test_ones_own_data_are_a_sixth_study(fresh: Workflow):
     assert set(scores.scale) == {"custom"}
     assert set(scores.arm) == {"real", "synthetic"}
     assert set(scores.cases) == {6}
+    page = (fresh.folder / "results/my_study/index.html").read_text()
+    assert "Real data, custom scale." in page
+    verdict = json.loads((fresh.folder / "results/my_study/verdict.json").read_text())
+    assert html.escape(verdict["sentence"], quote=False) in page
+    assert run.stdout.rstrip().endswith("All of it on one page: results/my_study/index.html")
     check_export(fresh)
 
 

@@ -282,7 +282,7 @@ EXPECTED = {
     },
     "simple_ct_gan": {
         "phantom": SIMPLE_CT_GAN,
-        "data.root": set(),  # both are phantoms
+        "data.root": {"all"},  # both are phantoms, and the page names another folder to bring
         "data.scans": FROM_INDEX,
         "data.with_nodules": FROM_INDEX,
         "data.modality": FROM_INDEX,

@@ -1,6 +1,7 @@
 # The configuration, validated once, the plan of its studies, and how rules ask it.
 import os
 import time
+from collections import Counter
 
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence.file import FilePersistence
@@ -21,6 +22,8 @@ try:
         check_config_file(each)
     # Sorted, because Snakemake compares parameters by their text.
     validated = load(sort_keys(validate(config)))
+    # As the files name them, so in this order they are done, and stand on the page.
+    ORDER = [name for name in config.get("studies", {}) if name in validated.studies]
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
@@ -29,6 +32,8 @@ RESULTS = validated.results
 PLAN = Plan(validated, json.loads(Path(workflow.source_path("../../config/scales.json")).read_text()))
 
 if workflow.is_main_process:
+    for handler in workflow.logger_manager.get_log_handlers():
+        handler.results = Path(RESULTS)  # where the plugin that shows the run finds verdicts
     RUN = hold_run()  # until this process ends
     bring_back(RESULTS)
     for file in changed_results(RESULTS):
@@ -168,6 +173,35 @@ def nodule_network(network):
     """A trained injector or eraser."""
     stem = f"{RESULTS}/{{study}}/nodules/{network}/generator"
     return {f"{network}_weights": f"{stem}.safetensors", f"{network}_description": f"{stem}.json"}
+
+
+def place_of(study):
+    """Of a study, or a branch or cohort of it, in the order of the configuration; those that all share come first."""
+    return ORDER.index(Path(study).parts[0]) if study else -1
+
+
+def urgency(wildcards):
+    """Of a job: studies run to their end one after the other, as far as cores allow.
+
+    The scheduler adds up what it can start together, so a study outweighs as many jobs of the next as there are cores.
+    Its solver bears no larger numbers: from the sixth study on all are alike.
+    """
+    return 16 ** max(0, 5 - place_of(wildcards.get("study", "")))
+
+
+def tell_loggers(jobs):
+    """Tell the plugin that shows the run what there is to do, see `snakemake_logger_plugin_scangan`."""
+    studies = Counter(Path(name).parts[0] for job in jobs if (name := job.wildcards_dict.get("study")))
+    ordered = {name: studies[name] for name in ORDER if name in studies}
+    pages = [job.output.page for job in jobs if job.rule.name in ("write_page", "write_study_page")]
+    for handler in workflow.logger_manager.get_log_handlers():
+        if hasattr(handler, "expect"):
+            handler.expect(ordered, len(jobs), pages)
+
+
+def page_settings(studies):
+    """What pages say of studies, in the order of the configuration."""
+    return {study.name: study.page_settings() for study in sorted(studies, key=lambda each: place_of(each.name))}
 
 
 def volumes_to_write(jobs):

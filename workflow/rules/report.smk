@@ -392,3 +392,44 @@ rule compare_with_papers:
         "../../envs/scangan.yaml"
     script:
         "../scripts/compare_with_papers.py"
+
+
+# All studies on one page, which a run ends in.
+rule write_page:
+    input:
+        [study.targets() for study in PLAN.configured],
+        papers=rules.compare_with_papers.output.csv,
+    output:
+        page=f"{RESULTS}/index.html",
+        run=f"{RESULTS}/run.json",
+    log:
+        f"{RESULTS}/logs/write_page.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/write_page.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        studies=page_settings(PLAN.configured),
+    script:
+        "../scripts/write_page.py"
+
+
+# The same of one study, which ends in it when it is asked for by its name.
+rule write_study_page:
+    input:
+        of_study("targets"),
+    output:
+        page=f"{RESULTS}/{{study}}/index.html",
+        run=f"{RESULTS}/{{study}}/run.json",
+    log:
+        f"{RESULTS}/{{study}}/logs/write_study_page.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/write_study_page.tsv"
+    wildcard_constraints:
+        study=only(study.name for study in PLAN.configured),
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        studies=lambda wildcards: page_settings([PLAN.studies[wildcards.study]]),
+    script:
+        "../scripts/write_page.py"
