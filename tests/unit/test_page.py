@@ -279,6 +279,7 @@ def test_folds_are_judged_together_and_the_first_is_shown(results):
         pd.DataFrame(rows).to_csv(results / fold / "tables/fidelity.csv", index=False)
         Image.new("RGB", (30, 20)).save(results / fold / "figures/dcgan/images.png")
     page = written(results, study=STUDY | {"folds": folds, "figures": ["roc"], "tables": ["cohort", "classification"]})
+    assert "Means over 2 folds" in page
     assert "The generator dcgan learnt something" in words(page)  # in one fold
     assert "precision 0.50 [0.10, 0.90] (real 0.90)" in page
     assert "./mine/fold0/figures/dcgan/images.png" in page

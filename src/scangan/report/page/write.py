@@ -144,6 +144,7 @@ def _study(
         "verdict": verdict,
         "trusts": of_arms or trusts,
         "further_trusts": trusts[len(with_arms) :] if of_arms else [],
+        "folds": len(study["folds"]),
         "trust": summary(of_arms or trusts),
         "learnt_nothing": [trust.gan for trust in of_arms if trust.grade == "did not learn"],
         "forest": _forest(verdict),
