@@ -19,7 +19,7 @@ from scangan.compat_compiler import leave_out_compiler
 from scangan.errors import DataError, ScanganError
 from scangan.files import remove_temporary
 from scangan.locks import hold, hold_job
-from scangan.seals import check_seals, seal, unseal
+from scangan.seals import begin, check_seals, seal
 
 MARGIN = 1.01  # what cannot be compressed is stored with headers of its own
 GB = 1e9
@@ -56,14 +56,14 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
             Path(snakemake.log[0]).parent.mkdir(parents=True, exist_ok=True)
             running = hold_job(snakemake.log[0])
             _log_to(logger, logging.FileHandler(snakemake.log[0], mode="w"))
-            unseal(snakemake.output)
+            begin(snakemake.output)
             for path in snakemake.output:
                 remove_temporary(path)
             check_seals(snakemake.input)
         gpus = choose_gpus(snakemake.resources.get("gpu", 0))
         yield logger
         if is_first:
-            seal(snakemake.output)
+            seal(snakemake.output, snakemake.input)
             running.close()
         for gpu in gpus:
             gpu.close()

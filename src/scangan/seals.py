@@ -3,6 +3,9 @@
 Snakemake looks at times alone, and a disk, a copy or a hand changes files without asking. A job seals its outputs as it
 ends: their times and a hash of their content. The next job checks the seals of its inputs before it reads them, and a
 plan those of all results, by size and times; it reads again only what differs in these.
+
+Snakemake removes outputs that are to be written anew. If their job then fails, or is stopped, it takes what was made of
+them for up to date, for nobody seems to need them. So a job notes what it begins, and of what its outputs were made.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from scangan.errors import DataError
@@ -32,19 +35,20 @@ class Seal:
 
     files: below a folder, as they were written; `.` is a file itself. What somebody adds later is not looked at.
     times: digest of their sizes and times when they were last read, empty where they were found changed. content:
-    digest of what they hold.
+    digest of what they hold, empty while their job is at it. inputs: what they were made of.
     """
 
     path: str
     files: list[str]
     times: str
     content: str
+    inputs: list[str] = field(default_factory=list)
 
     @staticmethod
-    def of(path: Path) -> Seal:
+    def of(path: Path, inputs: Iterable[str | Path] = ()) -> Seal:
         """Of an output as it is now."""
         files = [str(file.relative_to(path)) for file in _files(path)]
-        return Seal(str(path), files, _times(path, files), _content(path, files))
+        return Seal(str(path), files, _times(path, files), _content(path, files), [str(file) for file in inputs])
 
     @property
     def holds(self) -> bool:
@@ -60,16 +64,16 @@ class Seal:
             temporary.write_text(json.dumps(asdict(self)))
 
 
-def seal(outputs: Iterable[str | Path]) -> None:
-    """Remember what a job has written."""
+def seal(outputs: Iterable[str | Path], inputs: Iterable[str | Path] = ()) -> None:
+    """Remember what a job has written, and of what."""
     for path in outputs:
-        Seal.of(Path(path)).write()
+        Seal.of(Path(path), inputs).write()
 
 
-def unseal(outputs: Iterable[str | Path]) -> None:
-    """Forget outputs that are about to be written anew."""
+def begin(outputs: Iterable[str | Path]) -> None:
+    """Note outputs that are about to be written anew: until they are sealed, they are none."""
     for path in outputs:
-        _seal_of(path).unlink(missing_ok=True)
+        Seal(str(path), [], times="", content="").write()
 
 
 def check_seals(inputs: Iterable[str | Path]) -> None:
@@ -100,6 +104,20 @@ def changed_results(results: str | Path) -> list[str]:
             else:
                 replace(each, times=now).write()
     return sorted(changed)
+
+
+def out_of_date(results: str | Path) -> list[str]:
+    """The outputs below a folder of results that are there, and were made of what a job was to make anew, and has not.
+
+    Also where something stands between them that is not there: a failed training's images, and a table of these.
+    """
+    seals = [each for each in map(_read, FOLDER.glob("[!.]*.json")) if each and Path(each.path).is_relative_to(results)]
+    lost = {each.path for each in seals if not each.content and not Path(each.path).exists()}
+    found: set[str] = set()
+    while made_of_lost := [each for each in seals if each.path not in lost | found and lost.intersection(each.inputs)]:
+        for each in made_of_lost:
+            (found if Path(each.path).exists() else lost).add(each.path)
+    return sorted(found)
 
 
 def bring_back(results: str | Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from scangan import seals
 from scangan.errors import DataError
-from scangan.seals import bring_back, changed_results, check_seals, seal, unseal
+from scangan.seals import begin, bring_back, changed_results, check_seals, out_of_date, seal
 
 RESULTS = Path("results")
 
@@ -79,14 +79,44 @@ def test_what_a_job_found_changed_is_seen_by_the_next_plan_whatever_its_times():
     assert changed_results(RESULTS) == ["results/table.csv"]
 
 
-def test_other_results_removed_ones_and_those_being_written_are_left_alone():
+def test_other_results_and_removed_ones_are_left_alone():
     alter(RESULTS / "table.csv", "a,2\n")
     assert changed_results("results-real") == []
-    unseal([RESULTS / "table.csv"])
+    (RESULTS / "table.csv").unlink()
     assert changed_results(RESULTS) == []
     (RESULTS / "phantom/1.png").unlink()
     (RESULTS / "phantom").rmdir()
     assert changed_results(RESULTS) == []
+
+
+def test_an_output_whose_job_did_not_end_is_none():
+    begin([RESULTS / "table.csv"])
+    assert changed_results(RESULTS) == ["results/table.csv"]
+    with pytest.raises(DataError, match=r"results/table.csv: content: found changed"):
+        check_seals([RESULTS / "table.csv"])
+    seal([RESULTS / "table.csv"])
+    assert changed_results(RESULTS) == []
+
+
+def test_what_was_made_of_outputs_that_were_begun_and_are_lost_is_out_of_date():
+    chain = [RESULTS / name for name in ("weights", "images", "features", "fidelity.csv")]
+    for file in chain:
+        file.touch()
+    for made_of, file in zip([RESULTS / "phantom", *chain], chain, strict=False):
+        seal([file], [made_of])
+    seal([RESULTS / "table.csv"], [RESULTS / "phantom", RESULTS / "images"])
+    assert out_of_date(RESULTS) == []
+    begin([RESULTS / "weights"])
+    assert out_of_date(RESULTS) == []  # it is there, and changed: what is made of it follows
+    (RESULTS / "weights").unlink()
+    assert out_of_date(RESULTS) == ["results/images"]
+    # Whatever is missing in between, the first that is there is made anew, and the rest follows.
+    (RESULTS / "images").unlink()
+    assert out_of_date(RESULTS) == ["results/features", "results/table.csv"]
+    assert out_of_date("results-real") == []
+    # Removed by a hand, which needs the room: what was made of it is as good as before.
+    seal([RESULTS / "weights"])
+    assert out_of_date(RESULTS) == []
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"path": 1}'])

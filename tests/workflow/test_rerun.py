@@ -729,6 +729,15 @@ def test_an_edit_of_the_generator_retrains_that_network_alone(toy_copy: Workflow
     assert toy_copy.planned() == FROM_GAN
 
 
+def test_what_was_made_of_outputs_whose_job_failed_is_not_taken_for_up_to_date(toy_copy: Workflow):
+    # Snakemake removes the outputs of a job that is to run again, or fails: nobody seems to need them then.
+    edit = ("workflow/scripts/score.py", "with job(snakemake):", "with job(snakemake):\n    1 / 0\n")
+    toy_copy.edit(*edit)
+    assert toy_copy.snakemake(target="head_ct").returncode != 0
+    toy_copy.edit(*edit[:1], *edit[:0:-1])
+    assert toy_copy.planned(target="head_ct") == SCORES - FINAL
+
+
 def test_an_edit_of_the_reader_of_scans_spares_other_studies(toy_copy: Workflow):
     toy_copy.edit("src/scangan/ct/volume.py", "ALIGNED_VOXELS = 0.1", "ALIGNED_VOXELS = 0.2")
     assert toy_copy.planned() == FROM_BATCHES | from_ingestion("lidc") | from_ingestion("nlst")

@@ -15,7 +15,7 @@ from scangan.ingest.listing import mark_results
 from scangan.jobs import check_disk, check_writable, disk_need, has_gpu
 from scangan.locks import hold_run
 from scangan.plan import Plan
-from scangan.seals import TOLERANCE, bring_back, changed_results
+from scangan.seals import TOLERANCE, bring_back, changed_results, out_of_date
 
 try:
     for each in workflow.configfiles:
@@ -36,10 +36,14 @@ if workflow.is_main_process:
         handler.results = Path(RESULTS)  # where the plugin that shows the run finds verdicts
     RUN = hold_run()  # until this process ends
     bring_back(RESULTS)
-    for file in changed_results(RESULTS):
-        print(f"{file}: changed since it was written; it is made anew", file=sys.stderr)
-        # Snakemake's own mark of a file that is not whole; `rerun-incomplete` in profiles/default does the rest.
-        FilePersistence()._mark_incomplete(file, None)
+    for files, why in (
+        (changed_results(RESULTS), "changed since it was written"),
+        (out_of_date(RESULTS), "made of what was to be made anew, and is not there"),
+    ):
+        for file in files:
+            print(f"{file}: {why}; it is made anew", file=sys.stderr)
+            # Snakemake's own mark of a file that is not whole; `rerun-incomplete` in profiles/default does the rest.
+            FilePersistence()._mark_incomplete(file, None)
 
 # What every reader leaves behind.
 COHORT = {
