@@ -31,6 +31,7 @@ from scangan.config import (
     sort_keys,
 )
 from scangan.errors import DataError
+from scangan.facts import PUBLISHED
 from scangan.ingest.readers import READERS
 from scangan.phantoms import module_of
 
@@ -47,7 +48,6 @@ BATCH_FILES = {
 # The tables that are set beside the papers' figures.
 COMPARED_TABLES = ("cohort", "classification", "detection", "fidelity", "judge", "readers")
 FOLD = "fold{}"  # as `data.split`, which is slow to load, calls them
-PUBLISHED = "published"  # weights of a judge that is not trained here
 FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
 NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")

@@ -138,6 +138,7 @@ def test_only_what_cannot_change_bytes_is_run_by_no_script():
         run |= (found := waiting)
         waiting = {name for one in found for name in direct_imports(file_of(one))} - run
     never = {name for name in modules() if name not in run and not is_left_out(name)}
+    never = {name for name in never if not name.startswith("scangan.forecast")}  # what people run
     assert {name for name in never if not name.startswith("scangan.models.")} <= {
         "scangan.code_digest",
         "scangan.plan",
