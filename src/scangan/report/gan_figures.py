@@ -29,8 +29,8 @@ def side_by_side(
     caption: str = "",
     edge: int = 5,
 ) -> None:
-    """For each class a row, for each kind of images (real, synthetic, those of a network) a column of edge x edge, or of
-    less where there are fewer.
+    """For each class a row, for each kind of images (real, synthetic, those of a network) a column of edge x edge, or
+    of less where there are fewer.
 
     columns: title -> class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
     """
