@@ -450,6 +450,7 @@ ANOTHER = {
     "synthesis.screening.overrule": TOY,
     "classifier.shares": [0.5, 0.75],
     "classifier.real_share": 0.5,
+    "classifier.classical.images_per_class": 9,
     "classifier.weights": None,  # not without pretrained: imagenet
     "classifier.mirror": {"head_ct": None, "ct_sgan": False},
     "judge.weights": None,

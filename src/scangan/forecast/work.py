@@ -222,7 +222,7 @@ def _of_images(job: Job, study: ImagePlan, size: Sizes, paces: Paces) -> _Extra:
         case "train_classifier" if classifier is not None:
             pace = paces.classifier(classifier, channels, edge)
             of_image = pace.seconds / classifier.batch_size * FORWARD
-            a_pass = _images_of_arm(job, classifier, size.train, synthetic) / classifier.batch_size
+            a_pass = _images_of_arm(job, classifier, size, synthetic) / classifier.batch_size
             every = a_pass if classifier.validate_every == "pass" else classifier.validate_every
             looks = classifier.steps / max(1, every)
             seen = looks * size.validation + size.validation + size.test
@@ -290,11 +290,15 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
     return _Extra()
 
 
-def _images_of_arm(job: Job, classifier: Classifier, real: int, synthetic: int) -> float:
+def _images_of_arm(job: Job, classifier: Classifier, size: Sizes, synthetic: int) -> float:
     """Images that an arm trains on in its largest phase."""
     arm = arm_of_folder(job.wildcards["arm"])
-    added = synthetic if arm.synthetic_share is None else round(arm.synthetic_share * real)
-    return max(sum(real if name == "real" else added for name in phase.reads) for phase in arm.phases)
+    added = synthetic if arm.synthetic_share is None else round(arm.synthetic_share * size.train)
+    transformed = (classifier.classical.images_per_class or 0) * size.classes
+    return max(
+        sum(size.train if name == "real" else added for name in phase.reads) + transformed * phase.classical
+        for phase in arm.phases
+    )
 
 
 def _scan_mvoxels(source: Source) -> float:

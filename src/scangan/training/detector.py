@@ -132,7 +132,7 @@ def train_detector(
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
     if settings.mirror:
-        phases = [replace(phase, augment=mirror, augmented=len(phase.data.targets)) for phase in phases]
+        phases = [replace(phase, augment=mirror, augmented=range(len(phase.data.targets))) for phase in phases]
     name = f"detector {arm.name} seed {seed}"
     return train_phases(
         model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress
