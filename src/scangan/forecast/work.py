@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from scangan.arms import arm_of_folder
 from scangan.config import (
@@ -14,16 +13,13 @@ from scangan.config import (
     CovidCtPhantom,
     CtSgan,
     HeadCtPhantom,
-    ImageGan,
     ImageSource,
-    NoduleNetwork,
     Pggan,
     Scans,
-    Voi,
-    VolumeGan,
     Volumes,
 )
 from scangan.forecast.dry_run import Job
+from scangan.forecast.paces import Paces
 from scangan.forecast.sizes import Sizes, images_of, scans_of, sizes_of
 from scangan.jobs import disk_need
 from scangan.plan import ImagePlan, Plan, Source, StudyPlan, VolumePlan
@@ -78,25 +74,6 @@ LIGHT = {  # jobs that load no networks
     *("render_phantom", "survey_lidc", "index_scans", "gather_scans", "cut_slices", "ingest_images", "split_cohort"),
     *("split_branch", "list_volumes", "read_subgroups", "check_external", "choose_mix", "list_data"),
 }
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds of a step; scaled: not of the network itself, but of a smaller one."""
-
-    seconds: float
-    scaled: bool = False
-
-
-class Paces(Protocol):
-    """What `calibration.Calibration` knows of this machine."""
-
-    def start(self, loads_torch: bool) -> float: ...
-    def features(self) -> float: ...
-    def image_gan(self, settings: ImageGan, channels: int, edge: int) -> Pace: ...
-    def volume_gan(self, settings: VolumeGan, edge: int) -> Pace: ...
-    def nodule_network(self, kind: str, settings: NoduleNetwork, voi: Voi) -> Pace: ...
-    def classifier(self, settings: Classifier, channels: int, edge: int) -> Pace: ...
 
 
 @dataclass(frozen=True)
