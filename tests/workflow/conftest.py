@@ -45,6 +45,8 @@ class Workflow:
                 study = values.pop("study", "")
                 others = ", ".join(values[name] for name in sorted(values))
                 jobs.add(f"{study} {found[1]}{f'({others})' if others else ''}".strip())
+        # Its last line says what they will take.
+        assert ("GB of disk" in run.stdout) == bool(jobs - {"all"})
         return jobs
 
     def edit(self, file: str, old: str, new: str) -> None:
