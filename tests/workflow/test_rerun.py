@@ -284,7 +284,6 @@ EXPECTED = {
         "phantom": SIMPLE_CT_GAN,
         "data.root": set(),  # both are phantoms
         "data.scans": FROM_INDEX,
-        "data.with_nodules": FROM_INDEX,
         "data.modality": FROM_INDEX,
         "data.patient_from": FROM_INDEX,
         "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),

@@ -245,7 +245,7 @@ class Classifier(Section):
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
     mirror: bool = Field(
-        True, description="of volumes: half of the training volumes are mirrored along each axis, in every arm"
+        True, description="of volumes: training volumes are mirrored at random along each axis, in every arm"
     )
 
     @field_validator("pretrained")
