@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -101,8 +101,8 @@ class Chosen:
     data: LabelledData
     places: torch.Tensor
 
-    @property
-    def targets(self) -> torch.Tensor:
+    @cached_property
+    def targets(self) -> torch.Tensor:  # asked for at every step
         return self.data.targets[self.places.to(self.data.targets.device)]
 
     def and_also(self, other: LabelledData) -> Chosen:
