@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+PUBLISHED = "published"  # weights of a judge that is not trained here
 SYNTHETIC = "SYNTHETIC"  # stands in every file that leaves for other programs
 
 

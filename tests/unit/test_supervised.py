@@ -2,6 +2,7 @@
 
 import logging
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -382,13 +383,34 @@ def test_of_real_and_synthetic_images_only_the_real_ones_are_augmented(toy, monk
     monkeypatch.setattr(supervised, "build_classifier", lambda *_: Watched(shown))
     train("real+classical+synthetic", {"steps": 16, "validate_every": 16})
     phase = seen[0]
-    assert (phase.name, phase.augmented) == ("real+classical+synthetic", len(REAL.manifest))
+    assert (phase.name, phase.augmented) == ("real+classical+synthetic", range(len(REAL.manifest)))
     assert len(phase.data.targets) == len(REAL.manifest) + len(SYNTHETIC.manifest)
-    assert torch.equal(phase.data.images[: phase.augmented], torch.from_numpy(REAL.images))
+    assert torch.equal(phase.data.images[: phase.augmented.stop], torch.from_numpy(REAL.images))
     black = torch.cat([images.flatten(1).amax(1) == 0 for images in shown[:16]])
     # 16 batches of 4: nearly all of the 65 images once.
-    assert 15 <= int(black.sum()) <= phase.augmented
+    assert 15 <= int(black.sum()) <= len(phase.augmented)
     assert len(black) == 64
+
+
+@pytest.mark.parametrize(("arm", "others"), [("real+classical", 0), ("real+classical+synthetic", 44)])
+def test_transformed_images_can_stand_beside_the_real_ones(toy, arm, others):
+    """As many of each class as are asked for, after the real ones, which stay as they are."""
+    to_data = partial(supervised.LabelledImages.of, positive="haemorrhage", device=torch.device("cpu"))
+    chosen = settings(classical={"images_per_class": 30})
+    real = to_data(REAL)
+    (phase,) = supervised.phases_of(find_arm(arm), real, to_data(SYNTHETIC) if others else None, chosen)
+    assert len(phase.data.targets) == 21 + 60 + others
+    assert (phase.augmented, phase.real) == (range(21, 81), 81)
+    assert phase.data.targets[21:81].sum() == 30
+    places = torch.arange(len(phase.data.targets))
+    shown = phase.data.take(places, places[:0])
+    torch.testing.assert_close(shown[:21], torch.from_numpy(REAL.images))
+    torch.testing.assert_close(torch.cat(list(phase.data.batches(7))), shown)
+    torch.testing.assert_close(shown[81:], torch.from_numpy(SYNTHETIC.images)[: others or 0])
+    # Each real image of a class is there as often as any other, to within once: 30 of 13, and 30 of 8.
+    alike = (shown[21:81].flatten(1)[:, None] == shown[:21].flatten(1)[None]).all(2).sum(0)
+    assert sorted(set(alike[:13].tolist())) == [2, 3]
+    assert sorted(set(alike[13:].tolist())) == [3, 4]
 
 
 class Watched(nn.Module):

@@ -47,6 +47,8 @@ class Workflow:
                 jobs.add(f"{study} {found[1]}{f'({others})' if others else ''}".strip())
         # The page is written anew whenever `all` has something to do, which stands for both.
         assert target != "all" or ("write_page" in jobs) == ("all" in jobs)
+        # Its last line says what they will take.
+        assert ("GB of disk" in run.stdout) == bool(jobs - {"all"})
         return jobs - {"write_page"}
 
     def last_log(self) -> str:

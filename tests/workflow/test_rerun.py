@@ -284,7 +284,6 @@ EXPECTED = {
         "phantom": SIMPLE_CT_GAN,
         "data.root": {"all"},  # both are phantoms, and the page names another folder to bring
         "data.scans": FROM_INDEX,
-        "data.with_nodules": FROM_INDEX,
         "data.modality": FROM_INDEX,
         "data.patient_from": FROM_INDEX,
         "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),
@@ -450,6 +449,7 @@ ANOTHER = {
     "synthesis.screening.overrule": TOY,
     "classifier.shares": [0.5, 0.75],
     "classifier.real_share": 0.5,
+    "classifier.classical.images_per_class": 9,
     "classifier.weights": None,  # not without pretrained: imagenet
     "classifier.mirror": {"head_ct": None, "ct_sgan": False},
     "judge.weights": None,

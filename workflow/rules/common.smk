@@ -1,4 +1,5 @@
 # The configuration, validated once, the plan of its studies, and how rules ask it.
+import atexit
 import os
 import time
 from collections import Counter
@@ -10,6 +11,8 @@ from scangan.arms import TRAINING_PATTERN, arm_pattern
 from scangan.code_digest import script_digest
 from scangan.config import Scans, Volumes, check_config_file, load, sort_keys, validate
 from scangan.errors import ConfigError, DataError
+from scangan.forecast.dry_run import Job
+from scangan.forecast.report import announce
 from scangan.ingest.data_record import data_state, record_of
 from scangan.ingest.listing import mark_results
 from scangan.jobs import check_disk, check_writable, disk_need, has_gpu
@@ -66,6 +69,20 @@ def network_threads(wildcards):
     if ON_CPU:
         return max(1, min(workflow.cores, os.cpu_count()) // 2)
     return 2 if ON_GPU else 8
+
+
+def announce_jobs():
+    """At the end of a dry run, for which Snakemake has no hook."""
+    if workflow.dryrun and workflow.dag is not None:
+        planned = workflow.dag.needrun_jobs(exclude_finished=False)
+        jobs = [Job(job.rule.name, dict(job.wildcards_dict)) for job in planned if job.output]
+        if jobs:
+            cores = min(workflow.resource_settings.cores or os.cpu_count(), os.cpu_count())
+            print(announce(jobs, PLAN, cores, has_gpu()), file=sys.stderr)
+
+
+if workflow.is_main_process:
+    atexit.register(announce_jobs)
 
 
 def only(names):

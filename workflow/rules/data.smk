@@ -63,7 +63,6 @@ rule index_scans:
     input:
         folder=data_folder,
         listing=of_source("listing"),
-        annotations=of_source("index_annotation_files"),
     output:
         index=f"{RESULTS}/{{study}}/scans/index.parquet",
         rejected=f"{RESULTS}/{{study}}/scans/index_rejected.parquet",
@@ -74,8 +73,7 @@ rule index_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "batches", "modality", "patient_from", "scans", "with_nodules"),
-        annotations=of_source("index_annotations"),
+        settings=settings_of("data", "batches", "modality", "patient_from", "scans"),
         data=data_kind,
     script:
         "../scripts/index_scans.py"

@@ -174,6 +174,11 @@ class Export(Section):
 class Classical(Section):
     """Classical augmentation of real images, drawn anew at every step (arms with `+classical`)."""
 
+    images_per_class: Positive | None = Field(
+        None,
+        description="so many transformed images of each class beside the real ones, which are then shown as they are; "
+        "null: every real image that is shown is transformed",
+    )
     horizontal_flip: bool = Field(True, description="mirror half of the images left to right")
     vertical_flip: bool = Field(False, description="mirror half of the images top to bottom")
     rotation_degrees: Annotated[float, Field(ge=0, le=180)] = Field(10.0, description="rotation up to this, degrees")
@@ -240,7 +245,7 @@ class Classifier(Section):
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
     mirror: bool = Field(
-        True, description="of volumes: half of the training volumes are mirrored along each axis, in every arm"
+        True, description="of volumes: training volumes are mirrored at random along each axis, in every arm"
     )
 
     @field_validator("pretrained")

@@ -72,12 +72,12 @@ class Slabs(Section):
     depth: Annotated[int, Field(ge=2)] = Field(16, description="slices of a slab, which D_slab judges (T)")
     slices: Positive = Field(8, description="of these, how many D_slice judges, drawn anew at every step (N)")
     constant_noise: Annotated[int, Field(ge=0)] = Field(
-        128, description="numbers of a volume's noise that all its slices share; 0: none (the paper's ablation)"
+        128, description="numbers of a volume's noise that all its slices share; 0: without it"
     )
     slice_noise: Annotated[int, Field(ge=0)] = Field(
         32,
-        description="numbers of each slice's own noise, which R_v is fed with; 0: none (the paper's ablation), and R_v "
-        "knows its first state alone, and the positions if it is told them",
+        description="numbers of each slice's own noise, which R_v is fed with; 0: without it, and R_v knows its first "
+        "state alone, and the positions if it is told them",
     )
     slice_code: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
         128, description="numbers that R_v makes of it for each slice"

@@ -224,16 +224,7 @@ class Indexing(PatientsFromPaths, Modality):
     """How the scans of a folder are found and shared among jobs."""
 
     scans: Positive | None = Field(None, description="most scans that are read, chosen by pseudonym; null: all")
-    with_nodules: bool = Field(
-        False, description="only scans with nodules by their annotations (of LIDC all but 13%); others are left out"
-    )
     batches: Positive = Field(8, description="jobs that the scans are shared among")
-
-    @model_validator(mode="after")
-    def _nodules_are_known(self) -> Indexing:
-        if self.with_nodules and getattr(self, "annotations", None) == "none":
-            raise ValueError("with_nodules: found true, allowed: false with annotations: none")
-        return self
 
 
 class Ingestion(Modality):

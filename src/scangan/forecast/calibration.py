@@ -28,10 +28,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from scangan.config import Classifier, CtSgan, Gan3d, ImageGan, NoduleNetwork, ProjectedGan, Voi, VolumeGan
-from scangan.config.scales import settings_digest
 from scangan.device import compute_device
 from scangan.files import atomic
-from scangan.forecast.work import Pace
+from scangan.forecast.paces import FILE, Pace, Paces
 from scangan.models.backbones import build_classifier
 from scangan.models.catalogue import build, find_model, network_options
 from scangan.models.squeezenet3d import SqueezeNet3d
@@ -42,26 +41,11 @@ from scangan.training.volumes import VolumeTraining, make_slab_training
 
 log = logging.getLogger(__name__)
 
-FILE = Path(".snakemake/scangan/calibration.json")  # beside what Snakemake knows of a run, and under no result
 SECONDS, STEPS = 2.0, 20  # for each network, at most, after one step that is not counted
 LARGEST = {"cpu": 2e11, "cuda": 1e15}  # operations of a step that is timed
 MIDDLE = 2  # of the levels of a network that grows, 16 pixels: what is timed
 WINDOW = (-1000.0, 400.0)
 SHOWN = 256  # training images of a network that grows, whose number does not change the mean of its steps
-# Settings that do not change the time of a step.
-SAME_TIME = {
-    *("beta1", "beta2", "drift", "ema_decay", "epochs", "image_size", "label_inversion", "learning_rate_discriminator"),
-    *(
-        "learning_rate_generator",
-        "loss",
-        "noisy_labels",
-        "reconstruction_weight",
-        "inside_weight",
-        "sample_rows",
-        "seed",
-    ),
-    *("seeds", "steps", "training_images", "validations", "weight_decay"),
-}
 # What a job loads before it begins, with networks and without.
 LOADED = {
     "start": "import pandas, zarr, matplotlib.figure, scangan.data.store, scangan.report.tables",
@@ -79,57 +63,45 @@ SMALLER: tuple[dict[str, int], ...] = (
 Make = Callable[[Any, dict[str, int]], AdversarialTraining]
 
 
-class Calibration:
+class Calibration(Paces):
     """Paces on this machine; those that are not in the file are measured, and written there."""
 
     def __init__(self, threads: int, file: Path = FILE) -> None:
-        self.file, self.device = file, compute_device()
+        super().__init__(file)
+        self.device = compute_device()
         torch.set_num_threads(threads)
         # Another machine, another torch, another number of threads: all is measured again.
-        machine = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{os.cpu_count()} cores"
-        self.machine = f"{machine}, torch {torch.__version__}, {threads} threads"
-        kept = json.loads(file.read_text()) if file.is_file() else {}
-        self.paces = {
-            name: Pace(**pace) for name, pace in kept.get("paces", {}).items() if kept["machine"] == self.machine
-        }
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{os.cpu_count()} cores"
+        machine = f"{name}, torch {torch.__version__}, {threads} threads"
+        if self.machine != machine:
+            self.machine, self.paces = machine, {}
 
-    def start(self, loads_torch: bool) -> float:
-        """Seconds of a core until a job has loaded what it needs."""
-        name = "start_torch" if loads_torch else "start"
-        return self._known(name, lambda: Pace(_start_seconds(LOADED[name]))).seconds
-
-    def features(self) -> float:
-        """Seconds for the features of an image."""
-        return self._known("features", lambda: Pace(_feature_seconds(self.device))).seconds
-
-    def image_gan(self, settings: ImageGan, channels: int, edge: int) -> Pace:
-        """A step of a network of images; of one that grows the mean over its training."""
-        return self._training(_image_game(settings, channels, edge), settings, channels=channels, edge=edge)
-
-    def volume_gan(self, settings: VolumeGan, edge: int) -> Pace:
-        return self._training(_volume_game(settings, edge), settings, edge=edge)
-
-    def nodule_network(self, kind: str, settings: NoduleNetwork, voi: Voi) -> Pace:
-        return self._training(_nodule_game(kind, settings, voi), settings, kind=kind, voi=voi.model_dump(mode="json"))
-
-    def classifier(self, settings: Classifier, channels: int, edge: int) -> Pace:
-        """A step of a classifier, or detector."""
-        keys = ("backbone", "pretrained_name", "stem", "batch_size", "centre_crop", "base_width")
-        facts = {key: getattr(settings, key) for key in keys} | {"channels": channels, "edge": edge}
-        return self._known(settings_digest(facts), lambda: _classifier_pace(settings, channels, edge, self.device))
-
-    def _training(self, make: Make, settings: Any, **facts: Any) -> Pace:
-        told = settings.model_dump(mode="json", exclude=SAME_TIME)
-        return self._known(settings_digest(told | facts), lambda: _training_pace(make, settings.precision, self.device))
-
-    def _known(self, name: str, measure: Callable[[], Pace]) -> Pace:
-        if name not in self.paces:
-            self.paces[name] = measure()
+    def _known(self, name: str, kind: str, *told: Any) -> Pace:
+        is_new = name not in self.paces
+        found = super()._known(name, kind, *told)
+        if is_new:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             kept = {"machine": self.machine, "paces": {key: asdict(pace) for key, pace in self.paces.items()}}
             with atomic(self.file) as path:
                 path.write_text(json.dumps(kept, indent=1))
-        return self.paces[name]
+        return found
+
+    def _measure(self, kind: str, *told: Any) -> Pace:
+        match kind:
+            case "start":
+                return Pace(_start_seconds(LOADED["start_torch" if told[0] else "start"]))
+            case "features":
+                return Pace(_feature_seconds(self.device))
+            case "classifier":
+                settings, channels, edge = told
+                return _classifier_pace(settings, channels, edge, self.device)
+            case "image_gan":
+                make, precision = _image_game(*told), told[0].precision
+            case "volume_gan":
+                make, precision = _volume_game(*told), told[0].precision
+            case _:
+                make, precision = _nodule_game(*told), told[1].precision
+        return _training_pace(make, precision, self.device)
 
 
 def _training_pace(make: Make, precision: str, device: torch.device) -> Pace:

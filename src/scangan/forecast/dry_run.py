@@ -17,7 +17,6 @@ class Job:
 
     rule: str
     wildcards: dict[str, str] = field(default_factory=dict)
-    on_gpu: bool = False
     mem_mb: int | None = None
 
 
@@ -45,9 +44,7 @@ def read_jobs(text: str) -> list[Job]:
             continue
         wildcards, resources = (_pairs_of(block, line) for line in ("wildcards", "resources"))
         mem_mb = resources.get("mem_mb", "")
-        jobs.append(
-            Job(found[1], wildcards, resources.get("gpu", "0") != "0", int(mem_mb) if mem_mb.isdecimal() else None)
-        )
+        jobs.append(Job(found[1], wildcards, int(mem_mb) if mem_mb.isdecimal() else None))
     return jobs
 
 

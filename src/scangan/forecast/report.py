@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scangan.errors import DataError
 from scangan.forecast.dry_run import Job
-from scangan.forecast.work import REST, STAGES, Work
+from scangan.forecast.paces import NoPaces, Paces
+from scangan.forecast.work import REST, STAGES, Work, work_of
+from scangan.plan import Plan
 
 BUSY = 0.72  # share of the cores' time that a run on a CPU used (default run of November 2026 on two cores)
 MARGIN = 1.5  # within which the default run's time was foretold
@@ -40,6 +43,19 @@ def describe(
         for row in (head, *rows)
     ]
     return "\n".join([*lines, "", *_notes(work, hours_of(work, cores, on_gpu), cores, on_gpu, machine, guessed)])
+
+
+def announce(jobs: Sequence[Job], plan: Plan, cores: int, on_gpu: bool) -> str:
+    """A line for the end of a dry run: how many jobs, how much disk, and how many hours where networks are timed."""
+    more = "`python -m scangan.forecast` says more"
+    try:
+        work = work_of(jobs, plan, Paces())
+        hours = f"about {_number(hours_of(work, cores, on_gpu))} h"
+    except DataError:  # not timed, or not all of them
+        work = work_of(jobs, plan, NoPaces())
+        hours, more = "hours not known yet", "`python -m scangan.forecast` tells them, and says more"
+    written = sum(each.written for each in work) / 1e9
+    return f"{len(jobs)} jobs, {hours}, {_number(written)} GB of disk; {more}"
 
 
 def _cells(jobs: Sequence[Job], work: Sequence[Work], cores: int, on_gpu: bool) -> tuple[str, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from scangan.arms import arm_of_folder
 from scangan.config import (
@@ -14,16 +13,13 @@ from scangan.config import (
     CovidCtPhantom,
     CtSgan,
     HeadCtPhantom,
-    ImageGan,
     ImageSource,
-    NoduleNetwork,
     Pggan,
     Scans,
-    Voi,
-    VolumeGan,
     Volumes,
 )
 from scangan.forecast.dry_run import Job
+from scangan.forecast.paces import Paces
 from scangan.forecast.sizes import Sizes, images_of, scans_of, sizes_of
 from scangan.jobs import disk_need
 from scangan.plan import ImagePlan, Plan, Source, StudyPlan, VolumePlan
@@ -78,25 +74,6 @@ LIGHT = {  # jobs that load no networks
     *("render_phantom", "survey_lidc", "index_scans", "gather_scans", "cut_slices", "ingest_images", "split_cohort"),
     *("split_branch", "list_volumes", "read_subgroups", "check_external", "choose_mix", "list_data"),
 }
-
-
-@dataclass(frozen=True)
-class Pace:
-    """Seconds of a step; scaled: not of the network itself, but of a smaller one."""
-
-    seconds: float
-    scaled: bool = False
-
-
-class Paces(Protocol):
-    """What `calibration.Calibration` knows of this machine."""
-
-    def start(self, loads_torch: bool) -> float: ...
-    def features(self) -> float: ...
-    def image_gan(self, settings: ImageGan, channels: int, edge: int) -> Pace: ...
-    def volume_gan(self, settings: VolumeGan, edge: int) -> Pace: ...
-    def nodule_network(self, kind: str, settings: NoduleNetwork, voi: Voi) -> Pace: ...
-    def classifier(self, settings: Classifier, channels: int, edge: int) -> Pace: ...
 
 
 @dataclass(frozen=True)
@@ -222,7 +199,7 @@ def _of_images(job: Job, study: ImagePlan, size: Sizes, paces: Paces) -> _Extra:
         case "train_classifier" if classifier is not None:
             pace = paces.classifier(classifier, channels, edge)
             of_image = pace.seconds / classifier.batch_size * FORWARD
-            a_pass = _images_of_arm(job, classifier, size.train, synthetic) / classifier.batch_size
+            a_pass = _images_of_arm(job, classifier, size, synthetic) / classifier.batch_size
             every = a_pass if classifier.validate_every == "pass" else classifier.validate_every
             looks = classifier.steps / max(1, every)
             seen = looks * size.validation + size.validation + size.test
@@ -290,11 +267,15 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
     return _Extra()
 
 
-def _images_of_arm(job: Job, classifier: Classifier, real: int, synthetic: int) -> float:
+def _images_of_arm(job: Job, classifier: Classifier, size: Sizes, synthetic: int) -> float:
     """Images that an arm trains on in its largest phase."""
     arm = arm_of_folder(job.wildcards["arm"])
-    added = synthetic if arm.synthetic_share is None else round(arm.synthetic_share * real)
-    return max(sum(real if name == "real" else added for name in phase.reads) for phase in arm.phases)
+    added = synthetic if arm.synthetic_share is None else round(arm.synthetic_share * size.train)
+    transformed = (classifier.classical.images_per_class or 0) * size.classes
+    return max(
+        sum(size.train if name == "real" else added for name in phase.reads) + transformed * phase.classical
+        for phase in arm.phases
+    )
 
 
 def _scan_mvoxels(source: Source) -> float:

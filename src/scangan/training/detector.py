@@ -114,7 +114,7 @@ def train_detector(
 
     The sets may be larger than memory: volumes are read a batch ahead, int16 in HU, and seen with the window in
     [0, 1]. arm: one `of_volumes`.
-    With `settings.mirror` the training volumes are mirrored at random, in every arm. batch_norm: see `SqueezeNet3d`.
+    With `settings.mirror` training volumes are mirrored at random. batch_norm: see `SqueezeNet3d`.
 
     Raises DataError if a patient is in both sets, a set lacks a class, volumes differ in size or cannot be read;
     ConfigError for an arm that is not of volumes; TrainingError if the loss is not finite.
@@ -132,7 +132,7 @@ def train_detector(
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
     if settings.mirror:
-        phases = [replace(phase, augment=mirror, augmented=len(phase.data.targets)) for phase in phases]
+        phases = [replace(phase, augment=mirror, augmented=range(len(phase.data.targets))) for phase in phases]
     name = f"detector {arm.name} seed {seed}"
     return train_phases(
         model, phases, labelled(validation), settings, seed, name, resume_folder, checkpoint_seconds, progress

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import cached_property, partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -95,10 +95,35 @@ class LabelledImages:
 
 
 @dataclass(frozen=True)
+class Chosen:
+    """Images of other data, by their places in it: [N], some of them several times, and none of them copied."""
+
+    data: LabelledData
+    places: torch.Tensor
+
+    @cached_property
+    def targets(self) -> torch.Tensor:  # asked for at every step
+        return self.data.targets[self.places.to(self.data.targets.device)]
+
+    def and_also(self, other: LabelledData) -> Chosen:
+        """These images, then the others."""
+        more = len(self.data.targets) + torch.arange(len(other.targets))
+        return Chosen(self.data.and_also(other), torch.cat([self.places, more]))
+
+    def take(self, positions: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        return self.data.take(self.places[positions], self.places[following])
+
+    def batches(self, batch_size: int) -> Iterable[torch.Tensor]:
+        """All images, in order."""
+        for positions in torch.arange(len(self.places)).split(batch_size):
+            yield self.take(positions, positions[:0])
+
+
+@dataclass(frozen=True)
 class Phase:
     """A stretch of training with one training set, one learning rate and one fresh optimiser.
 
-    augmented: so many of the data's first images, the real ones, are augmented by `augment`.
+    augmented: the positions of the data's images that are augmented by `augment`.
     real, real_share: so many of the data's first images are real, and a batch has this share of them; None: that of all
     images.
     """
@@ -108,7 +133,7 @@ class Phase:
     steps: int
     learning_rate: float
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None
-    augmented: int = 0
+    augmented: range = range(0)
     real: int = 0
     real_share: float | None = None
 
@@ -334,12 +359,25 @@ def phases_of(
         steps = left if phase.share is None else round(getattr(settings, phase.share) * settings.steps)
         left -= steps
         if steps:
-            data = reduce(lambda first, then: first.and_also(then), [sets[name] for name in phase.reads])
-            augment, augmented = (classical, len(real.targets)) if phase.classical else (None, 0)
+            first, augment, augmented = real, None, range(0)
+            if phase.classical:
+                augment, augmented = classical, range(len(real.targets))
+                if each := settings.classical.images_per_class:
+                    first = with_repeats(real, each)
+                    augmented = range(len(real.targets), len(first.targets))
+            parts = [first if name == "real" else sets[name] for name in phase.reads]
+            data = reduce(lambda these, others: these.and_also(others), parts)
             share = settings.real_share if len(phase.reads) > 1 else None
             rate = getattr(settings, phase.rate)
-            phases.append(Phase(phase.name, data, steps, rate, augment, augmented, len(real.targets), share))
+            phases.append(Phase(phase.name, data, steps, rate, augment, augmented, len(first.targets), share))
     return phases
+
+
+def with_repeats(real: LabelledData, each: int) -> Chosen:
+    """The real images, then of each class so many of them again, all as often as the others to within once."""
+    of_class = [(real.targets == value).nonzero().squeeze(1).cpu() for value in (1, 0)]
+    again = [own[torch.arange(each) % len(own)] for own in of_class if len(own)]
+    return Chosen(real, torch.cat([torch.arange(len(real.targets)), *again]))
 
 
 class _PhaseTraining:
@@ -401,7 +439,8 @@ class _PhaseTraining:
         images = self.phase.data.take(batch, following=self.order[: self.batch_size])
         batch = batch.to(self.losses.device)
         if self.phase.augment:
-            is_augmented = (batch < self.phase.augmented).reshape(-1, *[1] * (images.ndim - 1))
+            changed = self.phase.augmented
+            is_augmented = ((batch >= changed.start) & (batch < changed.stop)).reshape(-1, *[1] * (images.ndim - 1))
             images = torch.where(is_augmented, self.phase.augment(images, self.augment_generator), images)
         self.model.train()
         loss = F.binary_cross_entropy_with_logits(
