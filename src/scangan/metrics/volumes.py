@@ -10,6 +10,7 @@ import json
 import logging
 import math
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ import scangan.compat  # noqa: F401  (before torch_fidelity)
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from scangan.config import Evaluation, Fidelity
-from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
+from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, LungMask, box_of, fill_slices, lung_mask
 from scangan.ct.volume import Volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
 from scangan.data.store import ImageSet
@@ -278,30 +279,40 @@ def _inception_score(logits: np.ndarray) -> float:
     return float(isc_features_to_metric(logits, splits=1, shuffle=False)[KEY_METRIC_ISC_MEAN])
 
 
-def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW) -> pd.DataFrame:
-    """`volume_id, patient_id`, what `describe_volume` says, and the `radiograph` as a list, a row a volume."""
-    rows = [
-        {"volume_id": row.volume_id, "patient_id": row.patient_id}
-        | describe_volume(hounsfield, row.spacing_mm, window)
-        | {"radiograph": radiograph(hounsfield, window).ravel().tolist()}
-        for row, hounsfield in zip(volumes.manifest.itertuples(), volumes, strict=True)
-    ]
-    return pd.DataFrame(rows)
+def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW, threads: int = 1) -> pd.DataFrame:
+    """`volume_id, patient_id`, and what `describe_volume` says, a row a volume; so many volumes at once."""
+    rows = list(volumes.manifest.itertuples())
+
+    def describe(place: int) -> dict[str, Any]:
+        return describe_volume(volumes.read(place)[0], rows[place].spacing_mm, window)
+
+    with ThreadPoolExecutor(threads) as pool:
+        described = pool.map(describe, range(len(rows)))
+        named = [
+            {"volume_id": row.volume_id, "patient_id": row.patient_id} | each
+            for row, each in zip(rows, described, strict=True)
+        ]
+    return pd.DataFrame(named)
 
 
-def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[float, float] = WINDOW) -> dict[str, Any]:
-    """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic.
+def describe_volume(
+    hounsfield: np.ndarray,
+    spacing_mm: float,
+    window: tuple[float, float] = WINDOW,
+    lungs: LungMask | None = None,
+) -> dict[str, Any]:
+    """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic; lungs: if they are known.
 
     - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu: mean absolute difference of neighbouring
       slices where both show the body, HU within the window (NaN without a body);
     - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
     - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
-    - body_share: of the volume.
+    - body_share: of the volume;
+    - radiograph: as a list, see `radiograph`.
     """
-    lungs = lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
+    lungs = lungs or lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
     body = find_body(hounsfield)
-    clipped = hounsfield.clip(*window).astype(np.float32)
-    profiles = [_slice_differences(clipped, body, axis) for axis in range(len(PLANES))]
+    profiles = _slice_differences(hounsfield, body, window)
     means = {
         f"difference_{plane}_hu": float(total.sum() / voxels.sum()) if voxels.any() else np.nan
         for plane, (total, voxels) in zip(PLANES, profiles, strict=True)
@@ -313,24 +324,42 @@ def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[flo
         "lung_check": lungs.failure,
         "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
         "body_share": float(body.mean()),
+        "radiograph": radiograph(hounsfield, window).ravel().tolist(),
     }
 
 
 def find_body(hounsfield: np.ndarray) -> np.ndarray:
     """The largest piece of tissue with the holes in its axial slices (lungs, windpipe), bool [Z, Y, X]."""
-    labels, _ = ndimage.label(hounsfield >= AIR_BELOW)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    if not sizes.any():
-        return np.zeros(hounsfield.shape, bool)
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in labels == sizes.argmax()])
+    tissue, body = hounsfield >= AIR_BELOW, np.zeros(hounsfield.shape, bool)
+    if tissue.any():
+        box = box_of(tissue)
+        labels, _ = ndimage.label(tissue[box])
+        body[box] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+    return fill_slices(body)
 
 
-def _slice_differences(hounsfield: np.ndarray, body: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of absolute differences, and number of voxels, of each pair of neighbouring slices, [S - 1] each."""
-    hounsfield, body = np.moveaxis(hounsfield, axis, 0), np.moveaxis(body, axis, 0)
-    both = body[1:] & body[:-1]
-    return (np.abs(np.diff(hounsfield, axis=0)) * both).sum((1, 2), dtype=np.float64), both.sum((1, 2))
+def _slice_differences(
+    hounsfield: np.ndarray, body: np.ndarray, window: tuple[float, float]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each plane: sum of absolute differences of each pair of neighbouring slices, and number of voxels, [S - 1]."""
+    low, high = map(np.float32, window)
+    totals, voxels = (np.zeros((len(PLANES), len(hounsfield) - 1), kind) for kind in (np.float64, int))
+    before, body_before = None, None
+    for z, axial in enumerate(hounsfield):  # slice by slice, which stays in the processor's cache
+        grey, inside = axial.astype(np.float32).clip(low, high), body[z]
+        pairs = [
+            (grey[1:], grey[:-1], inside[1:] & inside[:-1]),
+            (grey.T[1:], grey.T[:-1], inside.T[1:] & inside.T[:-1]),
+        ]
+        for plane, (one, other, both) in enumerate(pairs, start=1):
+            totals[plane] += (np.abs(one - other) * both).sum(1, dtype=np.float64)
+            voxels[plane] += both.sum(1)
+        if before is not None:
+            both = inside & body_before
+            totals[0, z - 1] = (np.abs(grey - before) * both).sum(dtype=np.float64)
+            voxels[0, z - 1] = both.sum()
+        before, body_before = grey, inside
+    return list(zip(totals, voxels, strict=True))
 
 
 def has_two_lungs(mask: np.ndarray) -> bool:
@@ -341,6 +370,9 @@ def has_two_lungs(mask: np.ndarray) -> bool:
     little lung in it (`VALLEY`), and each side must be one piece (`IN_ONE_PIECE`) of a share of the lungs
     (`lungs.LEAST_SHARE`).
     """
+    if not mask.any():
+        return False
+    mask = mask[box_of(mask)]
     sections = mask.sum((0, 1))
     columns = np.flatnonzero(sections)
     if len(columns) < 3:
