@@ -8,6 +8,8 @@ import pytest
 from scipy.stats import norm
 
 from scangan.config import Evaluation, Fidelity
+from scangan.ct.anatomy import describe_volume, has_two_lungs, radiograph
+from scangan.ct.window import to_grey
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.metrics import volumes as module
@@ -21,14 +23,10 @@ from scangan.metrics.volumes import (
     compare_whole_volumes,
     compared_slices,
     consistency_scores,
-    describe_volume,
     describe_volumes,
     extract_slices,
     find_copied_volumes,
-    has_two_lungs,
-    radiograph,
     read_slice_features,
-    to_grey,
     write_slice_features,
 )
 

@@ -59,6 +59,11 @@ def network_threads(wildcards):
     return 2 if ON_GPU else 8
 
 
+def volume_threads(wildcards):
+    """Of a job that has as much to do on all cores as its network has on the GPU."""
+    return workflow.cores if ON_GPU else network_threads(wildcards)
+
+
 def only(names):
     """The regular expression of a wildcard that stands for these names and no others."""
     return "|".join(map(re.escape, sorted(names))) or "(?!)"
@@ -162,13 +167,14 @@ def nodule_network(network):
 
 
 def volumes_to_write(jobs):
-    """Bytes that synthetic volumes take, with and without nodules, that these jobs will write."""
+    """Bytes that the synthetic volumes take that these jobs will write; half of those of an arm get nodules."""
     need = 0
     for job in jobs:
-        if job.rule.name in ("synthesize_volumes", "inject_synthetic"):
-            study = PLAN.studies[job.wildcards.study]
-            shard = study.shard_settings(job.wildcards.gan, job.wildcards.gan_seed, job.wildcards.shard)
-            need += disk_need(shard["volumes"], study.settings.grid.size)
+        if job.rule.name == "synthesize_volumes":
+            study, gan = PLAN.studies[job.wildcards.study], job.wildcards.gan
+            shard = study.shard_settings(gan, job.wildcards.gan_seed, job.wildcards.shard)
+            versions = 1.5 if study.injection(gan) else 1
+            need += disk_need(shard["volumes"], study.settings.grid.size, versions)
     return need
 
 

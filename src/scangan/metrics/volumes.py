@@ -20,9 +20,7 @@ import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from scipy import ndimage
 from scipy.stats import binomtest, wasserstein_distance
-from torch.nn.functional import adaptive_avg_pool2d
 
 import scangan.compat  # noqa: F401  (before torch_fidelity)
 
@@ -30,9 +28,9 @@ import scangan.compat  # noqa: F401  (before torch_fidelity)
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from scangan.config import Evaluation, Fidelity
-from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, LungMask, box_of, fill_slices, lung_mask
-from scangan.ct.volume import Volume
+from scangan.ct.anatomy import PLANES, describe_volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
+from scangan.ct.window import to_grey
 from scangan.data.store import ImageSet
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
@@ -44,14 +42,10 @@ from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, sta
 
 log = logging.getLogger(__name__)
 
-PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the slices through it
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
 ARRAYS = ("positions", "features", "logits", "radiomics")  # of `SliceFeatures`, as they are kept
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
-VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
-IN_ONE_PIECE = 0.9  # of a lung's volume
-RADIOGRAPH = 64  # pixels along an edge
 
 
 @dataclass(frozen=True)
@@ -113,12 +107,6 @@ def extract_slices(
     features, logits, of_radiomics = (np.concatenate(parts) for parts in zip(*found, strict=True))
     facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
     return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, of_radiomics, facts)
-
-
-def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
-    """HU -> float32 in [0, 1], linear within the window (low, high), clipped; of any shape."""
-    low, high = window
-    return ((hounsfield.astype(np.float32) - low) / (high - low)).clip(0, 1)
 
 
 def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
@@ -295,105 +283,6 @@ def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW, t
     return pd.DataFrame(named)
 
 
-def describe_volume(
-    hounsfield: np.ndarray,
-    spacing_mm: float,
-    window: tuple[float, float] = WINDOW,
-    lungs: LungMask | None = None,
-) -> dict[str, Any]:
-    """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic; lungs: if they are known.
-
-    - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu: mean absolute difference of neighbouring
-      slices where both show the body, HU within the window (NaN without a body);
-    - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
-    - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
-    - body_share: of the volume;
-    - radiograph: as a list, see `radiograph`.
-    """
-    lungs = lungs or lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
-    body = find_body(hounsfield)
-    profiles = _slice_differences(hounsfield, body, window)
-    means = {
-        f"difference_{plane}_hu": float(total.sum() / voxels.sum()) if voxels.any() else np.nan
-        for plane, (total, voxels) in zip(PLANES, profiles, strict=True)
-    }
-    total, voxels = profiles[0]
-    return means | {
-        "axial_differences_hu": np.where(voxels > 0, total / np.maximum(voxels, 1), np.nan).tolist(),
-        "lung_volume_ml": lungs.volume_ml,
-        "lung_check": lungs.failure,
-        "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
-        "body_share": float(body.mean()),
-        "radiograph": radiograph(hounsfield, window).ravel().tolist(),
-    }
-
-
-def find_body(hounsfield: np.ndarray) -> np.ndarray:
-    """The largest piece of tissue with the holes in its axial slices (lungs, windpipe), bool [Z, Y, X]."""
-    tissue, body = hounsfield >= AIR_BELOW, np.zeros(hounsfield.shape, bool)
-    if tissue.any():
-        box = box_of(tissue)
-        labels, _ = ndimage.label(tissue[box])
-        body[box] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
-    return fill_slices(body)
-
-
-def _slice_differences(
-    hounsfield: np.ndarray, body: np.ndarray, window: tuple[float, float]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of each plane: sum of absolute differences of each pair of neighbouring slices, and number of voxels, [S - 1]."""
-    low, high = map(np.float32, window)
-    totals, voxels = (np.zeros((len(PLANES), len(hounsfield) - 1), kind) for kind in (np.float64, int))
-    before, body_before = None, None
-    for z, axial in enumerate(hounsfield):  # slice by slice, which stays in the processor's cache
-        grey, inside = axial.astype(np.float32).clip(low, high), body[z]
-        pairs = [
-            (grey[1:], grey[:-1], inside[1:] & inside[:-1]),
-            (grey.T[1:], grey.T[:-1], inside.T[1:] & inside.T[:-1]),
-        ]
-        for plane, (one, other, both) in enumerate(pairs, start=1):
-            totals[plane] += (np.abs(one - other) * both).sum(1, dtype=np.float64)
-            voxels[plane] += both.sum(1)
-        if before is not None:
-            both = inside & body_before
-            totals[0, z - 1] = (np.abs(grey - before) * both).sum(dtype=np.float64)
-            voxels[0, z - 1] = both.sum()
-        before, body_before = grey, inside
-    return list(zip(totals, voxels, strict=True))
-
-
-def has_two_lungs(mask: np.ndarray) -> bool:
-    """Whether a lung mask, bool [Z, Y, X], is two lungs, each in one piece.
-
-    Lungs may touch where little tissue parts them, so their components are not counted. Instead the mask is cut by the
-    sagittal plane that holds the least of it, between the largest sections to the right and to the left: there must be
-    little lung in it (`VALLEY`), and each side must be one piece (`IN_ONE_PIECE`) of a share of the lungs
-    (`lungs.LEAST_SHARE`).
-    """
-    if not mask.any():
-        return False
-    mask = mask[box_of(mask)]
-    sections = mask.sum((0, 1))
-    columns = np.flatnonzero(sections)
-    if len(columns) < 3:
-        return False
-    middle = (columns[0] + columns[-1] + 1) // 2
-    right = int(sections[:middle].argmax())
-    left = middle + int(sections[middle:].argmax())
-    valley = right + int(sections[right : left + 1].argmin())
-    if sections[valley] >= VALLEY * min(sections[right], sections[left]):
-        return False
-    sides = mask[:, :, :valley], mask[:, :, valley + 1 :]
-    return all(
-        _largest_piece(side) >= IN_ONE_PIECE * side.sum() and side.sum() >= LEAST_SHARE * mask.sum() for side in sides
-    )
-
-
-def _largest_piece(mask: np.ndarray) -> int:
-    labels, _ = ndimage.label(mask)
-    return int(np.bincount(labels.ravel())[1:].max(initial=0))
-
-
 def consistency_scores(descriptions: Mapping[str, pd.DataFrame], settings: Evaluation) -> pd.DataFrame:
     """Anatomical consistency of each source of volumes: `variant, metric, value, ci_low, ci_high, images, reference`.
 
@@ -482,13 +371,3 @@ def _radiographs(described: pd.DataFrame) -> ImageSet:
     edge = math.isqrt(values.shape[1])
     manifest = described[["volume_id", "patient_id"]].rename(columns={"volume_id": "image_id"})
     return ImageSet(values.reshape(-1, 1, edge, edge), manifest.reset_index(drop=True))
-
-
-def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
-    """A volume, int16 [S, S, S], from the front: its mean over y, float32 [E, E] in [0, 1]; E: S, at most RADIOGRAPH.
-
-    The body's outline, the lungs' shape, the heart's place tell patients apart; noise and a shift from front to back
-    hide nothing.
-    """
-    grey = torch.from_numpy(to_grey(hounsfield, window)).mean(dim=1)
-    return adaptive_avg_pool2d(grey[None], min(len(grey), RADIOGRAPH))[0].numpy()
