@@ -25,4 +25,7 @@ def to_hounsfield(x: Any) -> Any:
 def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = VOI_WINDOW) -> np.ndarray:
     """HU -> float32 in [0, 1], linear within the window (low, high), clipped; of any shape."""
     low, high = window
-    return ((hounsfield.astype(np.float32) - low) / (high - low)).clip(0, 1)
+    grey = hounsfield.astype(np.float32)
+    grey -= low
+    grey /= high - low
+    return grey.clip(0, 1, out=grey)

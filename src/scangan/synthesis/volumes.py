@@ -183,7 +183,7 @@ def synthesize_volumes(
     writer: VolumeWriter,
     injection: Injection | None = None,
     attempts: int = 1,
-    describe: Callable[[np.ndarray, LungMask], dict[str, Any]] | None = None,
+    describe: Callable[..., dict[str, Any]] | None = None,
     threads: int = 1,
 ) -> dict[str, pd.DataFrame]:
     """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
@@ -197,7 +197,7 @@ def synthesize_volumes(
     compute in one more, one volume at a time. Few volumes are ahead of the one that is written, so memory does not
     grow; what fails anywhere ends all.
 
-    Returns the tables `described` (`volume_id, patient_id`, and what `describe` says of each volume as it was drawn),
+    Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each volume as it was drawn),
     `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected` (`REJECTED_TYPES`): what was left out
     (counted), and single nodules that found no place (not counted).
     """
@@ -243,7 +243,7 @@ class _Work:
     networks: ThreadPoolExecutor
     injection: Injection | None
     attempts: int
-    describe: Callable[[np.ndarray, LungMask], dict[str, Any]] | None
+    describe: Callable[..., dict[str, Any]] | None
 
     def make(self, seed: int) -> Made:
         hounsfield, row = self._draw(seed, 1), self.synthesizer.describe(seed)
@@ -251,7 +251,7 @@ class _Work:
         lungs = find_lungs(hounsfield, row["spacing_mm"]) if self.describe or self.injection else None
         if self.describe:
             named = {name: row[name] for name in ("volume_id", "patient_id")}
-            described = named | self.describe(hounsfield, lungs)
+            described = named | self.describe(hounsfield, lungs=lungs)
         made = Made(drawn, row, described)
         return self._inject(made, hounsfield, lungs) if self.injection else made
 
