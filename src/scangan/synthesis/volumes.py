@@ -197,7 +197,8 @@ def synthesize_volumes(
     compute in one more, one volume at a time. Few volumes are ahead of the one that is written, so memory does not
     grow; what fails anywhere ends all.
 
-    Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each volume as it was drawn),
+    Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each
+    volume as it was drawn),
     `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected` (`REJECTED_TYPES`): what was left out
     (counted), and single nodules that found no place (not counted).
     """
