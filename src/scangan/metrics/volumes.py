@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.numpy import save_file
 from scipy.stats import binomtest, wasserstein_distance
 
@@ -36,6 +35,7 @@ from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.files import atomic, reading
 from scangan.metrics.copies import find_copies
+from scangan.metrics.feature_sets import map_tensors, open_tensors
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
 from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
+TYPES = {"features": np.float16, "logits": np.float16, "radiomics": np.float32}
 ARRAYS = ("positions", "features", "logits", "radiomics")  # of `SliceFeatures`, as they are kept
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
 
@@ -86,43 +87,65 @@ def compared_slices(size: int, positions: int) -> np.ndarray:
 
 
 def extract_slices(
-    volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[float, float] = WINDOW
+    volumes: VolumeSet,
+    positions: int,
+    extractor: str,
+    weights: str | None = None,
+    window: tuple[float, float] = WINDOW,
+    path: str | Path | None = None,
 ) -> SliceFeatures:
     """Features and radiomics of `positions` evenly spaced slices of each plane of all volumes, few held at a time.
 
     Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
+    path: of a file in which they are kept as they come, see `read_slice_features`; None: in memory.
     """
     places = compared_slices(volumes.size, positions)
     at_once = max(1, SLICES_AT_ONCE // (len(PLANES) * positions))
-    found = []
+    names = tuple(volumes.manifest.volume_id)
+    facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
+    arrays: dict[str, np.ndarray] = {}
     for start in range(0, len(volumes), at_once):
         chunk = volumes.read(np.arange(start, min(start + at_once, len(volumes))))
         planes = [np.moveaxis(chunk, 1 + axis, 1)[:, places] for axis in range(len(PLANES))]
         grey = to_grey(np.stack(planes, axis=1), window).reshape(-1, 1, volumes.size, volumes.size)
         seen = extract(grey, extractor, weights)
         shape = (len(chunk), len(PLANES), positions, -1)
-        parts = ((seen.features, np.float16), (seen.logits, np.float16), (radiomics(grey), np.float32))
-        found.append([part.reshape(shape).astype(kind) for part, kind in parts])
+        found = {"features": seen.features, "logits": seen.logits, "radiomics": radiomics(grey)}
+        parts = {name: values.reshape(shape).astype(TYPES[name]) for name, values in found.items()}
+        if not arrays:
+            new = {name: (part.dtype, (len(volumes), *part.shape[1:])) for name, part in parts.items()}
+            new = {"positions": (places.dtype, places.shape), **new}
+            arrays = _new_arrays(new) if path is None else map_tensors(path, new, _metadata(names, facts))
+            arrays["positions"][:] = places
+        for name, part in parts.items():
+            arrays[name][start : start + len(chunk)] = part
         log.info("slices of %d of %d volumes (%s)", start + len(chunk), len(volumes), extractor)
-    features, logits, of_radiomics = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
-    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, of_radiomics, facts)
+    return SliceFeatures(names, **arrays, facts=facts)
+
+
+def _new_arrays(wanted: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+    return {name: np.empty(shape, dtype) for name, (dtype, shape) in wanted.items()}
+
+
+def _metadata(volume_ids: Sequence[str], facts: dict[str, Any]) -> dict[str, str]:
+    return {"volume_ids": json.dumps(volume_ids), "facts": json.dumps(facts)}
 
 
 def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
     """Keep features of slices as safetensors; their volumes and facts stand in the file's metadata."""
     arrays = {name: np.ascontiguousarray(getattr(slices, name)) for name in ARRAYS}
-    metadata = {"volume_ids": json.dumps(slices.volume_ids), "facts": json.dumps(slices.facts)}
     with atomic(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        save_file(arrays, temporary, _metadata(slices.volume_ids, slices.facts))
 
 
 def read_slice_features(path: str | Path) -> SliceFeatures:
-    """Read what `write_slice_features` wrote. Raises DataError, naming the file, if it is missing or damaged."""
+    """What `write_slice_features` or `extract_slices` wrote; features stay in the file, and are read when looked at.
+
+    Raises DataError, naming the file, if it is missing or damaged.
+    """
     with reading(path, "slice features", "a whole file; make it again"):
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in ARRAYS}
+        found, metadata = open_tensors(path)
+        arrays = {name: found[name] for name in ARRAYS}
         volume_ids, facts = (json.loads(metadata[name]) for name in ("volume_ids", "facts"))
     return SliceFeatures(tuple(volume_ids), **arrays, facts=facts)
 
