@@ -1,6 +1,7 @@
 import json
 import sys
 
+from snakemake.resources import Resources
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -49,6 +50,9 @@ onstart:
 for each in workflow.rules:
     if each.script:
         each.set_params(code=code_of(f"{workflow.basedir}/workflow/scripts/{Path(each.script).name}"))
+        # Its main memory follows from its settings; --set-resources, and a profile's, overrule it.
+        if "mem_mb" not in workflow.resource_settings.overwrite_resources.get(each.name, {}):
+            each.resources.update(Resources.from_mapping({"mem_mb": memory_of(each.name)}))
 
 
 rule all:

@@ -921,7 +921,8 @@ class VolumePlan(StudyPlan):
             return None
         nodules = existing(self.settings.nodules).model_dump(mode="json")
         wanted = {key: nodules[key] for key in ("mix_seed", "placement", "voi")}
-        return sort_keys({"attempts": self._synthesis.attempts, **wanted})
+        settings: Settings = sort_keys({"attempts": self._synthesis.attempts, **wanted})
+        return settings
 
     def shards(self, gan: str, gan_seed: int = FIRST, folder: str = "") -> Files:
         """All shards of one training's volumes; folder: `nodules/` for those in which half have nodules."""

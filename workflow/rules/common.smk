@@ -13,6 +13,7 @@ from scangan.ingest.data_record import data_state, record_of
 from scangan.ingest.listing import mark_results
 from scangan.jobs import check_disk, check_writable, disk_need, has_gpu
 from scangan.locks import hold_run
+from scangan.memory import job_mb
 from scangan.plan import Plan
 from scangan.seals import TOLERANCE, bring_back, changed_results
 
@@ -49,6 +50,10 @@ COHORT = {
 ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
 # Beside a GPU two threads a job: they keep it fed, and the other cores do what needs none.
 ON_GPU = workflow.is_main_process and workflow.local_exec and has_gpu()
+# Of this machine: jobs that together would not fit into it do not run at the same time.
+MACHINE_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
+if workflow.is_main_process and workflow.local_exec and workflow.global_resources.get("mem_mb").value is None:
+    workflow.register_resource("mem_mb", MACHINE_MB)
 if ON_CPU:
     workflow.register_resource("gpu", max(2, workflow.global_resources.get("gpu").value or 0))
 
@@ -62,6 +67,17 @@ def network_threads(wildcards):
 def volume_threads(wildcards):
     """Of a job that has as much to do on all cores as its network has on the GPU."""
     return workflow.cores if ON_GPU else network_threads(wildcards)
+
+
+def memory_of(rule):
+    """What a rule's jobs ask for, main memory in MB; on this machine no more than it has."""
+
+    def mem_mb(wildcards, threads):
+        study = PLAN.studies.get(wildcards.get("study", "").removesuffix("/external").split("/cohorts/")[0])
+        asked = job_mb(rule, study, wildcards, threads, not ON_CPU)
+        return min(asked, MACHINE_MB) if workflow.local_exec else asked
+
+    return mem_mb
 
 
 def only(names):

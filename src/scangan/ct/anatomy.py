@@ -33,7 +33,7 @@ def describe_volume(
     - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
     - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
     - body_share: of the volume;
-    - radiograph: as a list, see `radiograph`.
+    - radiograph: float32, row by row, see `radiograph`.
     """
     lungs = lungs or lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
     body = find_body(hounsfield)
@@ -49,7 +49,7 @@ def describe_volume(
         "lung_check": lungs.failure,
         "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
         "body_share": float(body.mean()),
-        "radiograph": radiograph(hounsfield, window).ravel().tolist(),
+        "radiograph": radiograph(hounsfield, window).ravel(),
     }
 
 
@@ -125,5 +125,6 @@ def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> 
     The body's outline, the lungs' shape, the heart's place tell patients apart; noise and a shift from front to back
     hide nothing.
     """
-    grey = torch.from_numpy(to_grey(hounsfield, window)).mean(dim=1)
+    # Slice by slice, which stays in the processor's cache.
+    grey = torch.stack([torch.from_numpy(to_grey(axial, window)).mean(dim=0) for axial in hounsfield])
     return adaptive_avg_pool2d(grey[None], min(len(grey), RADIOGRAPH))[0].numpy()

@@ -134,7 +134,7 @@ def fill_slices(mask: np.ndarray) -> np.ndarray:
 
 def box_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
     """The box around a mask, bool [Z, Y, X], that is not empty."""
-    in_plane = mask.any(0)
+    in_plane = np.asarray(mask.any(0))
     sides = [np.flatnonzero(each) for each in (mask.any((1, 2)), in_plane.any(1), in_plane.any(0))]
     z, y, x = (slice(int(found[0]), int(found[-1]) + 1) for found in sides)
     return z, y, x

@@ -67,7 +67,8 @@ class StoredImages:
         found = np.empty((len(places), *self.shape[1:]), np.uint16)
         for number in np.unique(places[:, 0]):
             mine = places[:, 0] == number
-            found[mine] = self._read(*self._sources[number], places[mine, 1])
+            name, array = self._sources[number]
+            found[mine] = self._read(name, array, places[mine, 1])
         return found
 
     @staticmethod
@@ -151,8 +152,9 @@ class ImageSet:
         """All images of `sets`, one set after the other."""
         manifest = pd.concat([image_set.manifest for image_set in sets], ignore_index=True)
         images = [image_set.images for image_set in sets]
-        if all(isinstance(each, StoredImages) for each in images):
-            return ImageSet(StoredImages.concatenate(images), manifest)
+        stored = [each for each in images if isinstance(each, StoredImages)]
+        if len(stored) == len(images):
+            return ImageSet(StoredImages.concatenate(stored), manifest)
         return ImageSet(np.concatenate(images), manifest)
 
 
@@ -253,7 +255,7 @@ def _checksum(pixels: np.ndarray) -> str:
 def write_image_set(images_path: str | Path, manifest_path: str | Path, image_set: ImageSet) -> None:
     """Write a whole set at once, see `ImageWriter`."""
     with ImageWriter(images_path, manifest_path, image_set.images.shape[1:]) as writer:
-        writer.append(image_set.images, image_set.manifest)
+        writer.append(np.asarray(image_set.images), image_set.manifest)
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -277,12 +279,14 @@ def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: b
     Raises DataError, naming the file, if one is missing, truncated or of another kind, if they differ in length and,
     with `verify`, if an image's checksum is wrong; so, too, where chunks are missing: they were black images, or lost.
     """
-    stored = _open_image_set(images_path, manifest_path, verify)
-    return ImageSet(stored.images.small(), stored.manifest)
+    images, manifest = _open_image_set(images_path, manifest_path, verify)
+    return ImageSet(images.small(), manifest)
 
 
-def _open_image_set(images_path: str | Path, manifest_path: str | Path, verify: bool = False) -> ImageSet:
-    """The same, none of it read."""
+def _open_image_set(
+    images_path: str | Path, manifest_path: str | Path, verify: bool = False
+) -> tuple[StoredImages, pd.DataFrame]:
+    """The images, none of them read, and the manifest."""
     manifest = read_manifest(manifest_path)
     with reading(images_path, "images", "a whole Zarr array in a zip"):
         store, members = open_zip(images_path)
@@ -302,13 +306,14 @@ def _open_image_set(images_path: str | Path, manifest_path: str | Path, verify: 
             for pixels, row in zip(images.pixels(part.index), part.itertuples(), strict=True):
                 if (found := _checksum(pixels)) != row.sha256:
                     raise DataError(f"{images_path}: {row.image_id}: found sha256 {found}, allowed: {row.sha256}")
-    return ImageSet(images, manifest)
+    return images, manifest
 
 
 def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence[str | Path]) -> ImageSet:
     """All shards of a set, in the order given, as one."""
-    stored = ImageSet.concatenate([_open_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)])
-    return ImageSet(stored.images.small(), stored.manifest)
+    opened = [_open_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)]
+    images = StoredImages.concatenate([each for each, _ in opened])
+    return ImageSet(images.small(), pd.concat([manifest for _, manifest in opened], ignore_index=True))
 
 
 def open_zip(path: str | Path) -> tuple[ZipStore, set[str]]:

@@ -21,7 +21,11 @@ from scangan.errors import DataError
 from scangan.files import atomic, reading
 
 ALL = "all"  # the classes together
-TENSOR_TYPES = {"F16": np.dtype("<f2"), "F32": np.dtype("<f4"), "I64": np.dtype("<i8")}  # safetensors' names
+TENSOR_TYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+}  # safetensors' names
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
 
 def map_tensors(
     path: str | Path, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], metadata: dict[str, str]
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """A new safetensors file of these types and shapes, whose tensors are filled in place: it may exceed the memory."""
     names = {dtype: name for name, dtype in TENSOR_TYPES.items()}
     header: dict[str, Any] = {"__metadata__": metadata}
@@ -120,7 +124,7 @@ def map_tensors(
     return _map(path, header, 8 + len(text), "r+")
 
 
-def open_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def open_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     """The tensors of a safetensors file, which stay in it, and its metadata.
 
     Raises what safetensors raises where the file is damaged.
@@ -133,11 +137,10 @@ def open_tensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str
     return _map(path, header, 8 + length, "r"), metadata
 
 
-def _map(path: str | Path, header: dict[str, Any], first: int, mode: Literal["r", "r+"]) -> dict[str, np.ndarray]:
-    return {
-        name: np.memmap(
-            path, TENSOR_TYPES[tensor["dtype"]], mode, first + tensor["data_offsets"][0], tuple(tensor["shape"])
-        )
-        for name, tensor in header.items()
-        if name != "__metadata__"
-    }
+def _map(path: str | Path, header: dict[str, Any], first: int, mode: Literal["r", "r+"]) -> dict[str, Any]:
+    found = {}
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            dtype: np.dtype[Any] = TENSOR_TYPES[tensor["dtype"]]
+            found[name] = np.memmap(path, dtype, mode, first + tensor["data_offsets"][0], tuple(tensor["shape"]))
+    return found

@@ -123,7 +123,7 @@ def extract_slices(
     return SliceFeatures(names, **arrays, facts=facts)
 
 
-def _new_arrays(wanted: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+def _new_arrays(wanted: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
     return {name: np.empty(shape, dtype) for name, (dtype, shape) in wanted.items()}
 
 

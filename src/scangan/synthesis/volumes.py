@@ -167,7 +167,7 @@ class Made:
     injection; None: left out, or there was none. edited: where it is another volume than the one drawn.
     """
 
-    drawn: CompressedVolume | None
+    drawn: CompressedVolume
     row: dict[str, Any]
     described: dict[str, Any] | None = None
     edited: CompressedVolume | None = None
@@ -198,15 +198,20 @@ def synthesize_volumes(
     grow; what fails anywhere ends all.
 
     Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each
-    volume as it was drawn),
-    `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected` (`REJECTED_TYPES`): what was left out
-    (counted), and single nodules that found no place (not counted).
+    volume as it was drawn), `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected`
+    (`REJECTED_TYPES`): what was left out (counted), and single nodules that found no place (not counted).
     """
-    made: list[Made] = []
+    tables: dict[str, list[Any]] = {"described": [], "nodules": [], "rejected": []}
     torch_threads = torch.get_num_threads()
 
     def finish(future: Future[Made]) -> None:
-        made.append(_write(future.result(), writer))
+        made = future.result()
+        place = writer.write(made.drawn, made.row)
+        if made.edited_row is not None:
+            writer.write_edited(place if made.edited is None else made.edited, made.edited_row)
+        for name, rows in tables.items():
+            if getattr(made, name) is not None:
+                rows.append(getattr(made, name))
         progress.update(steps=1)
 
     with (
@@ -222,18 +227,11 @@ def synthesize_volumes(
                 finish(waiting.popleft())
         for each in waiting:
             finish(each)
-    described = pd.DataFrame([each.described for each in made if each.described is not None])
-    nodules = _join([each.nodules for each in made if each.nodules is not None], MIXED_NODULE_TYPES)
-    rejected = _join([each.rejected for each in made if each.rejected is not None], REJECTED_TYPES)
-    return {"described": described, "nodules": nodules, "rejected": _report(rejected, volumes)}
-
-
-def _write(made: Made, writer: VolumeWriter) -> Made:
-    """Returns what was made, without its voxels."""
-    place = writer.write(made.drawn, made.row)
-    if made.edited_row is not None:
-        writer.write_edited(place if made.edited is None else made.edited, made.edited_row)
-    return replace(made, drawn=None, edited=None)
+    return {
+        "described": pd.DataFrame(tables["described"]),
+        "nodules": _join(tables["nodules"], MIXED_NODULE_TYPES),
+        "rejected": _report(_join(tables["rejected"], REJECTED_TYPES), volumes),
+    }
 
 
 @dataclass(frozen=True)
@@ -248,16 +246,17 @@ class _Work:
 
     def make(self, seed: int) -> Made:
         hounsfield, row = self._draw(seed, 1), self.synthesizer.describe(seed)
-        drawn, described = compress(hounsfield), None
-        lungs = find_lungs(hounsfield, row["spacing_mm"]) if self.describe or self.injection else None
-        if self.describe:
+        made = Made(compress(hounsfield), row)
+        if self.describe is None and self.injection is None:
+            return made
+        lungs = find_lungs(hounsfield, row["spacing_mm"])
+        if self.describe is not None:
             named = {name: row[name] for name in ("volume_id", "patient_id")}
-            described = named | self.describe(hounsfield, lungs=lungs)
-        made = Made(drawn, row, described)
-        return self._inject(made, hounsfield, lungs) if self.injection else made
+            made = replace(made, described=named | self.describe(hounsfield, lungs=lungs))
+        return made if self.injection is None else self._inject(self.injection, made, hounsfield, lungs)
 
-    def _inject(self, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
-        injection = replace(self.injection, fill=self._fill)
+    def _inject(self, asked: Injection, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
+        injection = replace(asked, fill=lambda *vois: self.networks.submit(asked.fill, *vois).result())
         seed, name, spacing_mm = (made.row[key] for key in ("synthesis_seed", "volume_id", "spacing_mm"))
         failures = []
         for attempt in range(1, self.attempts + 1):
@@ -273,8 +272,13 @@ class _Work:
             edited = injection.put_into(name, hounsfield, lungs.mask, spacing_mm)
             if edited.has_nodules:
                 row |= {"label": WITH, "nodules": len(edited.table)}
-                tables = {"nodules": edited.table, "rejected": edited.rejected}
-                return replace(made, edited=compress(edited.hounsfield), edited_row=row, **tables)
+                return replace(
+                    made,
+                    edited=compress(edited.hounsfield),
+                    edited_row=row,
+                    nodules=edited.table,
+                    rejected=edited.rejected,
+                )
             failures.append(_no_place(edited))
         remedy = "train the generator longer, or allow more attempts"
         return replace(
@@ -284,9 +288,6 @@ class _Work:
     def _draw(self, seed: int, attempt: int) -> np.ndarray:
         return self.networks.submit(self.synthesizer.start, seed, attempt).result().wait()
 
-    def _fill(self, *asked: Any) -> np.ndarray:
-        return self.networks.submit(self.injection.fill, *asked).result()
-
 
 def inject_sized(
     volumes: VolumeSet, diameters_mm: Sequence[float], injection: Injection, writer: VolumeWriter
@@ -295,7 +296,7 @@ def inject_sized(
 
     volumes: free of nodules. A place is looked for as many of them in each copy of a volume, drawn from
     `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`.
-    Returns nodules and rejected as `inject_into_synthetic` does; copies without a nodule are left out and counted.
+    Returns nodules and rejected as `synthesize_volumes` does; copies without a nodule are left out and counted.
     """
     nodules, rejected = [], []
     with Progress(len(volumes) * len(diameters_mm), 0, "nodules by size", unit="volume") as progress:
