@@ -269,9 +269,9 @@ def compare_memory(only: str | None = None) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         write_images(Path(folder))
         write_volumes(Path(folder))
-        print(f"peak, MB, of 1, 2, 4, 8 shards ({IMAGES} images of {EDGE}^2, {VOLUMES} volumes of {CUBE}^3, ")
+        print(f"a shard: {IMAGES} images of {EDGE}^2, {VOLUMES} volumes of {CUBE}^3 ({4 * VOLUMES} for detectors), ")
         print(
-            f"{MEASURED} measured volumes, {4 * VOLUMES} that detectors read); growth, MB, by a thousand; MB at the papers' scale, so grown"
+            f"features of {MEASURED} volumes. Peak, MB, of {SIZES} shards; growth, MB, by a thousand; at papers' scale"
         )
         for name in JOBS:
             if only not in (None, name):

@@ -110,7 +110,7 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             return library + HELD + 2 * WORK_A_VOXEL * voxels
         case "tabulate_volumes":
             points = 3 * settings.fidelity.positions * 1280 * min(LARGEST, settings.synthesis.volumes)
-            return TORCH + 2 * 8 * points / MB
+            return TORCH + 1.2 * 8 * points / MB  # in double precision
         case "train_detector" if settings.classifier is not None:
             live, edge, width, batch = DETECTOR
             share = (settings.grid.size / edge) ** 3 * (settings.classifier.base_width or width) / width
