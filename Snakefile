@@ -52,7 +52,7 @@ for each in workflow.rules:
         each.set_params(code=code_of(f"{workflow.basedir}/workflow/scripts/{Path(each.script).name}"))
         # Its main memory follows from its settings; --set-resources, and a profile's, overrule it.
         if "mem_mb" not in workflow.resource_settings.overwrite_resources.get(each.name, {}):
-            each.resources.update(Resources.from_mapping({"mem_mb": memory_of(each.name)}))
+            each.resources.update(Resources.from_mapping({"mem_mb": memory_of(each)}))
 
 
 rule all:

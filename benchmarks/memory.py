@@ -28,6 +28,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 SIZES = (1, 2, 4, 8)  # shards
 IMAGES, EDGE = 8192, 128  # a shard's images: half a GiB as float32
 VOLUMES, CUBE, POSITIONS = 4, 224, 32
+NOISE = 50  # MB, by which peaks of the same differ
 MEASURED = 125  # volumes of a shard that are tabulated
 PAPER_IMAGES, PAPER_VOLUMES, PAPER_SHARD = 200_000, 10_000, 500
 WINDOW = (-1000.0, 400.0)
@@ -281,9 +282,10 @@ def compare_memory(only: str | None = None) -> dict[str, list[float]]:
             found[name] = peaks
             each = IMAGES if JOBS[name] in OF_IMAGES else OF_A_SHARD.get(name, VOLUMES)
             # Of the two larger ones: smaller sets may be held in memory.
-            growth = (peaks[-1] - peaks[-2]) / ((SIZES[-1] - SIZES[-2]) * each)
+            rise = peaks[-1] - peaks[-2] if peaks[-1] - peaks[-2] > NOISE else 0.0
+            growth = rise / ((SIZES[-1] - SIZES[-2]) * each)
             wanted = PAPER_IMAGES if JOBS[name] in OF_IMAGES else AT_PAPERS.get(name, PAPER_VOLUMES)
-            paper = peaks[-1] + max(0.0, growth) * (wanted - SIZES[-1] * each)
+            paper = peaks[-1] + growth * (wanted - SIZES[-1] * each)
             shown = " ".join(f"{peak:>7.0f}" for peak in peaks)
             print(f"{name:<20}{shown}   {1000 * growth:>8.1f}   {paper:>8.0f}", flush=True)
     return found

@@ -72,9 +72,12 @@ def volume_threads(wildcards):
 def memory_of(rule):
     """What a rule's jobs ask for, main memory in MB; on this machine no more than it has."""
 
+    # A profile says `gpu: 0` for nodes that have none.
+    on_gpu = not ON_CPU and "gpu" in rule.resources and rule.resources["gpu"].value != 0
+
     def mem_mb(wildcards, threads):
         study = PLAN.studies.get(wildcards.get("study", "").removesuffix("/external").split("/cohorts/")[0])
-        asked = job_mb(rule, study, wildcards, threads, not ON_CPU)
+        asked = job_mb(rule.name, study, wildcards, threads, on_gpu)
         return min(asked, MACHINE_MB) if workflow.local_exec else asked
 
     return mem_mb
