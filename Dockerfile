@@ -1,8 +1,8 @@
 # The workflow and all that it needs, with the pins of envs/constraints.txt: docs/install.md.
 FROM python:3.11-slim-bookworm
 
-# Where torch is looked for besides: its build for CPUs. Empty: the build for CUDA.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Where torch is looked for besides, for its build for CPUs. Empty: the build for CUDA.
+ARG TORCH_INDEX=
 
 WORKDIR /scangan
 COPY pyproject.toml README.md LICENSE ./

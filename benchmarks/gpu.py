@@ -132,7 +132,7 @@ class Supervised:
             positive="b", steps=1000, batch_size=batch_size, learning_rate=1e-4, validate_every=100, seeds=1
         )
         targets = (torch.arange(len(images)) % 2).float().to(DEVICE)
-        data = LabelledImages(images.to(DEVICE), targets)
+        data = LabelledImages((images.to(DEVICE),), targets)
         self.model = model.to(DEVICE)
         self.training = _PhaseTraining(self.model, Phase("real", data, 1000, 1e-4), data, settings, 0, "benchmark")
         self.precision = precision

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from scangan.config import CtSgan, Fidelity, VolumeGan
+from scangan.ct.window import to_grey
 from scangan.data.volume_set import VolumeSet, read_volume_set, split_volumes
 from scangan.facts import Facts
 from scangan.metrics.volumes import (
@@ -26,7 +27,6 @@ from scangan.metrics.volumes import (
     compare_whole_volumes,
     describe_volumes,
     extract_slices,
-    to_grey,
 )
 from scangan.models.catalogue import build, feature_networks, network_options
 from scangan.report.volume_figures import planes_figure

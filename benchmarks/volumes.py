@@ -5,22 +5,34 @@ On a GPU at the paper's 224^3, on a CPU at the smallest size; every comparison i
 
 from __future__ import annotations
 
+import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import binary_cross_entropy_with_logits
+from scipy import ndimage
+from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from scangan.config import CtSgan, Fidelity
-from scangan.data.volume_set import VolumeSet, VolumeWriter
+from scangan.config import CtSgan, Fidelity, VoiCut
+from scangan.ct import anatomy, lungs
+from scangan.ct.anatomy import describe_volume
+from scangan.ct.grids import sphere
+from scangan.ct.lungs import lung_mask
+from scangan.ct.volume import Volume, resample
+from scangan.data.volume_set import VolumeSet, VolumeWriter, frame_volume, read_volume_set
 from scangan.metrics.volumes import compare_slices, extract_slices, read_slice_features, write_slice_features
 from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions, to_slices
-from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes
+from scangan.phantoms.chest import render_chest
+from scangan.synthesis.placement import PlacementSettings
+from scangan.synthesis.volumes import Drawing, Injection, VolumeSynthesizer, find_lungs, synthesize_volumes
 from scangan.training.adversarial import make_fabric, run
 from scangan.training.volumes import SlabTraining
 
@@ -198,6 +210,114 @@ def compare_features(where: str) -> None:
     report(f"{'':>12} {anew:>7.1f} s  {with_kept:>7.1f} s  ", [a / k for a, k in pairs])
 
 
+def phantom_chest(size: int) -> np.ndarray:
+    """A phantom's scan, about its lungs; int16 [size, size, size] in HU, 336 mm along an edge."""
+    scan, spacing_mm = render_chest([5, 0], "lidc", 256, 2.0), 336 / size
+    volume = resample(scan.hounsfield, np.diag([*scan.spacing_mm, 1.0]), spacing_mm)
+    found = lung_mask(volume)
+    return frame_volume(volume.hounsfield, found.mask, spacing_mm, found.failure, size, spacing_mm)
+
+
+class StandIn:
+    """For a `VolumeSynthesizer`: a phantom's chest, as quickly as it is copied."""
+
+    def __init__(self, chest: np.ndarray) -> None:
+        self.chest, spacing_mm = chest, 336 / len(chest)
+        self.facts = {"gan": "phantom", "data": "phantom", "spacing_mm": spacing_mm, "window": WINDOW}
+
+    def start(self, seed: int, attempt: int = 1) -> Drawing:
+        return Drawing("phantom", torch.from_numpy(np.roll(self.chest, seed % 7, axis=2)), torch.tensor(True), None)
+
+    describe = VolumeSynthesizer.describe
+
+
+@contextmanager
+def plain_masks() -> Iterator[None]:
+    """Lungs and body as they were found before: balls by distance transforms, holes slice by slice."""
+
+    def grow(mask: np.ndarray, radius_mm: float, spacing: np.ndarray) -> np.ndarray:
+        return ndimage.distance_transform_edt(~mask, spacing) <= radius_mm if mask.any() else mask
+
+    def fill_slices(mask: np.ndarray) -> np.ndarray:
+        return np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+
+    def enlarge(coarse: np.ndarray, factors: list[int], shape: tuple[int, ...]) -> np.ndarray:
+        size = (np.array(coarse.shape) * factors).tolist()
+        smooth = interpolate(torch.from_numpy(coarse)[None, None].float(), size=size, mode="trilinear")
+        return (smooth[0, 0] > 0.5).numpy()[tuple(map(slice, shape))]
+
+    plain = {(lungs, "grow"): grow, (lungs, "fill_slices"): fill_slices, (lungs, "_enlarge"): enlarge}
+    plain[anatomy, "fill_slices"] = fill_slices
+    before = {(module, name): getattr(module, name) for module, name in plain}
+    for (module, name), function in plain.items():
+        setattr(module, name, function)
+    try:
+        yield
+    finally:
+        for (module, name), function in before.items():
+            setattr(module, name, function)
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    work()
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def compare_mass_synthesis(size: int, volumes: int, threads: int) -> dict[str, float]:
+    """Prints, and returns, CPU seconds a volume: step by step, each reading what the one before wrote; in one pass."""
+    chest = phantom_chest(size)
+    stand_in, spacing_mm = StandIn(chest), 336 / size
+    whole = Volume(chest, (spacing_mm,) * 3, (0.0,) * 3)
+
+    def fill(vois: np.ndarray, radii_mm: list[float], seeds: list[int]) -> np.ndarray:
+        inside = [sphere(len(voi), 1.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)]
+        return np.where(inside, np.float32(30), vois)
+
+    voi = VoiCut(size=64, spacing_mm=1.0, margin_mm=6.0)
+    injection = Injection([1, 2, 3, 4, 8], np.linspace(4, 30, 50), fill, PlacementSettings(), voi, 0)
+    describe = partial(describe_volume, spacing_mm=spacing_mm, window=WINDOW)
+
+    def in_one_pass(folder: Path) -> None:
+        with VolumeWriter(folder / "a.zip", folder / "a.parquet", size, folder / "b.parquet") as writer:
+            synthesize_volumes(stand_in, 0, volumes, writer, injection, 5, describe, threads)
+
+    def step_by_step(folder: Path) -> None:
+        with VolumeWriter(folder / "c.zip", folder / "c.parquet", size) as writer:
+            synthesize_volumes(stand_in, 0, volumes, writer)
+        drawn = read_volume_set(folder / "c.zip", folder / "c.parquet")
+        with VolumeWriter(folder / "d.zip", folder / "d.parquet", size) as writer:
+            for row, hounsfield in zip(drawn.manifest.to_dict("records"), drawn, strict=True):
+                mask = find_lungs(hounsfield, spacing_mm).mask
+                if row["synthesis_seed"] % 2 == 0:
+                    hounsfield = injection.put_into(row["volume_id"], hounsfield, mask, spacing_mm).hounsfield
+                writer.write(hounsfield, row)
+        for hounsfield in drawn:
+            describe(hounsfield)
+
+    masks, passes = [], []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            new, one_pass = cpu_seconds(lambda: lung_mask(whole)), cpu_seconds(lambda: in_one_pass(Path(folder)))
+            ours = lung_mask(whole).mask
+            with plain_masks():
+                old, steps = cpu_seconds(lambda: lung_mask(whole)), cpu_seconds(lambda: step_by_step(Path(folder)))
+                assert np.array_equal(lung_mask(whole).mask, ours)
+            pairs = (("a.zip", "b.parquet"), ("d.zip", "d.parquet"))
+            made = [read_volume_set(*(Path(folder) / name for name in pair)).manifest for pair in pairs]
+            assert made[0].sha256.tolist() == made[1].sha256.tolist()
+        masks.append((old, new))
+        passes.append((steps / volumes, one_pass / volumes))
+    print(f"(e) phantoms of {size}^3, CPU seconds a volume without a generator's: plain ways, step by step / ours")
+    found = {}
+    for name, pairs in (("lung mask", masks), ("mass synthesis", passes)):
+        before, after = (statistics.median(times) for times in zip(*pairs, strict=True))
+        report(f"{name:>15} {before:>6.3f} s {after:>6.3f} s", [b / a for b, a in pairs])
+        found[name.replace(" ", "_")] = after
+    return found
+
+
 def report(line: str, ratios: list[float]) -> None:
     ratios = sorted(ratios)
     print(f"{line}   ratio: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
@@ -213,3 +333,4 @@ def compare_volumes() -> None:
         # Of the paper's width too, for the wider the network, the less the writing counts.
         compare_synthesis(size, settings_for(on_gpu=True), on_gpu, where)
     compare_features(where)
+    compare_mass_synthesis(224, volumes=4, threads=2)

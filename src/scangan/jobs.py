@@ -148,11 +148,11 @@ def choose_gpus(wanted: int, devices: Path = Path("/dev"), locks: Path | None = 
     raise AssertionError  # the places never end
 
 
-def disk_need(volumes: int, size: int, versions: int = 1) -> int:
+def disk_need(volumes: int, size: int, versions: float = 1) -> int:
     """Bytes that volumes of size^3 take on the disk at most: 2 a voxel, and 1% for the files' headers.
 
-    versions: how many sets are kept, such as 2: with and without nodules. Compression makes it less; the phantom's
-    chests take 0.4 to 0.5 of it.
+    versions: how often a volume is kept, such as 1.5: half of them also with nodules. Compression makes it less; the
+    phantom's chests take 0.5 of it.
     """
     return round(MARGIN * 2 * volumes * size**3 * versions)
 

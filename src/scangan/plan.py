@@ -122,7 +122,6 @@ class Plan:
                 | "export_images"
                 | "train_volume_gan"
                 | "synthesize_volumes"
-                | "inject_synthetic"
             ):
                 return [self.studies[wildcards["study"]].network_module(wildcards["gan"])]
             case "render_phantom":
@@ -1009,6 +1008,7 @@ class VolumePlan(StudyPlan):
         wanted = self._synthesis
         first = int(shard) * wanted.shard_size
         return {
+            "described": int(gan_seed) == FIRST,  # tables are of the first training
             "first_seed": wanted.seed + first,
             "name": self.generator_name(gan, int(gan_seed)),
             "volumes": min(wanted.shard_size, self.volumes_of(gan) - first),
@@ -1018,16 +1018,34 @@ class VolumePlan(StudyPlan):
         """The names of its classes."""
         return list(VOLUME_LABELS)
 
+    def injection(self, gan: str) -> dict[str, str]:
+        """What nodules are made of, for a network's volumes; nothing for a network of no arm."""
+        if gan not in self.gans_of_arms():
+            return {}
+        injector, lidc = f"{self.folder}/nodules/injector/generator", f"{self.results}/lidc"
+        return {
+            "injector_weights": f"{injector}.safetensors",
+            "injector_description": f"{injector}.json",
+            "lidc_counts": f"{lidc}/nodules_per_scan.csv",
+            "lidc_nodules": f"{lidc}/nodules.csv",
+        }
+
+    def injection_settings(self, gan: str) -> Settings | None:
+        """How nodules are put into a network's volumes; None for a network of no arm."""
+        if gan not in self.gans_of_arms():
+            return None
+        nodules = existing(self.settings.nodules).model_dump(mode="json")
+        wanted = {key: nodules[key] for key in ("mix_seed", "placement", "voi")}
+        settings: Settings = sort_keys({"attempts": self._synthesis.attempts, **wanted})
+        return settings
+
     def shards(self, gan: str, gan_seed: int = FIRST, folder: str = "") -> Files:
         """All shards of one training's volumes; folder: `nodules/` for those in which half have nodules."""
-        stems = [
-            f"{self.folder}/synthetic/{gan}/seed{gan_seed}/{folder}shard{shard}"
-            for shard in shards_for(self.volumes_of(gan), self._synthesis.shard_size)
-        ]
+        stem = f"{self.folder}/synthetic/{gan}/seed{gan_seed}"
+        names = [f"shard{shard}" for shard in shards_for(self.volumes_of(gan), self._synthesis.shard_size)]
         return {
-            "volumes": [f"{stem}.zarr.zip" for stem in stems],
-            "manifests": [f"{stem}.parquet" for stem in stems],
-            "rejected": [f"{stem}_rejected.parquet" for stem in stems],
+            "volumes": [f"{stem}/{name}.zarr.zip" for name in names],
+            "manifests": [f"{stem}/{folder}{name}.parquet" for name in names],
         }
 
     def first_shards(self) -> Files:
@@ -1039,9 +1057,12 @@ class VolumePlan(StudyPlan):
         }
 
     def measured_volumes(self, source: str) -> Files:
-        """`real` volumes without nodules, or all that a network's first training drew."""
-        files = self.framed("free") if source == "real" else self.shards(source)
-        return {kind: files[kind] for kind in ("volumes", "manifests")}
+        """`real` volumes without nodules, or all that a network's first training drew, which are described already."""
+        if source == "real":
+            return self.framed("free")
+        files = self.shards(source)
+        described = [path.removesuffix(".parquet") + "_described.parquet" for path in files["manifests"]]
+        return files | {"described": described}
 
     def measured_sources(self) -> Files:
         """What was measured of the real volumes, and of each network's; what is said of the networks themselves."""
@@ -1055,16 +1076,17 @@ class VolumePlan(StudyPlan):
     def rejected_volumes(self) -> list[str]:
         """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
         trainings = [(gan, gan_seed) for gan in self.gans_of_arms() for gan_seed in self.gan_seeds(gan)]
-        drawn = [self.shards(gan, gan_seed, "nodules/")["rejected"] for gan, gan_seed in trainings]
-        return self.batches_below("volumes/free", "_rejected.parquet") + [path for paths in drawn for path in paths]
+        drawn = [path for training in trainings for path in self.shards(*training, "nodules/")["manifests"]]
+        rejected = [path.removesuffix(".parquet") + "_rejected.parquet" for path in drawn]
+        return self.batches_below("volumes/free", "_rejected.parquet") + rejected
 
     def exported_shard(self, gan: str, number: str) -> dict[str, str]:
         """The shard that holds a volume of the first training, with its nodules if detectors train on such volumes."""
         wanted = self._synthesis
         shard = (int(number) - wanted.seed) // wanted.shard_size
         folder = "nodules/" if gan in self.gans_of_arms() else ""
-        stem = f"{self.folder}/synthetic/{gan}/seed{FIRST}/{folder}shard{shard}"
-        return {"volumes": f"{stem}.zarr.zip", "manifest": f"{stem}.parquet"}
+        stem = f"{self.folder}/synthetic/{gan}/seed{FIRST}"
+        return {"volumes": f"{stem}/shard{shard}.zarr.zip", "manifest": f"{stem}/{folder}shard{shard}.parquet"}
 
     # Detectors
 

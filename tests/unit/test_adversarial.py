@@ -129,7 +129,7 @@ def kill_half_way_through_a_file(n):
         save(state, file)
         calls["save"] += 1
         if calls["save"] == n:
-            file.truncate(file.tell() // 2)
+            file.file.truncate(file.file.tell() // 2)
             file.flush()
             kill_self()
 

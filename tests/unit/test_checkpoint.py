@@ -61,6 +61,15 @@ def test_the_name_holds_the_digest(tmp_path):
     assert path.name == f"step-00001200.{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.ckpt"
 
 
+def test_checkpoints_take_a_hundredth_of_the_time_at_most(tmp_path, monkeypatch):
+    store = CheckpointStore(tmp_path)
+    assert store.save(1, state(1), 60.0) == 60
+    assert store.save(2, state(2)) == 0
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (time.sleep(0.2), sync(file)))
+    assert 20 <= store.save(3, state(3), 10.0) < 200
+
+
 def truncate(content):
     return content[: len(content) // 2]
 

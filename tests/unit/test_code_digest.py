@@ -143,6 +143,7 @@ def test_only_what_cannot_change_bytes_is_run_by_no_script():
         "scangan.code_digest",
         "scangan.compat_compiler",
         "scangan.plan",
+        "scangan.memory",
         "scangan.locks",
         "scangan.seals",
         "scangan.synthesis.network",  # what people run

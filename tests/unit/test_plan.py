@@ -251,7 +251,7 @@ def test_volumes_of_a_further_network_are_as_many_and_get_nodules():
     assert volumes == {"ct_sgan": 60, "ct_sgan_js": 20, "ct_sgan_projected": 20, "gan3d": 60}
     inputs = ct_sgan.arm_inputs("synthetic@gan3d", "gan_seed0-seed0")["synthetic_volumes"]
     assert inputs == ct_sgan.shards("gan3d", 0, "nodules/")["volumes"]
-    assert set(ct_sgan.shards("gan3d", 0, "nodules/")["rejected"]) < set(ct_sgan.rejected_volumes())
+    assert "results/ct_sgan/synthetic/gan3d/seed0/nodules/shard0_rejected.parquet" in ct_sgan.rejected_volumes()
     assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == inputs[0]
 
 
@@ -304,8 +304,10 @@ def test_only_arms_with_synthetic_images_wait_for_them():
     copies, both = (ct_sgan.arm_inputs(*of) for of in (("real+copies", "seed1"), ("real+synthetic", "gan_seed0-seed1")))
     assert set(both) - set(copies) == {"synthetic_volumes"}
     assert copies["synthetic_manifests"] == both["synthetic_manifests"]
-    volumes = ct_sgan.arm_inputs("synthetic-x0.25", "gan_seed1-seed0")["synthetic_volumes"]
-    assert all("/ct_sgan/seed1/nodules/" in path for path in volumes)
+    inputs = ct_sgan.arm_inputs("synthetic-x0.25", "gan_seed1-seed0")
+    stem = "results/ct_sgan/synthetic/ct_sgan/seed1"
+    assert inputs["synthetic_volumes"] == [f"{stem}/shard{shard}.zarr.zip" for shard in (0, 1)]
+    assert inputs["synthetic_manifests"] == [f"{stem}/nodules/shard{shard}.parquet" for shard in (0, 1)]
 
 
 def test_an_arm_reads_just_its_own_settings():
@@ -396,14 +398,22 @@ def test_a_licence_is_no_setting_of_the_reader():
 def test_volumes_in_shards_and_of_compared_networks():
     ct_sgan = study("ct_sgan", synthesis={"volumes": 70, "compared_volumes": 20, "shard_size": 30})
     assert len(ct_sgan.shards("ct_sgan")["volumes"]) == 3
-    assert ct_sgan.shard_settings("ct_sgan", "0", "2") == {"first_seed": 60, "name": "ct_sgan", "volumes": 10}
+    settings = {"described": True, "first_seed": 60, "name": "ct_sgan", "volumes": 10}
+    assert ct_sgan.shard_settings("ct_sgan", "0", "2") == settings
+    assert not ct_sgan.shard_settings("ct_sgan", "1", "2")["described"]
     assert len(ct_sgan.shards("gan3d")["volumes"]) == 1
-    assert ct_sgan.shard_settings("gan3d", "0", "0") == {"first_seed": 0, "name": "gan3d", "volumes": 20}
-    assert (
-        ct_sgan.exported_shard("ct_sgan", "31")["volumes"]
-        == "results/ct_sgan/synthetic/ct_sgan/seed0/nodules/shard1.zarr.zip"
-    )
-    assert ct_sgan.exported_shard("gan3d", "3")["volumes"] == "results/ct_sgan/synthetic/gan3d/seed0/shard0.zarr.zip"
+    settings |= {"first_seed": 0, "name": "gan3d", "volumes": 20}
+    assert ct_sgan.shard_settings("gan3d", "0", "0") == settings
+    stem = "results/ct_sgan/synthetic/ct_sgan/seed0"
+    assert ct_sgan.exported_shard("ct_sgan", "31") == {
+        "volumes": f"{stem}/shard1.zarr.zip",
+        "manifest": f"{stem}/nodules/shard1.parquet",
+    }
+    assert ct_sgan.exported_shard("gan3d", "3")["manifest"] == "results/ct_sgan/synthetic/gan3d/seed0/shard0.parquet"
+    # Nodules are for the volumes of arms.
+    assert set(ct_sgan.injection("ct_sgan")) >= {"injector_weights", "lidc_counts"}
+    assert set(ct_sgan.injection_settings("ct_sgan")) == {"attempts", "mix_seed", "placement", "voi"}
+    assert (ct_sgan.injection("gan3d"), ct_sgan.injection_settings("gan3d")) == ({}, None)
     measured = ct_sgan.measured_sources()
     assert measured["generators"] == [f"results/ct_sgan/gan/{gan}/seed0/generator.json" for gan in ct_sgan.gans()]
     assert len(measured["slices"]) == len(measured["descriptions"]) == 1 + len(ct_sgan.gans())

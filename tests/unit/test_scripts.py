@@ -22,7 +22,7 @@ WITH_TORCH = {
         "screen_images",
     ),
     *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
-    *("train_volume_gan", "synthesize_volumes", "inject_synthetic", "train_detector"),
+    *("train_volume_gan", "synthesize_volumes", "train_detector"),
     "train_encoder",
     *("measure_volumes", "tabulate_volumes"),  # the latter for torch-fidelity's scores
 }

@@ -8,7 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scangan.data.store import ImageSet, ImageWriter, read_image_set, read_manifest, write_image_set
+from scangan.data import store
+from scangan.data.store import (
+    ImageSet,
+    ImageWriter,
+    StoredImages,
+    read_image_set,
+    read_image_sets,
+    read_manifest,
+    write_image_set,
+)
 from scangan.errors import DataError
 
 
@@ -44,6 +53,36 @@ def test_second_round_trip_changes_nothing(paths, tmp_path):
     twice = read_image_set(tmp_path / "b.zip", tmp_path / "b.parquet")
     np.testing.assert_array_equal(once.images, twice.images)
     pd.testing.assert_frame_equal(once.manifest, twice.manifest)
+
+
+def test_a_large_set_stays_in_its_files(tmp_path, monkeypatch):
+    shards = [[tmp_path / f"{name}{end}" for end in (".zarr.zip", ".parquet")] for name in "ab"]
+    for seed, paths in enumerate(shards):
+        write_image_set(*paths, make_set(300, (1, 32, 32), seed))  # several chunks
+    held = ImageSet.concatenate([read_image_set(*paths) for paths in shards]).images
+    monkeypatch.setattr(store, "HELD_BYTES", 100 * 4 * 32**2)
+    monkeypatch.setattr(store, "READ_BYTES", 70 * 2 * 32**2)
+    found = read_image_sets(*zip(*shards, strict=True))
+    images = found.images
+    assert isinstance(images, StoredImages)
+    assert (len(images), images.shape, images.nbytes) == (600, held.shape, held.nbytes)
+    np.testing.assert_array_equal(np.asarray(images), held)
+    np.testing.assert_array_equal(np.stack(list(images)), held)
+    scattered = np.random.default_rng(0).integers(0, 600, 90)
+    for index in (5, -1, slice(290, 310), slice(0, 0), slice(None, None, -7), scattered, np.array([], int)):
+        np.testing.assert_array_equal(images[index], held[index])
+    np.testing.assert_array_equal(images.pixels(scattered), np.rint(held[scattered] * 65535))
+    # What is small enough is read.
+    odd = np.arange(600) % 2 == 1
+    assert isinstance(found.select(odd).images, StoredImages)
+    np.testing.assert_array_equal(np.asarray(found.select(odd).images), held[odd])
+    assert isinstance(found.select(scattered).images, np.ndarray)
+    np.testing.assert_array_equal(found.select(odd).select(scattered % 300).images, held[odd][scattered % 300])
+    halves = ImageSet.concatenate([found.select(odd), found.select(~odd)])
+    assert isinstance(halves.images, StoredImages)
+    np.testing.assert_array_equal(halves.images[250:350], np.concatenate([held[odd], held[~odd]])[250:350])
+    mixed = ImageSet.concatenate([found.select(odd), found.select(scattered)])
+    np.testing.assert_array_equal(mixed.images, np.concatenate([held[odd], held[scattered]]))
 
 
 def test_streaming_in_pieces_is_writing_at_once(paths, tmp_path):

@@ -12,13 +12,21 @@ from torch import nn
 
 from scangan.arms import ARMS, find_arm
 from scangan.config import Classifier
+from scangan.data import store
 from scangan.data.split import repeat_images
-from scangan.data.store import ImageSet
+from scangan.data.store import ImageSet, StoredImages, read_image_set, write_image_set
 from scangan.errors import DataError, TrainingError
 from scangan.progress import Progress
 from scangan.training import supervised
 from scangan.training.checkpoint import CheckpointStore
-from scangan.training.supervised import class_weights, order_with_share, predict, train_classifier
+from scangan.training.supervised import (
+    LabelledImages,
+    class_weights,
+    order_with_share,
+    pixels_on,
+    predict,
+    train_classifier,
+)
 
 
 def image_set(positives, negatives, name, seed=0, size=16):
@@ -95,6 +103,52 @@ def test_learns_what_is_separable_and_gives_the_probability_of_the_positive_clas
     assert (probability[:10] > 0.9).all()
     assert (probability[10:] < 0.1).all()
     assert np.allclose(probability, predict(trained.model, test, batch_size=20), atol=1e-6)
+
+
+def stored(folder, name, images):
+    """The same set, to half a step of 16 bit, as it is read."""
+    paths = folder / f"{name}.zarr.zip", folder / f"{name}.parquet"
+    write_image_set(*paths, ImageSet(images.images, images.manifest.assign(source="", data="phantom")))
+    return read_image_set(*paths)
+
+
+@pytest.mark.parametrize("arm", ["real+classical+synthetic", "synthetic-then-real"])
+def test_images_that_stay_in_their_files_train_the_same(toy, tmp_path, monkeypatch, arm):
+    sets = {"real_train": REAL, "validation": VALIDATION, "added": SYNTHETIC}
+    held = {name: stored(tmp_path, name, images) for name, images in sets.items()}
+    monkeypatch.setattr(store, "HELD_BYTES", 0)
+    lazy = {name: stored(tmp_path, name, images) for name, images in sets.items()}
+    assert isinstance(lazy["added"].images, StoredImages)
+    trained, again = train(arm, **held), train(arm, **lazy)
+    assert_same(trained, again)
+    np.testing.assert_array_equal(*(predict(trained.model, each["validation"], 5) for each in (held, lazy)))
+    # What a GPU would hold: pixels, which become the same images.
+    pixels = pixels_on(lazy["added"].images, torch.device("cpu"))
+    assert pixels.dtype == torch.int16
+    positions = torch.tensor([3, 0, 40, 3])
+    taken = LabelledImages((torch.from_numpy(held["real_train"].images), pixels), torch.zeros(65)).take(
+        torch.cat([positions + 21, positions % 21]), positions
+    )
+    expected = [held["added"].images[positions], held["real_train"].images[positions % 21]]
+    np.testing.assert_array_equal(taken, np.concatenate(expected))
+
+
+def test_half_precision_is_for_training_alone(toy, monkeypatch):
+    seen = []
+    build = supervised.build_classifier
+
+    def watched(*arguments):
+        model = build(*arguments)
+        model[0].register_forward_hook(lambda layer, inputs, output: seen.append((layer.training, output.dtype)))
+        return model
+
+    monkeypatch.setattr(supervised, "build_classifier", watched)
+    trained = train(values={"precision": "bf16-mixed", "steps": 200, "learning_rate": 0.05})
+    assert set(seen) == {(True, torch.bfloat16), (False, torch.float32)}
+    assert all(weights.dtype != torch.bfloat16 for weights in trained.state_dict.values())
+    probability = predict(trained.model, image_set(10, 10, "t", 3), batch_size=7)
+    assert (probability[:10] > 0.9).all()
+    assert (probability[10:] < 0.1).all()
 
 
 def test_the_weights_are_those_of_the_model(toy):
@@ -230,7 +284,7 @@ def test_half_of_each_batch_is_real_where_it_is_asked_for(toy, monkeypatch):
 
 def test_epochs_are_without_replacement_and_drop_the_incomplete_batch(toy):
     phase = supervised.Phase(
-        "real", supervised.LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10) % 2.0), 9, 0.1
+        "real", supervised.LabelledImages((torch.zeros(10, 1, 8, 8),), torch.arange(10) % 2.0), 9, 0.1
     )
     training = supervised._PhaseTraining(nn.Linear(1, 1), phase, phase.data, settings(), 0, "toy")
     epochs = [torch.cat([training._next_batch(), training._next_batch()]).tolist() for _ in range(3)]
@@ -385,7 +439,8 @@ def test_of_real_and_synthetic_images_only_the_real_ones_are_augmented(toy, monk
     phase = seen[0]
     assert (phase.name, phase.augmented) == ("real+classical+synthetic", range(len(REAL.manifest)))
     assert len(phase.data.targets) == len(REAL.manifest) + len(SYNTHETIC.manifest)
-    assert torch.equal(phase.data.images[: phase.augmented.stop], torch.from_numpy(REAL.images))
+    first = phase.data.take(torch.arange(phase.augmented.stop), torch.arange(0))
+    assert torch.equal(first, torch.from_numpy(REAL.images))
     black = torch.cat([images.flatten(1).amax(1) == 0 for images in shown[:16]])
     # 16 batches of 4: nearly all of the 65 images once.
     assert 15 <= int(black.sum()) <= len(phase.augmented)

@@ -5,9 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 from scipy.stats import norm
 
 from scangan.config import Evaluation, Fidelity
+from scangan.ct.anatomy import describe_volume, has_two_lungs, radiograph
+from scangan.ct.window import to_grey
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.metrics import volumes as module
@@ -21,14 +24,10 @@ from scangan.metrics.volumes import (
     compare_whole_volumes,
     compared_slices,
     consistency_scores,
-    describe_volume,
     describe_volumes,
     extract_slices,
     find_copied_volumes,
-    has_two_lungs,
-    radiograph,
     read_slice_features,
-    to_grey,
     write_slice_features,
 )
 
@@ -246,6 +245,25 @@ def test_frd_is_the_mean_over_slices_of_all_planes():
         for plane, position in np.ndindex(3, 3)
     ]
     assert (row["value"], row["plus_minus"]) == pytest.approx((np.mean(each), np.std(each, ddof=1)))
+
+
+def test_features_are_written_as_they_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SLICES_AT_ONCE", 6)  # of two volumes
+    volumes = volume_set(random_volumes(3, size=16))
+    held = extract_slices(volumes, 1, "efficientnet-lite0")
+    extract_slices(volumes, 1, "efficientnet-lite0", path=tmp_path / "slices.safetensors")
+    found = read_slice_features(tmp_path / "slices.safetensors")
+    assert (found.volume_ids, found.facts) == (held.volume_ids, held.facts)
+    for name in module.ARRAYS:
+        assert getattr(found, name).dtype == getattr(held, name).dtype
+        np.testing.assert_array_equal(getattr(found, name), getattr(held, name))
+    assert isinstance(found.features, np.memmap)
+    tensors = load_file(tmp_path / "slices.safetensors")  # of the library itself
+    np.testing.assert_array_equal(tensors["logits"], held.logits)
+    content = (tmp_path / "slices.safetensors").read_bytes()
+    (tmp_path / "slices.safetensors").write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"slice features: found .*, allowed: a whole file; make it again"):
+        read_slice_features(tmp_path / "slices.safetensors")
 
 
 def test_features_say_nothing_of_a_network_that_was_trained_against_them():

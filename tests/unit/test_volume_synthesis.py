@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -30,7 +31,6 @@ from scangan.synthesis.volumes import (
     Injection,
     VolumeSynthesizer,
     find_lungs,
-    inject_into_synthetic,
     inject_sized,
     synthesize_volumes,
 )
@@ -282,24 +282,38 @@ def test_too_small_a_disk_is_named(tmp_path):
 # Nodules
 
 
-def inject(folder, volumes, generator=None, attempts=3, injection=INJECTION):
-    """Returns volumes, nodules, rejected."""
-    generator = generator or ToyGenerator()
-    paths = folder / "injected.zarr.zip", folder / "injected.parquet"
-    with VolumeWriter(*paths, SIZE) as writer:
-        redraw = VolumeSynthesizer(generator, FACTS).draw
-        nodules, rejected = inject_into_synthetic(volumes, redraw, injection, attempts, writer)
-    assert list(nodules.columns) == list(MIXED_NODULE_TYPES)
-    assert list(rejected.columns) == list(REJECTED_TYPES)
-    return read_volume_set(*paths, verify=True), nodules, rejected
+def inject(folder, first_seed, volumes, generator=None, attempts=3, injection=INJECTION, threads=2):
+    """Returns volumes as they were drawn, as they are with nodules, and the tables."""
+    path, manifest, edited = (folder / f"injected{end}" for end in (".zarr.zip", ".parquet", "_nodules.parquet"))
+    synthesizer = VolumeSynthesizer(generator or ToyGenerator(), FACTS)
+    with VolumeWriter(path, manifest, SIZE, edited) as writer:
+        tables = synthesize_volumes(
+            synthesizer, first_seed, volumes, writer, injection, attempts, threads=threads, describe=described
+        )
+    assert list(tables["nodules"].columns) == list(MIXED_NODULE_TYPES)
+    assert list(tables["rejected"].columns) == list(REJECTED_TYPES)
+    return *(read_volume_set(path, each, verify=True) for each in (manifest, edited)), tables
+
+
+def described(hounsfield, lungs):
+    return {"mean": hounsfield.mean(), "lung_check": lungs.failure}
 
 
 def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
-    free = read_volume_set(*shard(tmp_path, "free", 5, 6))
-    untouched = ToyGenerator()
-    found, nodules, rejected = inject(tmp_path, free, untouched)
-    assert untouched.drawn == 0
-    assert not rejected.counted.any()
+    generator = ToyGenerator()
+    free, found, tables = inject(tmp_path, 5, 6, generator)
+    nodules = tables["nodules"]
+    assert generator.drawn == 6
+    assert not tables["rejected"].counted.any()
+    plain = read_volume_set(*shard(tmp_path, "free", 5, 6))
+    pd.testing.assert_frame_equal(free.manifest, plain.manifest)
+    # Those without nodules are in the file but once.
+    places = [pd.read_parquet(tmp_path / f"injected{name}.parquet") for name in ("", "_nodules")]
+    assert [rows.place.tolist() for rows in places] == [[0, 1, 3, 4, 6, 7], [0, 2, 3, 5, 6, 8]]
+    assert set(places[0].file_volumes) == {6 + 3}
+    expected = [described(volume, find_lungs(volume, SPACING)) for volume in free]
+    names = free.manifest[["volume_id", "patient_id"]]
+    pd.testing.assert_frame_equal(tables["described"], pd.concat([names, pd.DataFrame(expected)], axis=1))
     assert found.manifest.volume_id.tolist() == free.manifest.volume_id.tolist()
     assert found.manifest.label.tolist() == ["none", "nodules"] * 3
     assert (found.manifest.attempts == 1).all()
@@ -328,17 +342,19 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
         assert (before != after).any() == (row["label"] == "nodules")
 
 
-def test_the_same_seeds_give_the_same_nodules_in_any_shard(tmp_path):
-    free = read_volume_set(*shard(tmp_path, "free", 0, 6))
-    whole, nodules, _ = inject(tmp_path, free)
-    part, of_part, _ = inject(tmp_path, free.select([4, 2]))
-    np.testing.assert_array_equal(part.read([0, 1]), whole.read([4, 2]))
+def test_the_same_seeds_give_the_same_nodules_in_any_shard_and_with_any_threads(tmp_path):
+    _, whole, tables = inject(tmp_path, 0, 6, threads=1)
+    everything = contents([tmp_path / "injected.zarr.zip", tmp_path / "injected_nodules.parquet"])
+    first = whole.read([2, 3, 4])
+    _, part, of_part = inject(tmp_path, 2, 3)
+    np.testing.assert_array_equal(part.read([0, 1, 2]), first)
     for name in ("toy-2", "toy-4"):
-        pd.testing.assert_frame_equal(
-            *(each[each.scan_id == name].reset_index(drop=True) for each in (nodules, of_part))
-        )
-    other, _, _ = inject(tmp_path, free, injection=Injection(**{**vars(INJECTION), "seed": 4}))
+        nodules = (each["nodules"] for each in (tables, of_part))
+        pd.testing.assert_frame_equal(*(each[each.scan_id == name].reset_index(drop=True) for each in nodules))
+    _, other, _ = inject(tmp_path, 0, 6, injection=replace(INJECTION, seed=4))
     assert (other.manifest.sha256 != whole.manifest.sha256).tolist() == [True, False] * 3
+    inject(tmp_path, 0, 6, threads=3)
+    assert contents([tmp_path / "injected.zarr.zip", tmp_path / "injected_nodules.parquet"]) == everything
 
 
 def test_volumes_without_lungs_are_drawn_again_and_left_out_in_the_end(tmp_path):
@@ -350,11 +366,13 @@ def test_volumes_without_lungs_are_drawn_again_and_left_out_in_the_end(tmp_path)
         for seed in range(12)
         for attempt in (1, 2)
     }
-    free = read_volume_set(*shard(tmp_path, "free", 0, 12, synthesizer))
     generator.drawn = 0
-    found, _, rejected = inject(tmp_path, free, generator, attempts=2)
+    free, found, tables = inject(tmp_path, 0, 12, generator, attempts=2)
+    rejected = tables["rejected"]
     first, second = ([fails[seed, attempt] for seed in range(12)] for attempt in (1, 2))
-    assert generator.drawn == sum(first)
+    assert generator.drawn == 12 + sum(first)
+    assert (tables["described"].lung_check != "").tolist() == first
+    assert free.manifest.synthesis_seed.tolist() == list(range(12))
     kept = [seed for seed in range(12) if not (first[seed] and second[seed])]
     assert 0 < len(kept) < 12
     assert found.manifest.synthesis_seed.tolist() == kept
@@ -370,13 +388,11 @@ def test_volumes_without_lungs_are_drawn_again_and_left_out_in_the_end(tmp_path)
 
 
 def test_a_volume_in_which_no_nodule_finds_a_place_is_a_failed_draw(tmp_path):
-    free = read_volume_set(*shard(tmp_path, "free", 0, 2))
-    nowhere = Injection(
-        **{**vars(INJECTION), "placement": PlacementSettings(rule="vessel", vessel_hounsfield=3000, tries=20)}
-    )
-    found, nodules, rejected = inject(tmp_path, free, injection=nowhere, attempts=2)
+    nowhere = replace(INJECTION, placement=PlacementSettings(rule="vessel", vessel_hounsfield=3000, tries=20))
+    _, found, tables = inject(tmp_path, 0, 2, injection=nowhere, attempts=2)
     assert found.manifest.label.tolist() == ["none"]
-    assert nodules.empty
+    assert tables["nodules"].empty
+    rejected = tables["rejected"]
     assert rejected[rejected.counted].source.tolist() == ["toy-0"]
     assert rejected.found.iloc[-1].count("without a place (no place for a nodule)") == 2
 
@@ -421,11 +437,12 @@ def test_sized_copies_differ_in_the_diameter_alone(tmp_path):
 @pytest.fixture(scope="module")
 def injected(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
-    return inject(folder, read_volume_set(*shard(folder, "free", 0, 2)))
+    _, volumes, tables = inject(folder, 0, 2)
+    return volumes, tables["nodules"]
 
 
 def test_a_volume_as_dicom(tmp_path, injected):
-    volumes, nodules, _ = injected
+    volumes, nodules = injected
     export_volume(volumes, "toy-0", tmp_path / "series")
     headers = [pydicom.dcmread(file) for file in sorted((tmp_path / "series").iterdir())]
     assert len(headers) == SIZE
@@ -453,7 +470,7 @@ def test_a_volume_as_dicom(tmp_path, injected):
 
 
 def test_a_volume_as_nifti(tmp_path, injected):
-    volumes, _, _ = injected
+    volumes, _ = injected
     path = tmp_path / "volume.nii.gz"
     export_volume(volumes, "toy-1", path)
     image = nibabel.load(path)
@@ -465,7 +482,7 @@ def test_a_volume_as_nifti(tmp_path, injected):
 
 
 def test_what_is_not_exported(tmp_path, injected):
-    volumes, _, _ = injected
+    volumes, _ = injected
     with pytest.raises(DataError, match="toy-9: volume_id: found 0 of this name, allowed: 1"):
         export_volume(volumes, "toy-9", tmp_path / "series")
     real = VolumeSet.hold(volumes.read([0]), volumes.manifest[:1].assign(version="free"))

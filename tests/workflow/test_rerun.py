@@ -197,9 +197,10 @@ MEASURED_REAL = of("ct_sgan", "measure_volumes(real)") | VOLUME_TABLES
 
 
 def injected(*shards: int) -> set[str]:
-    """Nodules in these shards, and what follows."""
-    jobs = of("ct_sgan", *(f"inject_synthetic(ct_sgan, 0, {shard})" for shard in shards))
-    return jobs | ON_SYNTHETIC | DETECTION | SHARES | VOLUME_TABLES
+    """Volumes in these shards, as they were drawn and with nodules, and what follows."""
+    jobs = of("ct_sgan", *(f"synthesize_volumes(ct_sgan, 0, {shard})" for shard in shards), "measure_volumes(ct_sgan)")
+    shown = of("ct_sgan", "plot_volumes") if 0 in shards else set()
+    return jobs | shown | ON_SYNTHETIC | DETECTION | SHARES | VOLUME_TABLES
 
 
 def from_volume_drawing(*gans: str) -> set[str]:
@@ -366,8 +367,7 @@ EXPECTED = {
         **{f"gan.{gan}": from_volume_gan(gan) for gan in VOLUME_GANS},
         "gan.ct_sgan.seeds": SECOND_VOLUME_GAN,
         "gan.gan3d.seeds": set(),  # its volumes are shown, and the first training's alone
-        "synthesis.volumes": of("ct_sgan", "synthesize_volumes(ct_sgan, 0, 2)", "measure_volumes(ct_sgan)")
-        | injected(2),
+        "synthesis.volumes": injected(2),
         "synthesis.compared_volumes": of(
             "ct_sgan", *(f"{rule}({gan}{end})" for rule, end in COMPARED for gan in VOLUME_GANS[1:])
         )
@@ -775,7 +775,7 @@ def test_every_job_carries_the_digest_of_its_own_script(toy: Workflow):
 # What these scripts run is found by name, beside what they import.
 BY_NAME = {
     *("render_phantom", "ingest_images", "train_gan", "synthesize", "export_images", "train_volume_gan"),
-    *("synthesize_volumes", "inject_synthetic", "compare_with_papers"),
+    *("synthesize_volumes", "compare_with_papers"),
 }
 
 

@@ -17,6 +17,7 @@ from scangan.ingest.data_record import data_state, record_of
 from scangan.ingest.listing import mark_results
 from scangan.jobs import check_disk, check_writable, disk_need, has_gpu
 from scangan.locks import hold_run
+from scangan.memory import job_mb
 from scangan.plan import Plan
 from scangan.seals import TOLERANCE, bring_back, changed_results, out_of_date
 
@@ -61,6 +62,10 @@ COHORT = {
 ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
 # Beside a GPU two threads a job: they keep it fed, and the other cores do what needs none.
 ON_GPU = workflow.is_main_process and workflow.local_exec and has_gpu()
+# Of this machine: jobs that together would not fit into it do not run at the same time.
+MACHINE_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
+if workflow.is_main_process and workflow.local_exec and workflow.global_resources.get("mem_mb").value is None:
+    workflow.register_resource("mem_mb", MACHINE_MB)
 if ON_CPU:
     workflow.register_resource("gpu", max(2, workflow.global_resources.get("gpu").value or 0))
 
@@ -83,6 +88,23 @@ def announce_jobs():
 
 if workflow.is_main_process:
     atexit.register(announce_jobs)
+def volume_threads(wildcards):
+    """Of a job that has as much to do on all cores as its network has on the GPU."""
+    return workflow.cores if ON_GPU else network_threads(wildcards)
+
+
+def memory_of(rule):
+    """What a rule's jobs ask for, main memory in MB; on this machine no more than it has."""
+
+    # A profile says `gpu: 0` for nodes that have none.
+    on_gpu = not ON_CPU and "gpu" in rule.resources and rule.resources["gpu"].value != 0
+
+    def mem_mb(wildcards, threads):
+        study = PLAN.studies.get(wildcards.get("study", "").removesuffix("/external").split("/cohorts/")[0])
+        asked = job_mb(rule.name, study, wildcards, threads, on_gpu)
+        return min(asked, MACHINE_MB) if workflow.local_exec else asked
+
+    return mem_mb
 
 
 def only(names):
@@ -226,13 +248,14 @@ def page_settings(studies):
 
 
 def volumes_to_write(jobs):
-    """Bytes that synthetic volumes take, with and without nodules, that these jobs will write."""
+    """Bytes that the synthetic volumes take that these jobs will write; half of those of an arm get nodules."""
     need = 0
     for job in jobs:
-        if job.rule.name in ("synthesize_volumes", "inject_synthetic"):
-            study = PLAN.studies[job.wildcards.study]
-            shard = study.shard_settings(job.wildcards.gan, job.wildcards.gan_seed, job.wildcards.shard)
-            need += disk_need(shard["volumes"], study.settings.grid.size)
+        if job.rule.name == "synthesize_volumes":
+            study, gan = PLAN.studies[job.wildcards.study], job.wildcards.gan
+            shard = study.shard_settings(gan, job.wildcards.gan_seed, job.wildcards.shard)
+            versions = 1.5 if study.injection(gan) else 1
+            need += disk_need(shard["volumes"], study.settings.grid.size, versions)
     return need
 
 

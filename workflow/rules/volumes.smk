@@ -6,6 +6,11 @@ VOLUME_GENERATOR = {
 SHARD = {
     "volumes": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.zarr.zip",
     "manifest": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.parquet",
+    "described": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}_described.parquet",
+    # Of the volumes that detectors learn from: half of them have nodules.
+    "edited_manifest": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.parquet",
+    "nodules": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_nodules.parquet",
+    "rejected": f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_rejected.parquet",
 }
 
 
@@ -95,6 +100,7 @@ rule train_volume_gan:
 
 rule synthesize_volumes:
     input:
+        unpack(of_study("injection", "gan")),
         **VOLUME_GENERATOR,
     output:
         **SHARD,
@@ -106,41 +112,14 @@ rule synthesize_volumes:
         study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
-    threads: network_threads
+    threads: volume_threads
     resources:
         gpu=1,
     params:
+        injection=of_study("injection_settings", "gan"),
         settings=of_study("shard_settings", "gan", "gan_seed", "shard"),
     script:
         "../scripts/synthesize_volumes.py"
-
-
-rule inject_synthetic:
-    input:
-        **VOLUME_GENERATOR,
-        **SHARD,
-        **nodule_network("injector"),
-        lidc_counts=rules.survey_lidc.output.counts,
-        lidc_nodules=rules.survey_lidc.output.nodules,
-    output:
-        volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.zarr.zip",
-        manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.parquet",
-        nodules=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_nodules.parquet",
-        rejected=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}_rejected.parquet",
-    log:
-        f"{RESULTS}/{{study}}/logs/inject_synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.log",
-    benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/inject_synthetic/{{gan}}/seed{{gan_seed}}/shard{{shard}}.tsv"
-    conda:
-        "../../envs/scangan.yaml"
-    threads: network_threads
-    resources:
-        gpu=1,
-    params:
-        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
-        attempts=lookup(dpath="studies/{study}/synthesis/attempts", within=config),
-    script:
-        "../scripts/inject_synthetic.py"
 
 
 rule measure_volumes:
@@ -156,7 +135,7 @@ rule measure_volumes:
         f"{RESULTS}/{{study}}/benchmarks/measure_volumes/{{source}}.tsv"
     conda:
         "../../envs/scangan.yaml"
-    threads: network_threads
+    threads: volume_threads
     resources:
         gpu=1,
     params:

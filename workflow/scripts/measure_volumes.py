@@ -1,14 +1,21 @@
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
+    import pandas as pd
+
     from scangan.data.volume_set import read_volume_set
     from scangan.files import atomic
-    from scangan.metrics.volumes import describe_volumes, extract_slices, write_slice_features
+    from scangan.metrics.volumes import describe_volumes, extract_slices
 
     volumes = read_volume_set(snakemake.input.volumes, snakemake.input.manifests)
     weights = snakemake.input.weights[0] if snakemake.input.weights else None
     window = tuple(snakemake.params.window)
-    slices = extract_slices(volumes, **snakemake.params.settings, weights=weights, window=window)
-    write_slice_features(snakemake.output.slices, slices)
+    with atomic(snakemake.output.slices) as path:
+        extract_slices(volumes, **snakemake.params.settings, weights=weights, window=window, path=path)
+    # Synthetic ones were described when they were drawn.
+    described = [pd.read_parquet(path) for path in snakemake.input.get("described", [])]
+    table = (
+        pd.concat(described, ignore_index=True) if described else describe_volumes(volumes, window, snakemake.threads)
+    )
     with atomic(snakemake.output.descriptions) as path:
-        describe_volumes(volumes, window).to_parquet(path, index=False)
+        table.to_parquet(path, index=False)

@@ -3,12 +3,37 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
-    from scangan.data.volume_set import VolumeWriter
-    from scangan.models.catalogue import read_generator
-    from scangan.synthesis.volumes import VolumeSynthesizer, synthesize_volumes
+    from functools import partial
 
-    settings = dict(snakemake.params.settings)
-    generator, facts = read_generator(Path(snakemake.input.weights), Path(snakemake.input.description))
+    import pandas as pd
+
+    from scangan.ct.anatomy import describe_volume
+    from scangan.data.volume_set import VolumeWriter
+    from scangan.files import atomic
+    from scangan.models.catalogue import read_generator
+    from scangan.synthesis.nodules import Filling
+    from scangan.synthesis.volumes import VolumeSynthesizer, injection, synthesize_volumes
+
+    files, settings = snakemake.input, dict(snakemake.params.settings)
+    generator, facts = read_generator(Path(files.weights), Path(files.description))
     facts["gan"] = settings.pop("name")
-    with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, facts["size"]) as writer:
-        synthesize_volumes(VolumeSynthesizer(generator, facts), **settings, writer=writer)
+    spacing_mm, window = facts["spacing_mm"], tuple(facts["window"])
+    if settings.pop("described"):
+        settings["describe"] = partial(describe_volume, spacing_mm=spacing_mm, window=window)
+    if wanted := snakemake.params.injection:
+        injector = Filling.read(Path(files.injector_weights), Path(files.injector_description))
+        counts = pd.read_csv(files.lidc_counts).nodules
+        diameters = 2 * pd.read_csv(files.lidc_nodules).radius_mm
+        diameters = diameters[diameters.between(*wanted["voi"]["diameters_mm"])]
+        settings |= {
+            "injection": injection(counts, diameters, injector.fill, wanted),
+            "attempts": wanted["attempts"],
+        }
+    written = snakemake.output
+    with VolumeWriter(written.volumes, written.manifest, facts["size"], written.edited_manifest) as writer:
+        tables = synthesize_volumes(
+            VolumeSynthesizer(generator, facts), **settings, writer=writer, threads=snakemake.threads
+        )
+    for name, table in tables.items():
+        with atomic(written[name]) as path:
+            table.to_parquet(path, index=False)

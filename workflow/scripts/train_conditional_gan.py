@@ -1,6 +1,8 @@
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
+    import numpy as np
+
     from scangan.config import ImageGan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
@@ -22,12 +24,14 @@ with job(snakemake, snakemake.threads):
     validate, seen = None, list(train.values())
     if settings.validations:
         held_out = {label: scale_images(each, settings.image_size) for label, each in held_out.items()}
-        validate = {label: Validator(train[label].images, held_out[label].images) for label in labels}
+        validate = {
+            label: Validator(np.asarray(train[label].images), np.asarray(held_out[label].images)) for label in labels
+        }
         seen += held_out.values()
     checksums = [checksum for each in seen for checksum in each.manifest.sha256]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
-    images = {label: each.images for label, each in train.items()}
+    images = {label: np.asarray(each.images) for label, each in train.items()}
     trained = train_conditional_gan(images, settings, fabric, resume, description="all classes", validate=validate)
     if fabric.is_global_zero:
         write_trained(

@@ -1,6 +1,8 @@
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
+    import numpy as np
+
     from scangan.config import ImageGan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
@@ -18,12 +20,13 @@ with job(snakemake, snakemake.threads):
     images = scale_images(draw_images(images, settings.training_images, settings.seed), settings.image_size)
     validate, checksums = None, images.manifest.sha256.tolist()
     if settings.validations:
-        validate = Validator(images.images, scale_images(held_out, settings.image_size).images)
+        held_out = scale_images(held_out, settings.image_size)
+        validate = Validator(*(np.asarray(each.images) for each in (images, held_out)))
         checksums += held_out.manifest.sha256.tolist()
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     description = f"{snakemake.wildcards.label} GAN"
-    trained = train_gan(images.images, settings, fabric, resume, description=description, validate=validate)
+    trained = train_gan(np.asarray(images.images), settings, fabric, resume, description=description, validate=validate)
     if fabric.is_global_zero:
         write_trained(
             trained,

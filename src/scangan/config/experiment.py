@@ -239,6 +239,9 @@ class Classifier(Section):
     fine_tune_rate: Rate = Field(1e-4, description="learning rate of the second half of `synthetic-then-real`")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.0, description="L2 penalty")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="dropout before the last layer")
+    precision: Literal["32-true", "bf16-mixed"] = Field(
+        "32-true", description="number format of training; predictions are always made in the full one"
+    )
     validate_every: StepsOrPass = Field(
         20, description="steps between two validations; `pass`: one after each pass over the images of the arm"
     )

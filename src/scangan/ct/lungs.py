@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy import ndimage
-from torch.nn.functional import interpolate
 
 from scangan.ct.volume import Volume
 
@@ -20,6 +20,8 @@ CLOSING_MM = 10.0  # vessels and nodules at the wall that are narrower than twic
 LEAST_SHARE = 0.15  # of the lungs' volume, in the smaller lung
 LITRES = (0.8, 10.0)  # both lungs, at any breath, of an adult or a child of school age
 HOUNSFIELD = (-960, -500)  # median of the lungs
+IN_SLICE = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]  # neighbours in axial slices
+TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -42,29 +44,100 @@ def lung_mask(volume: Volume) -> LungMask:
     """
     spacing = np.array(volume.spacing_mm[::-1])
     factors = np.maximum(1, np.rint(WORKING_MM / spacing)).astype(int)
-    hounsfield = _block_means(volume.hounsfield, factors)
+    hounsfield = _block_means(volume.hounsfield, factors.tolist())
     body = _body(hounsfield >= AIR_BELOW, spacing * factors)
     coarse = _find_lungs(hounsfield < AIR_BELOW, body, spacing * factors)
-
-    smooth = interpolate(
-        torch.from_numpy(coarse)[None, None].float(),
-        size=tuple((np.array(coarse.shape) * factors).tolist()),
-        mode="trilinear",
-        align_corners=False,
-    )
-    depth, height, width = volume.hounsfield.shape
-    mask = (smooth[0, 0, :depth, :height, :width] > 0.5).numpy()
-    volume_ml = float(mask.sum() * spacing.prod() / 1000)
+    mask = _enlarge(coarse, factors.tolist(), volume.hounsfield.shape)
+    volume_ml = float(np.count_nonzero(mask) * spacing.prod() / 1000)
     return LungMask(mask, _implausible(coarse, body, hounsfield, volume_ml), volume_ml)
 
 
-def _block_means(voxels: np.ndarray, factors: np.ndarray) -> np.ndarray:
+def _along(axis: int, start: int, stop: int | None = None, step: int | None = None) -> tuple[slice, ...]:
+    """An index of a part along one axis."""
+    return (slice(None),) * axis + (slice(start, stop, step),)
+
+
+def _block_means(voxels: np.ndarray, factors: Sequence[int]) -> np.ndarray:
     """Means over blocks of `factors` voxels, float32; the last ones are filled up by repeating the edge."""
-    padded = np.pad(voxels, [(0, -size % factor) for size, factor in zip(voxels.shape, factors, strict=True)], "edge")
+    means = np.pad(voxels, [(0, -size % factor) for size, factor in zip(voxels.shape, factors, strict=True)], "edge")
     for axis, factor in enumerate(factors):
-        blocks = np.moveaxis(padded, axis, 0).reshape(-1, factor, *np.delete(padded.shape, axis))
-        padded = np.moveaxis(blocks.mean(1, dtype=np.float32), 0, axis)
-    return padded
+        total = means[_along(axis, 0, None, factor)].astype(np.float32)
+        for offset in range(1, factor):
+            total += means[_along(axis, offset, None, factor)]
+        means = total / np.float32(factor)
+    return means
+
+
+def _enlarge(coarse: np.ndarray, factors: Sequence[int], shape: Sequence[int]) -> np.ndarray:
+    """A mask on a grid finer by whole `factors`, cut to `shape`: where its trilinear interpolation is above a half.
+
+    Computed around the mask alone, in whole numbers: along each axis 2 * factor stand for 1.
+    """
+    mask = np.zeros(shape, bool)
+    if not coarse.any():
+        return mask
+    box = tuple(slice(max(0, along.start - 1), along.stop + 1) for along in box_of(coarse))
+    one = math.prod(2 * factor for factor in factors)
+    fine = coarse[box].astype(np.min_scalar_type(one))
+    for axis, factor in reversed(list(enumerate(factors))):
+        before = np.concatenate([fine[_along(axis, 0, 1)], fine[_along(axis, 0, -1)]], axis)
+        after = np.concatenate([fine[_along(axis, 1)], fine[_along(axis, -1)]], axis)
+        larger = np.empty([size * factor if axis == k else size for k, size in enumerate(fine.shape)], fine.dtype)
+        for place in range(factor):
+            away = 2 * place + 1 - factor  # from the old voxel's middle; the next one's is 2 * factor away
+            weight = fine.dtype.type(abs(away))
+            own = fine * fine.dtype.type(2 * factor - abs(away))
+            larger[_along(axis, place, None, factor)] = own + weight * (before if away < 0 else after)
+        fine = larger
+    target = mask[
+        tuple(slice(along.start * factor, along.stop * factor) for along, factor in zip(box, factors, strict=True))
+    ]
+    target[:] = fine[tuple(map(slice, target.shape))] > one // 2
+    return mask
+
+
+def grow(mask: np.ndarray, radius_mm: float, spacing: np.ndarray) -> np.ndarray:
+    """The dilation of a mask, bool [Z, Y, X], by a ball; spacing: of its voxels, (z, y, x) in mm.
+
+    For balls of a few voxels, many times as fast as a distance transform.
+    """
+    reach = np.floor(radius_mm / spacing + TINY).astype(int)
+    z2, y2, x2 = ((np.arange(-end, end + 1) * step) ** 2 for end, step in zip(reach, spacing, strict=True))
+    in_ball = np.sqrt(z2[:, None, None] + y2[:, None] + x2) <= radius_mm
+    halves = (in_ball.sum(2) - 1) // 2  # half the length of each of the ball's rows along x; -1: none
+    rows, grown = mask, np.zeros_like(mask)
+    for half in range(halves.max() + 1):
+        if half:
+            rows = rows.copy()
+            rows[:, :, half:] |= mask[:, :, :-half]
+            rows[:, :, :-half] |= mask[:, :, half:]
+        for z, y in np.argwhere(halves == half) - reach[:2]:
+            (to_z, from_z), (to_y, from_y) = _shifted(z, len(mask)), _shifted(y, mask.shape[1])
+            grown[to_z, to_y] |= rows[from_z, from_y]
+    return grown
+
+
+def _shifted(offset: int, length: int) -> tuple[slice, slice]:
+    """Where what is moved by an offset comes to lie, and where it was, of what stays inside."""
+    after, before = max(0, offset), max(0, -offset)
+    return slice(after, max(0, length - before)), slice(before, max(0, length - after))
+
+
+def fill_slices(mask: np.ndarray) -> np.ndarray:
+    """A mask, bool [Z, Y, X], and the holes in each of its axial slices."""
+    filled = mask.copy()
+    if mask.any():
+        box = box_of(mask)
+        filled[box] = ~_touches_sides(~mask[box], IN_SLICE)
+    return filled
+
+
+def box_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
+    """The box around a mask, bool [Z, Y, X], that is not empty."""
+    in_plane = np.asarray(mask.any(0))
+    sides = [np.flatnonzero(each) for each in (mask.any((1, 2)), in_plane.any(1), in_plane.any(0))]
+    z, y, x = (slice(int(found[0]), int(found[-1]) + 1) for found in sides)
+    return z, y, x
 
 
 def _find_lungs(air: np.ndarray, body: np.ndarray, spacing: np.ndarray) -> np.ndarray:
@@ -91,18 +164,20 @@ def _middle(body: np.ndarray) -> float:
 def _body(tissue: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """The largest piece of tissue that is no thin shell, its holes filled slice by slice."""
     depth = max(TABLE_MM / 2, spacing.max())  # one voxel at least
-    core = ndimage.distance_transform_edt(tissue, spacing) > depth
+    core = ~grow(~tissue, depth, spacing)
     labels, _ = ndimage.label(core)
     sizes = np.bincount(labels.ravel())[1:]
     if not sizes.size:
         return core
-    body = ndimage.distance_transform_edt(labels != sizes.argmax() + 1, spacing) <= depth
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in body])
+    return fill_slices(grow(labels == sizes.argmax() + 1, depth, spacing))
 
 
-def _touches_sides(air: np.ndarray) -> np.ndarray:
-    """The air that reaches the front, back, left or right of the volume: what surrounds the body."""
-    labels, _ = ndimage.label(air)
+def _touches_sides(air: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
+    """The air that reaches the front, back, left or right of the volume: what surrounds the body.
+
+    structure: what is connected, see `ndimage.label`.
+    """
+    labels, _ = ndimage.label(air, structure)
     outside = np.zeros(labels.max() + 1, bool)
     for side in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         outside[side] = True
@@ -112,9 +187,7 @@ def _touches_sides(air: np.ndarray) -> np.ndarray:
 
 def _windpipe(air: np.ndarray, middle: float, spacing: np.ndarray) -> np.ndarray:
     """Small pieces of air in an axial slice, near the middle of the body."""
-    in_slice = ndimage.generate_binary_structure(3, 1)
-    in_slice[[0, 2]] = False
-    labels, _ = ndimage.label(air, in_slice)
+    labels, _ = ndimage.label(air, IN_SLICE)
     sizes = np.bincount(labels.ravel())
     columns = np.bincount(labels.ravel(), np.broadcast_to(np.arange(air.shape[2]), air.shape).ravel())
     distance = np.abs(columns / np.maximum(sizes, 1) - middle) * spacing[2]
@@ -125,16 +198,15 @@ def _windpipe(air: np.ndarray, middle: float, spacing: np.ndarray) -> np.ndarray
 
 def _close(lung: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """Closing by a ball, then the holes that are left in each slice: vessels, and nodules inside or at the wall."""
-    box = (slice(None), *ndimage.find_objects(lung.view(np.uint8))[0][1:])
+    box = (slice(None), *box_of(lung)[1:])
     margin = np.ceil(CLOSING_MM / spacing).astype(int) + 1
     # A lung that the scan cuts off goes on beyond the first or last slice.
     padded = np.pad(lung[box], [(margin[0],) * 2, (0, 0), (0, 0)], "edge")
     padded = np.pad(padded, [(0, 0), (margin[1],) * 2, (margin[2],) * 2])
-    grown = ndimage.distance_transform_edt(~padded, spacing) <= CLOSING_MM
-    shrunk = ndimage.distance_transform_edt(grown, spacing) > CLOSING_MM
+    shrunk = ~grow(~grow(padded, CLOSING_MM, spacing), CLOSING_MM, spacing)
     inner = tuple(slice(edge, -edge) for edge in margin)
     closed = np.zeros_like(lung)
-    closed[box] = [ndimage.binary_fill_holes(plane) for plane in shrunk[inner] | lung[box]]
+    closed[box] = fill_slices(shrunk[inner] | lung[box])
     return closed
 
 

@@ -31,7 +31,7 @@ def leave_out_known(
     """
     rows, known = external.manifest, own.manifest
     first = known.drop_duplicates("sha256").set_index("sha256").source
-    alike, partner = _most_alike(external.images, own.images, threshold)
+    alike, partner = _most_alike(np.asarray(external.images), np.asarray(own.images), threshold)
     patients = set(known.patient_id) if same_folder else set()
     remedy = "none is needed: it is not tested on"
     rejections, kept = [], []

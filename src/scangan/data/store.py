@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from scangan.files import atomic, reading, scratch_folder, zip_folder
 
 WHITE = 65535  # the uint16 that stands for 1.0
 CHUNK_BYTES = 2**20
+READ_BYTES = 16 * CHUNK_BYTES
+HELD_BYTES = 2**30  # images that take more, as float32, stay in their files
 MANIFEST_TYPES = {
     "image_id": "str",
     "patient_id": "str",
@@ -38,15 +40,97 @@ OPTIONAL_COLUMNS = {"spacing_mm", "sha256", "synthesis_seed"}
 UNREADABLE = (OSError, zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError)
 
 
+class StoredImages:
+    """Images that stay in their files, and are read when they are asked for; float32 [N, C, H, W] in [0, 1].
+
+    Indexed like an array (by a number, a slice, or positions), each time they are read anew; `np.asarray` reads all.
+    """
+
+    dtype, ndim = np.dtype(np.float32), 4
+
+    def __init__(self, sources: Sequence[tuple[str, zarr.Array]], places: np.ndarray) -> None:
+        """sources: names of files and their arrays, uint16 [n, C, H, W]; places: int [N, 2], source and position."""
+        self._sources, self._places = tuple(sources), places
+        self.shape = (len(places), *self._sources[0][1].shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images, read."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def pixels(self, positions: np.ndarray) -> np.ndarray:
+        """The images at these positions as they are kept: uint16 [n, C, H, W]."""
+        places = self._places[positions]
+        found = np.empty((len(places), *self.shape[1:]), np.uint16)
+        for number in np.unique(places[:, 0]):
+            mine = places[:, 0] == number
+            name, array = self._sources[number]
+            found[mine] = self._read(name, array, places[mine, 1])
+        return found
+
+    @staticmethod
+    def _read(name: str, array: zarr.Array, rows: np.ndarray) -> np.ndarray:
+        with reading(name, "images", "a whole Zarr array in a zip"):
+            if (np.diff(rows) == 1).all():
+                return array[int(rows[0]) : int(rows[-1]) + 1]
+            wanted, again = np.unique(rows, return_inverse=True)  # each chunk is read but once
+            return array.oindex[wanted][again]
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        positions = np.arange(len(self))[index]
+        images = np.empty((np.size(positions), *self.shape[1:]), np.float32)
+        step = self._step
+        for start in range(0, len(images), step):
+            part = np.atleast_1d(positions)[start : start + step]
+            images[start : start + step] = from_pixels(self.pixels(part))
+        return images if np.ndim(positions) else images[0]
+
+    @property
+    def _step(self) -> int:
+        """So many images are read at once, several chunks."""
+        return max(1, READ_BYTES // (2 * math.prod(self.shape[1:])))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for start in range(0, len(self), self._step):
+            yield from self[start : start + self._step]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:] if dtype is None else self[:].astype(dtype)
+
+    def select(self, chosen: np.ndarray) -> np.ndarray | StoredImages:
+        """Those of a mask or of positions: read, where they take at most `HELD_BYTES`."""
+        return StoredImages(self._sources, self._places[chosen]).small()
+
+    def small(self) -> np.ndarray | StoredImages:
+        """The images themselves where they take at most `HELD_BYTES`."""
+        return self if self.nbytes > HELD_BYTES else self[:]
+
+    @staticmethod
+    def concatenate(sets: Sequence[StoredImages]) -> StoredImages:
+        """All images of `sets`, one set after the other; none is read."""
+        firsts = np.cumsum([0, *(len(each._sources) for each in sets)])
+        places = [each._places + np.array([first, 0]) for each, first in zip(sets, firsts, strict=False)]
+        return StoredImages([source for each in sets for source in each._sources], np.concatenate(places))
+
+
+def select_images(images: np.ndarray | StoredImages, chosen: np.ndarray) -> np.ndarray | StoredImages:
+    """Those of a mask or of positions, [N, C, H, W]."""
+    return images.select(chosen) if isinstance(images, StoredImages) else images[chosen]
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Images and their manifest, in the same order.
 
-    images: float32 [N, C, H, W] in [0, 1].
+    images: float32 [N, C, H, W] in [0, 1]; those of a large set (`HELD_BYTES`) lie in their files, and are read when
+    they are asked for.
     manifest: N rows with the columns of `MANIFEST_TYPES`; `sha256` is there once the set was written.
     """
 
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     manifest: pd.DataFrame
 
     def __post_init__(self) -> None:
@@ -61,13 +145,17 @@ class ImageSet:
         chosen = np.asarray(mask_or_index)
         if chosen.size == 0 and chosen.dtype != bool:
             chosen = chosen.astype(int)
-        return ImageSet(self.images[chosen], self.manifest.iloc[chosen].reset_index(drop=True))
+        return ImageSet(select_images(self.images, chosen), self.manifest.iloc[chosen].reset_index(drop=True))
 
     @staticmethod
     def concatenate(sets: Sequence[ImageSet]) -> ImageSet:
         """All images of `sets`, one set after the other."""
-        images = np.concatenate([image_set.images for image_set in sets])
-        return ImageSet(images, pd.concat([image_set.manifest for image_set in sets], ignore_index=True))
+        manifest = pd.concat([image_set.manifest for image_set in sets], ignore_index=True)
+        images = [image_set.images for image_set in sets]
+        stored = [each for each in images if isinstance(each, StoredImages)]
+        if len(stored) == len(images):
+            return ImageSet(StoredImages.concatenate(stored), manifest)
+        return ImageSet(np.concatenate(images), manifest)
 
 
 class ImageWriter:
@@ -167,7 +255,7 @@ def _checksum(pixels: np.ndarray) -> str:
 def write_image_set(images_path: str | Path, manifest_path: str | Path, image_set: ImageSet) -> None:
     """Write a whole set at once, see `ImageWriter`."""
     with ImageWriter(images_path, manifest_path, image_set.images.shape[1:]) as writer:
-        writer.append(image_set.images, image_set.manifest)
+        writer.append(np.asarray(image_set.images), image_set.manifest)
 
 
 def read_manifest(path: str | Path) -> pd.DataFrame:
@@ -186,11 +274,19 @@ def check_ids(path: str | Path, ids: pd.Series) -> None:
 
 
 def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: bool = False) -> ImageSet:
-    """Read what `ImageWriter` wrote; images come as float32 [N, C, H, W] in [0, 1].
+    """Read what `ImageWriter` wrote; images come as float32 [N, C, H, W] in [0, 1], or stay in their files.
 
     Raises DataError, naming the file, if one is missing, truncated or of another kind, if they differ in length and,
     with `verify`, if an image's checksum is wrong; so, too, where chunks are missing: they were black images, or lost.
     """
+    images, manifest = _open_image_set(images_path, manifest_path, verify)
+    return ImageSet(images.small(), manifest)
+
+
+def _open_image_set(
+    images_path: str | Path, manifest_path: str | Path, verify: bool = False
+) -> tuple[StoredImages, pd.DataFrame]:
+    """The images, none of them read, and the manifest."""
     manifest = read_manifest(manifest_path)
     with reading(images_path, "images", "a whole Zarr array in a zip"):
         store, members = open_zip(images_path)
@@ -202,18 +298,22 @@ def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: b
             raise DataError(
                 f"{images_path}: images: found {array.shape[0]}, allowed: {len(manifest)}, as {manifest_path} has rows"
             )
-        pixels = array[:]
-        store.close()
+    places = np.column_stack([np.zeros(len(manifest), int), np.arange(len(manifest))])
+    images = StoredImages([(str(images_path), array)], places)
     if verify or missing_chunk(array, members):
-        for image, row in zip(pixels, manifest.itertuples(), strict=True):
-            if (found := _checksum(image)) != row.sha256:
-                raise DataError(f"{images_path}: {row.image_id}: found sha256 {found}, allowed: {row.sha256}")
-    return ImageSet(from_pixels(pixels), manifest)
+        for start in range(0, len(manifest), array.chunks[0]):
+            part = manifest[start : start + array.chunks[0]]
+            for pixels, row in zip(images.pixels(part.index), part.itertuples(), strict=True):
+                if (found := _checksum(pixels)) != row.sha256:
+                    raise DataError(f"{images_path}: {row.image_id}: found sha256 {found}, allowed: {row.sha256}")
+    return images, manifest
 
 
 def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence[str | Path]) -> ImageSet:
     """All shards of a set, in the order given, as one."""
-    return ImageSet.concatenate([read_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)])
+    opened = [_open_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)]
+    images = StoredImages.concatenate([each for each, _ in opened])
+    return ImageSet(images.small(), pd.concat([manifest for _, manifest in opened], ignore_index=True))
 
 
 def open_zip(path: str | Path) -> tuple[ZipStore, set[str]]:

@@ -59,7 +59,7 @@ STAGES = {
     ),
     "generative networks": ("train_gan", "train_conditional_gan", "train_volume_gan", "train_nodule_gan"),
     "nodules and cubes of scans": ("cut_vois", "choose_mix", "edit_scans", "frame_scans", "inject_sized"),
-    "synthesis": ("synthesize", "synthesize_volumes", "inject_synthetic"),
+    "synthesis": ("synthesize", "synthesize_volumes"),
     "classifiers": (
         *("train_classifier", "train_detector", "predict_external", "judge_images", "judge_real_images"),
         "embed_images",
@@ -240,16 +240,17 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
         case "frame_scans":
             written = 2 * COMPRESSED_VOLUMES * 2e6 * mvoxels
             return _Extra(other=scans / batches * each_scan, written=scans / batches * written)
-        case "synthesize_volumes" | "inject_synthetic":
+        case "synthesize_volumes":
             shard = study.shard_settings(gan, job.wildcards["gan_seed"], job.wildcards["shard"])["volumes"]
-            written = COMPRESSED_VOLUMES * disk_need(shard, edge)
-            if job.rule == "inject_synthetic":
-                return _Extra(other=shard * (INJECT_VOLUME + INJECT_MVOXEL * mvoxels), written=written)
+            # Half of the volumes are there once more, with nodules.
+            injected = shard / 2 if study.injection(gan) else 0
+            written = COMPRESSED_VOLUMES * disk_need(shard, edge, 1 + injected / shard)
+            other = shard * WRITE_MVOXEL * mvoxels + injected * (INJECT_VOLUME + INJECT_MVOXEL * mvoxels)
             network = settings.gan[gan]
             pace = paces.volume_gan(network, getattr(network, "image_size", None) or edge)
             slabs = (edge - 2) / network.slabs.depth if isinstance(network, CtSgan) else 1  # a step draws one of each
             draw = pace.seconds / network.batch_size / DRAW_SHARE * slabs
-            return _Extra(shard * draw, shard * WRITE_MVOXEL * mvoxels, written, pace.scaled)
+            return _Extra(shard * draw, other, written, pace.scaled)
         case "measure_volumes":
             of = job.wildcards.get("source", "real")
             volumes = scans if of == "real" else study.volumes_of(of)

@@ -6,7 +6,7 @@ cross-correlation of a band of spatial frequencies, which noise, blur and window
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 from torch.nn import functional as F
 
-from scangan.data.store import ImageSet
+from scangan.data.store import ImageSet, StoredImages
 from scangan.training.augment import affine_matrices, warp
 
 EDGE = 32  # pixels at which images are compared
@@ -115,9 +115,10 @@ def find_copies(
     of `train`.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    seen, unseen, drawn = (torch.from_numpy(each.images) for each in (train, held_out, synthetic))
+    seen, unseen = (torch.from_numpy(np.asarray(each.images)) for each in (train, held_out))
+    drawn = synthetic.images
     known = train if others is None else ImageSet.concatenate([train, others])
-    templates = _Templates(torch.from_numpy(known.images))
+    templates = _Templates(known.images)
     held = templates.match(unseen)
     leaked = (held.agreement > SAME) | held_out.manifest["image_id"].isin(copied).to_numpy()
     strangers = held.agreement[~leaked]
@@ -151,14 +152,14 @@ def find_copies(
 class _Templates:
     """Training images, plain and mirrored, in several zooms, ready for comparison."""
 
-    def __init__(self, images: torch.Tensor) -> None:
-        small = _small(images)
+    def __init__(self, images: np.ndarray | StoredImages) -> None:
+        small = torch.cat([_small(part) for part in _parts(images)])
         self.bands = torch.stack([_band(_zoom(small, zoom, mirror)) for mirror in (False, True) for zoom in ZOOMS])
         self.coarse = _normalised(F.avg_pool2d(self.bands, 2)[..., 1:-1, 1:-1].flatten(2))  # [variants, N, pixels]
 
-    def match(self, images: torch.Tensor) -> Matches:
+    def match(self, images: torch.Tensor | np.ndarray | StoredImages) -> Matches:
         """Of images [M, C, S, S]."""
-        parts = [self._match(_band(_small(part))) for part in images.split(CHUNK)]
+        parts = [self._match(_band(_small(part))) for part in _parts(images)]
         agreement, index = (torch.cat(found).numpy() for found in zip(*parts, strict=True))
         return Matches(agreement.astype(np.float64), index)
 
@@ -183,6 +184,10 @@ class _Templates:
         close = torch.stack(close, dim=1)
         agreement, place = close.max(dim=1)
         return agreement, candidates.gather(1, place[:, None])[:, 0]
+
+
+def _parts(images: torch.Tensor | np.ndarray | StoredImages) -> Iterator[torch.Tensor]:
+    return (torch.as_tensor(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
 
 
 def _registered(own: torch.Tensor, laid: torch.Tensor) -> torch.Tensor:

@@ -191,7 +191,8 @@ def _blur(images: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
 
 def _small(images: ImageSet) -> torch.Tensor:
     """[N, 1, EDGE, EDGE], grey; part by part, for the images themselves may fill half of the memory."""
-    parts = (part.float().mean(dim=1, keepdim=True) for part in torch.from_numpy(images.images).split(BATCH))
+    read = (torch.from_numpy(images.images[start : start + BATCH]) for start in range(0, len(images), BATCH))
+    parts = (part.float().mean(dim=1, keepdim=True) for part in read)
     size = (EDGE, EDGE)
     return torch.cat(
         [F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False) for part in parts]

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,11 @@ from scangan.errors import DataError
 from scangan.files import atomic, reading
 
 ALL = "all"  # the classes together
+TENSOR_TYPES: dict[str, np.dtype[Any]] = {
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+    "I64": np.dtype("<i8"),
+}  # safetensors' names
 
 
 @dataclass(frozen=True)
@@ -96,3 +103,44 @@ def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
         first, *more = manifest["image_id"][rows < 0]
         raise DataError(f"{path}: image_id: found no {first} and {len(more)} others, allowed: every image of the set")
     return FeatureSet(features.select(rows), manifest.reset_index(drop=True))
+
+
+def map_tensors(
+    path: str | Path, tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], metadata: dict[str, str]
+) -> dict[str, Any]:
+    """A new safetensors file of these types and shapes, whose tensors are filled in place: it may exceed the memory."""
+    names = {dtype: name for name, dtype in TENSOR_TYPES.items()}
+    header: dict[str, Any] = {"__metadata__": metadata}
+    end = 0
+    # The widest numbers first, so that each tensor begins at a multiple of its numbers' size.
+    for name, (dtype, shape) in sorted(tensors.items(), key=lambda item: -item[1][0].itemsize):
+        start, end = end, end + dtype.itemsize * math.prod(shape)
+        header[name] = {"dtype": names[dtype], "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
+    return _map(path, header, 8 + len(text), "r+")
+
+
+def open_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tensors of a safetensors file, which stay in it, and its metadata.
+
+    Raises what safetensors raises where the file is damaged.
+    """
+    with safe_open(path, "np") as file:  # checks the header, and the file's length
+        metadata = file.metadata()
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    return _map(path, header, 8 + length, "r"), metadata
+
+
+def _map(path: str | Path, header: dict[str, Any], first: int, mode: Literal["r", "r+"]) -> dict[str, Any]:
+    found = {}
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            dtype: np.dtype[Any] = TENSOR_TYPES[tensor["dtype"]]
+            found[name] = np.memmap(path, dtype, mode, first + tensor["data_offsets"][0], tuple(tensor["shape"]))
+    return found

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from scangan.config import Fidelity
-from scangan.data.store import ImageSet
+from scangan.data.store import ImageSet, StoredImages, select_images
 from scangan.metrics.copies import find_copies
 from scangan.metrics.encoder import Encoder
 from scangan.metrics.feature_sets import ALL, Features, FeatureSet
@@ -25,7 +25,7 @@ class JudgedSet:
     """Images [N, C, H, W], what a network sees in them, radiomics [N, D] and manifest, in the same order."""
 
     manifest: pd.DataFrame
-    images: np.ndarray
+    images: np.ndarray | StoredImages
     features: Features
     radiomics: np.ndarray
 
@@ -43,7 +43,8 @@ class JudgedSet:
         """The images of a boolean mask."""
         mask = np.asarray(mask, bool)
         manifest = self.manifest[mask].reset_index(drop=True)
-        return JudgedSet(manifest, self.images[mask], self.features.select(mask), self.radiomics[mask])
+        images = select_images(self.images, mask)
+        return JudgedSet(manifest, images, self.features.select(mask), self.radiomics[mask])
 
     def of_class(self, label: str) -> JudgedSet:
         """The images of a class; all of them with ALL."""

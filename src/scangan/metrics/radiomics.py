@@ -7,6 +7,7 @@ image. They need no download and no photographs, and work on images as on volume
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 
 import numpy as np
@@ -47,7 +48,7 @@ NAMES = [
 ]
 
 
-def radiomics(images: np.ndarray) -> np.ndarray:
+def radiomics(images: Iterable[np.ndarray]) -> np.ndarray:
     """Features [N, len(NAMES)] of images [N, C, H, W] or volumes [N, C, D, H, W] in [0, 1]; channels become grey."""
     return np.stack([_features(255 * image.mean(axis=0, dtype=np.float64)) for image in images])
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import safe_open
 from safetensors.numpy import save_file
-from scipy import ndimage
 from scipy.stats import binomtest, wasserstein_distance
-from torch.nn.functional import adaptive_avg_pool2d
 
 import scangan.compat  # noqa: F401  (before torch_fidelity)
 
@@ -29,28 +27,26 @@ import scangan.compat  # noqa: F401  (before torch_fidelity)
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from scangan.config import Evaluation, Fidelity
-from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, lung_mask
-from scangan.ct.volume import Volume
+from scangan.ct.anatomy import PLANES, describe_volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
+from scangan.ct.window import to_grey
 from scangan.data.store import ImageSet
 from scangan.data.volume_set import VolumeSet
 from scangan.errors import DataError
 from scangan.files import atomic, reading
 from scangan.metrics.copies import find_copies
+from scangan.metrics.feature_sets import map_tensors, open_tensors
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
 from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
 
 log = logging.getLogger(__name__)
 
-PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the slices through it
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
+TYPES = {"features": np.float16, "logits": np.float16, "radiomics": np.float32}
 ARRAYS = ("positions", "features", "logits", "radiomics")  # of `SliceFeatures`, as they are kept
 SLICES_AT_ONCE = 512  # each call of `extract` reads the network's weights
-VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
-IN_ONE_PIECE = 0.9  # of a lung's volume
-RADIOGRAPH = 64  # pixels along an edge
 
 
 @dataclass(frozen=True)
@@ -91,49 +87,65 @@ def compared_slices(size: int, positions: int) -> np.ndarray:
 
 
 def extract_slices(
-    volumes: VolumeSet, positions: int, extractor: str, weights: str | None = None, window: tuple[float, float] = WINDOW
+    volumes: VolumeSet,
+    positions: int,
+    extractor: str,
+    weights: str | None = None,
+    window: tuple[float, float] = WINDOW,
+    path: str | Path | None = None,
 ) -> SliceFeatures:
     """Features and radiomics of `positions` evenly spaced slices of each plane of all volumes, few held at a time.
 
     Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
+    path: of a file in which they are kept as they come, see `read_slice_features`; None: in memory.
     """
     places = compared_slices(volumes.size, positions)
     at_once = max(1, SLICES_AT_ONCE // (len(PLANES) * positions))
-    found = []
+    names = tuple(volumes.manifest.volume_id)
+    facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
+    arrays: dict[str, np.ndarray] = {}
     for start in range(0, len(volumes), at_once):
         chunk = volumes.read(np.arange(start, min(start + at_once, len(volumes))))
         planes = [np.moveaxis(chunk, 1 + axis, 1)[:, places] for axis in range(len(PLANES))]
         grey = to_grey(np.stack(planes, axis=1), window).reshape(-1, 1, volumes.size, volumes.size)
         seen = extract(grey, extractor, weights)
         shape = (len(chunk), len(PLANES), positions, -1)
-        parts = ((seen.features, np.float16), (seen.logits, np.float16), (radiomics(grey), np.float32))
-        found.append([part.reshape(shape).astype(kind) for part, kind in parts])
+        found = {"features": seen.features, "logits": seen.logits, "radiomics": radiomics(grey)}
+        parts = {name: values.reshape(shape).astype(TYPES[name]) for name, values in found.items()}
+        if not arrays:
+            new = {name: (part.dtype, (len(volumes), *part.shape[1:])) for name, part in parts.items()}
+            new = {"positions": (places.dtype, places.shape), **new}
+            arrays = _new_arrays(new) if path is None else map_tensors(path, new, _metadata(names, facts))
+            arrays["positions"][:] = places
+        for name, part in parts.items():
+            arrays[name][start : start + len(chunk)] = part
         log.info("slices of %d of %d volumes (%s)", start + len(chunk), len(volumes), extractor)
-    features, logits, of_radiomics = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    facts = {"extractor": extractor, "window": list(window), "size": volumes.size}
-    return SliceFeatures(tuple(volumes.manifest.volume_id), places, features, logits, of_radiomics, facts)
+    return SliceFeatures(names, **arrays, facts=facts)
 
 
-def to_grey(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
-    """HU -> float32 in [0, 1], linear within the window (low, high), clipped; of any shape."""
-    low, high = window
-    return ((hounsfield.astype(np.float32) - low) / (high - low)).clip(0, 1)
+def _new_arrays(wanted: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> dict[str, np.ndarray]:
+    return {name: np.empty(shape, dtype) for name, (dtype, shape) in wanted.items()}
+
+
+def _metadata(volume_ids: Sequence[str], facts: dict[str, Any]) -> dict[str, str]:
+    return {"volume_ids": json.dumps(volume_ids), "facts": json.dumps(facts)}
 
 
 def write_slice_features(path: str | Path, slices: SliceFeatures) -> None:
     """Keep features of slices as safetensors; their volumes and facts stand in the file's metadata."""
     arrays = {name: np.ascontiguousarray(getattr(slices, name)) for name in ARRAYS}
-    metadata = {"volume_ids": json.dumps(slices.volume_ids), "facts": json.dumps(slices.facts)}
     with atomic(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        save_file(arrays, temporary, _metadata(slices.volume_ids, slices.facts))
 
 
 def read_slice_features(path: str | Path) -> SliceFeatures:
-    """Read what `write_slice_features` wrote. Raises DataError, naming the file, if it is missing or damaged."""
+    """What `write_slice_features` or `extract_slices` wrote; features stay in the file, and are read when looked at.
+
+    Raises DataError, naming the file, if it is missing or damaged.
+    """
     with reading(path, "slice features", "a whole file; make it again"):
-        with safe_open(path, framework="np") as file:
-            metadata = file.metadata()
-            arrays = {name: file.get_tensor(name) for name in ARRAYS}
+        found, metadata = open_tensors(path)
+        arrays = {name: found[name] for name in ARRAYS}
         volume_ids, facts = (json.loads(metadata[name]) for name in ("volume_ids", "facts"))
     return SliceFeatures(tuple(volume_ids), **arrays, facts=facts)
 
@@ -278,88 +290,20 @@ def _inception_score(logits: np.ndarray) -> float:
     return float(isc_features_to_metric(logits, splits=1, shuffle=False)[KEY_METRIC_ISC_MEAN])
 
 
-def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW) -> pd.DataFrame:
-    """`volume_id, patient_id`, what `describe_volume` says, and the `radiograph` as a list, a row a volume."""
-    rows = [
-        {"volume_id": row.volume_id, "patient_id": row.patient_id}
-        | describe_volume(hounsfield, row.spacing_mm, window)
-        | {"radiograph": radiograph(hounsfield, window).ravel().tolist()}
-        for row, hounsfield in zip(volumes.manifest.itertuples(), volumes, strict=True)
-    ]
-    return pd.DataFrame(rows)
+def describe_volumes(volumes: VolumeSet, window: tuple[float, float] = WINDOW, threads: int = 1) -> pd.DataFrame:
+    """`volume_id, patient_id`, and what `describe_volume` says, a row a volume; so many volumes at once."""
+    rows = list(volumes.manifest.itertuples())
 
+    def describe(place: int) -> dict[str, Any]:
+        return describe_volume(volumes.read(place)[0], rows[place].spacing_mm, window)
 
-def describe_volume(hounsfield: np.ndarray, spacing_mm: float, window: tuple[float, float] = WINDOW) -> dict[str, Any]:
-    """What tells whether a volume hangs together. hounsfield: int16 [S, S, S], isotropic.
-
-    - difference_axial_hu, difference_coronal_hu, difference_sagittal_hu: mean absolute difference of neighbouring
-      slices where both show the body, HU within the window (NaN without a body);
-    - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
-    - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
-    - body_share: of the volume.
-    """
-    lungs = lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
-    body = find_body(hounsfield)
-    clipped = hounsfield.clip(*window).astype(np.float32)
-    profiles = [_slice_differences(clipped, body, axis) for axis in range(len(PLANES))]
-    means = {
-        f"difference_{plane}_hu": float(total.sum() / voxels.sum()) if voxels.any() else np.nan
-        for plane, (total, voxels) in zip(PLANES, profiles, strict=True)
-    }
-    total, voxels = profiles[0]
-    return means | {
-        "axial_differences_hu": np.where(voxels > 0, total / np.maximum(voxels, 1), np.nan).tolist(),
-        "lung_volume_ml": lungs.volume_ml,
-        "lung_check": lungs.failure,
-        "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
-        "body_share": float(body.mean()),
-    }
-
-
-def find_body(hounsfield: np.ndarray) -> np.ndarray:
-    """The largest piece of tissue with the holes in its axial slices (lungs, windpipe), bool [Z, Y, X]."""
-    labels, _ = ndimage.label(hounsfield >= AIR_BELOW)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    if not sizes.any():
-        return np.zeros(hounsfield.shape, bool)
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in labels == sizes.argmax()])
-
-
-def _slice_differences(hounsfield: np.ndarray, body: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of absolute differences, and number of voxels, of each pair of neighbouring slices, [S - 1] each."""
-    hounsfield, body = np.moveaxis(hounsfield, axis, 0), np.moveaxis(body, axis, 0)
-    both = body[1:] & body[:-1]
-    return (np.abs(np.diff(hounsfield, axis=0)) * both).sum((1, 2), dtype=np.float64), both.sum((1, 2))
-
-
-def has_two_lungs(mask: np.ndarray) -> bool:
-    """Whether a lung mask, bool [Z, Y, X], is two lungs, each in one piece.
-
-    Lungs may touch where little tissue parts them, so their components are not counted. Instead the mask is cut by the
-    sagittal plane that holds the least of it, between the largest sections to the right and to the left: there must be
-    little lung in it (`VALLEY`), and each side must be one piece (`IN_ONE_PIECE`) of a share of the lungs
-    (`lungs.LEAST_SHARE`).
-    """
-    sections = mask.sum((0, 1))
-    columns = np.flatnonzero(sections)
-    if len(columns) < 3:
-        return False
-    middle = (columns[0] + columns[-1] + 1) // 2
-    right = int(sections[:middle].argmax())
-    left = middle + int(sections[middle:].argmax())
-    valley = right + int(sections[right : left + 1].argmin())
-    if sections[valley] >= VALLEY * min(sections[right], sections[left]):
-        return False
-    sides = mask[:, :, :valley], mask[:, :, valley + 1 :]
-    return all(
-        _largest_piece(side) >= IN_ONE_PIECE * side.sum() and side.sum() >= LEAST_SHARE * mask.sum() for side in sides
-    )
-
-
-def _largest_piece(mask: np.ndarray) -> int:
-    labels, _ = ndimage.label(mask)
-    return int(np.bincount(labels.ravel())[1:].max(initial=0))
+    with ThreadPoolExecutor(threads) as pool:
+        described = pool.map(describe, range(len(rows)))
+        named = [
+            {"volume_id": row.volume_id, "patient_id": row.patient_id} | each
+            for row, each in zip(rows, described, strict=True)
+        ]
+    return pd.DataFrame(named)
 
 
 def consistency_scores(descriptions: Mapping[str, pd.DataFrame], settings: Evaluation) -> pd.DataFrame:
@@ -450,13 +394,3 @@ def _radiographs(described: pd.DataFrame) -> ImageSet:
     edge = math.isqrt(values.shape[1])
     manifest = described[["volume_id", "patient_id"]].rename(columns={"volume_id": "image_id"})
     return ImageSet(values.reshape(-1, 1, edge, edge), manifest.reset_index(drop=True))
-
-
-def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
-    """A volume, int16 [S, S, S], from the front: its mean over y, float32 [E, E] in [0, 1]; E: S, at most RADIOGRAPH.
-
-    The body's outline, the lungs' shape, the heart's place tell patients apart; noise and a shift from front to back
-    hide nothing.
-    """
-    grey = torch.from_numpy(to_grey(hounsfield, window)).mean(dim=1)
-    return adaptive_avg_pool2d(grey[None], min(len(grey), RADIOGRAPH))[0].numpy()

@@ -12,14 +12,15 @@ from scangan.data.store import ImageSet
 from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
+SHOWN = 100
 SMOOTHING = 50  # a curve is the running mean over a fiftieth of its points
 
 
 def images_by_class(image_set: ImageSet, seed: int = 0) -> dict[str, np.ndarray]:
-    """Class -> its images [N, C, H, W], in random order."""
+    """Class -> some of its images, at most `SHOWN`, [N, C, H, W], in random order."""
     order = np.random.default_rng(seed).permutation(len(image_set))
-    shuffled = image_set.select(order)
-    return {label: shuffled.images[shuffled.manifest.label == label] for label in sorted(set(shuffled.manifest.label))}
+    labels = image_set.manifest.label.to_numpy()[order]
+    return {label: np.asarray(image_set.select(order[labels == label][:SHOWN]).images) for label in sorted(set(labels))}
 
 
 def side_by_side(

@@ -10,7 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from scangan.ct.grids import Numbers
 from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume
 from scangan.data.scan_store import NODULE_TYPES
-from scangan.data.volume_set import VolumeSet, VolumeWriter
+from scangan.data.volume_set import CompressedVolume, VolumeSet, VolumeWriter, compress
 from scangan.device import compute_device
 from scangan.errors import DataError
 from scangan.progress import Progress
@@ -34,11 +34,8 @@ from scangan.synthesis.placement import PlacementSettings
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # volumes that wait to be written while the next is made
+AHEAD = 2  # volumes that wait to be written, beside those that are being made
 NO_NODULES = pd.DataFrame(columns=list(NODULE_TYPES)).astype(NODULE_TYPES)
-
-
-# Free of nodules
 
 
 @dataclass(frozen=True)
@@ -121,32 +118,6 @@ def _own_seed(seed: int, attempt: int) -> int:
     return seed if attempt == 1 else int(np.random.SeedSequence([seed, attempt]).generate_state(1, np.uint64)[0])
 
 
-def synthesize_volumes(synthesizer: VolumeSynthesizer, first_seed: int, volumes: int, writer: VolumeWriter) -> None:
-    """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
-
-    A volume is made while those before it are fetched, compressed and written by another thread. No more than `AHEAD`
-    wait, so memory does not grow; what fails on either side ends both.
-    """
-
-    def fetch_and_write(drawing: Drawing, seed: int) -> None:
-        writer.write(drawing.wait(), synthesizer.describe(seed))
-
-    name = synthesizer.facts["gan"]
-    with Progress(volumes, 0, name, unit="volume") as progress, ThreadPoolExecutor(1) as pool:
-        waiting: deque[Future[None]] = deque()
-        for seed in range(first_seed, first_seed + volumes):
-            waiting.append(pool.submit(fetch_and_write, synthesizer.start(seed), seed))
-            if len(waiting) > AHEAD:
-                waiting.popleft().result()
-                progress.update(steps=1)
-        for each in waiting:
-            each.result()
-            progress.update(steps=1)
-
-
-# With nodules
-
-
 @dataclass(frozen=True)
 class Injection:
     """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id."""
@@ -188,49 +159,134 @@ def find_lungs(hounsfield: np.ndarray, spacing_mm: float) -> LungMask:
     return lung_mask(Volume(hounsfield, (spacing_mm,) * 3, (0.0, 0.0, 0.0)))
 
 
-def inject_into_synthetic(
-    volumes: VolumeSet,
-    redraw: Callable[[int, int], np.ndarray],
-    injection: Injection,
-    attempts: int,
-    writer: VolumeWriter,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write synthetic volumes of which those of even seed have nodules: half of them, in any shard of even length.
+@dataclass(frozen=True)
+class Made:
+    """What becomes of one seed. nodules, rejected: rows of `MIXED_NODULE_TYPES` and `REJECTED_TYPES`.
 
-    volumes: as `synthesize_volumes` wrote them. redraw: (seed, attempt) -> the volume, as `VolumeSynthesizer.draw`;
-    called only for what is drawn again. A volume of either half is drawn again if no plausible lungs are found in it,
+    drawn: as the network drew it, with its manifest row. described: see `synthesize_volumes`. edited_row: after the
+    injection; None: left out, or there was none. edited: where it is another volume than the one drawn.
+    """
+
+    drawn: CompressedVolume
+    row: dict[str, Any]
+    described: dict[str, Any] | None = None
+    edited: CompressedVolume | None = None
+    edited_row: dict[str, Any] | None = None
+    nodules: pd.DataFrame | None = None
+    rejected: pd.DataFrame | None = None
+
+
+def synthesize_volumes(
+    synthesizer: VolumeSynthesizer,
+    first_seed: int,
+    volumes: int,
+    writer: VolumeWriter,
+    injection: Injection | None = None,
+    attempts: int = 1,
+    describe: Callable[..., dict[str, Any]] | None = None,
+    threads: int = 1,
+) -> dict[str, pd.DataFrame]:
+    """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
+
+    With an injection the writer's second manifest has the same volumes, of which those of even seed have nodules: half
+    of them, in any shard of even length. A volume of either half is drawn again if no plausible lungs are found in it,
     or else the label would tell how good the volume is; and one in which no nodule finds a place. After `attempts`
     draws, the first included, it is left out.
-    Returns the nodules (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's), and as rows of `REJECTED_TYPES` what was
-    left out (counted), and single nodules that found no place (not counted).
+
+    All that is done to a volume is done at once, its lungs found but once, by one of `threads` threads; networks
+    compute in one more, one volume at a time. Few volumes are ahead of the one that is written, so memory does not
+    grow; what fails anywhere ends all.
+
+    Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each
+    volume as it was drawn), `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected`
+    (`REJECTED_TYPES`): what was left out (counted), and single nodules that found no place (not counted).
     """
-    nodules, rejected = [], []
-    with Progress(len(volumes), 0, "nodules", unit="volume") as progress:
-        for row, first in zip(volumes.manifest.to_dict("records"), volumes, strict=True):
-            seed, name = int(row["synthesis_seed"]), row["volume_id"]
-            failures = []
-            for attempt in range(1, attempts + 1):
-                hounsfield = first if attempt == 1 else redraw(seed, attempt)
-                lungs = find_lungs(hounsfield, row["spacing_mm"])
-                if lungs.failure:
-                    failures.append(f"lung mask failed: {lungs.failure}")
-                    continue
-                made = {"lung_volume_ml": lungs.volume_ml, "attempts": attempt}
-                if seed % 2:
-                    writer.write(hounsfield, row | made)
-                    break
-                edited = injection.put_into(name, hounsfield, lungs.mask, row["spacing_mm"])
-                if edited.has_nodules:
-                    writer.write(edited.hounsfield, row | made | {"label": WITH, "nodules": len(edited.table)})
-                    nodules.append(edited.table)
-                    rejected.append(edited.rejected)
-                    break
-                failures.append(_no_place(edited))
-            else:
-                remedy = "train the generator longer, or allow more attempts"
-                rejected.append(_refuse(name, f"no volume in {attempts} attempts", "; ".join(failures), remedy))
-            progress.update(steps=1)
-    return _join(nodules, MIXED_NODULE_TYPES), _report(_join(rejected, REJECTED_TYPES), len(volumes))
+    tables: dict[str, list[Any]] = {"described": [], "nodules": [], "rejected": []}
+    torch_threads = torch.get_num_threads()
+
+    def finish(future: Future[Made]) -> None:
+        made = future.result()
+        place = writer.write(made.drawn, made.row)
+        if made.edited_row is not None:
+            writer.write_edited(place if made.edited is None else made.edited, made.edited_row)
+        for name, rows in tables.items():
+            if getattr(made, name) is not None:
+                rows.append(getattr(made, name))
+        progress.update(steps=1)
+
+    with (
+        Progress(volumes, 0, synthesizer.facts["gan"], unit="volume") as progress,
+        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch_threads,)) as networks,
+        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers,
+    ):
+        work = _Work(synthesizer, networks, injection, attempts, describe)
+        waiting: deque[Future[Made]] = deque()
+        for seed in range(first_seed, first_seed + volumes):
+            waiting.append(workers.submit(work.make, seed))
+            if len(waiting) == threads + AHEAD:
+                finish(waiting.popleft())
+        for each in waiting:
+            finish(each)
+    return {
+        "described": pd.DataFrame(tables["described"]),
+        "nodules": _join(tables["nodules"], MIXED_NODULE_TYPES),
+        "rejected": _report(_join(tables["rejected"], REJECTED_TYPES), volumes),
+    }
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is done to one volume after the other, in any thread; the networks compute in a thread of their own."""
+
+    synthesizer: VolumeSynthesizer
+    networks: ThreadPoolExecutor
+    injection: Injection | None
+    attempts: int
+    describe: Callable[..., dict[str, Any]] | None
+
+    def make(self, seed: int) -> Made:
+        hounsfield, row = self._draw(seed, 1), self.synthesizer.describe(seed)
+        made = Made(compress(hounsfield), row)
+        if self.describe is None and self.injection is None:
+            return made
+        lungs = find_lungs(hounsfield, row["spacing_mm"])
+        if self.describe is not None:
+            named = {name: row[name] for name in ("volume_id", "patient_id")}
+            made = replace(made, described=named | self.describe(hounsfield, lungs=lungs))
+        return made if self.injection is None else self._inject(self.injection, made, hounsfield, lungs)
+
+    def _inject(self, asked: Injection, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
+        injection = replace(asked, fill=lambda *vois: self.networks.submit(asked.fill, *vois).result())
+        seed, name, spacing_mm = (made.row[key] for key in ("synthesis_seed", "volume_id", "spacing_mm"))
+        failures = []
+        for attempt in range(1, self.attempts + 1):
+            if attempt > 1:
+                hounsfield = self._draw(seed, attempt)
+                lungs = find_lungs(hounsfield, spacing_mm)
+            if lungs.failure:
+                failures.append(f"lung mask failed: {lungs.failure}")
+                continue
+            row = made.row | {"lung_volume_ml": lungs.volume_ml, "attempts": attempt}
+            if seed % 2:
+                return replace(made, edited=compress(hounsfield) if attempt > 1 else None, edited_row=row)
+            edited = injection.put_into(name, hounsfield, lungs.mask, spacing_mm)
+            if edited.has_nodules:
+                row |= {"label": WITH, "nodules": len(edited.table)}
+                return replace(
+                    made,
+                    edited=compress(edited.hounsfield),
+                    edited_row=row,
+                    nodules=edited.table,
+                    rejected=edited.rejected,
+                )
+            failures.append(_no_place(edited))
+        remedy = "train the generator longer, or allow more attempts"
+        return replace(
+            made, rejected=_refuse(name, f"no volume in {self.attempts} attempts", "; ".join(failures), remedy)
+        )
+
+    def _draw(self, seed: int, attempt: int) -> np.ndarray:
+        return self.networks.submit(self.synthesizer.start, seed, attempt).result().wait()
 
 
 def inject_sized(
@@ -240,7 +296,7 @@ def inject_sized(
 
     volumes: free of nodules. A place is looked for as many of them in each copy of a volume, drawn from
     `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`.
-    Returns nodules and rejected as `inject_into_synthetic` does; copies without a nodule are left out and counted.
+    Returns nodules and rejected as `synthesize_volumes` does; copies without a nodule are left out and counted.
     """
     nodules, rejected = [], []
     with Progress(len(volumes) * len(diameters_mm), 0, "nodules by size", unit="volume") as progress:

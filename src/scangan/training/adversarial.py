@@ -561,10 +561,13 @@ def run(
     validate_every = row_every * math.ceil(total / row_every / validations) if validate and validations else 0
     sample_at = {round(total * row / settings.sample_rows) for row in range(1, settings.sample_rows + 1)}
 
-    def save() -> None:
-        if store is not None and fabric.is_global_zero:
-            store.save(training.step_count, training.state())
+    def save() -> float:
+        """Returns how long to wait for the next checkpoint."""
+        if store is None or not fabric.is_global_zero:
+            return checkpoint_seconds
+        return store.save(training.step_count, training.state(), checkpoint_seconds)
 
+    pause = checkpoint_seconds
     saved_at = row_at = time.monotonic()
     shown_at = training.images_shown
     with (
@@ -595,9 +598,9 @@ def run(
                 if all(torch.isfinite(loss).all() for loss in training.window.values()):
                     save()
                 raise TrainingError(f"stopped by a signal at step {step} of {total}; run again to resume from there")
-            if time.monotonic() - saved_at >= checkpoint_seconds and at_rest:
+            if time.monotonic() - saved_at >= pause and at_rest:
                 # At the end of a stretch: its losses were just found finite, so no broken state is ever kept.
-                save()
+                pause = save()
                 saved_at = time.monotonic()
     history = pd.DataFrame(training.history)
     if training.kept is not None:

@@ -10,10 +10,11 @@ import pickle
 import random
 import re
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from scangan.files import said, sync
 
 log = logging.getLogger(__name__)
 
+MOST_SHARE = 0.01  # of a training's time that its checkpoints take
 _NAME = re.compile(r"step-(?P<step>\d{8,})\.(?P<digest>[0-9a-f]{16})\.ckpt")
+_DIGITS = 16
 _PARTIAL = "checkpoint.partial"
 _RESUME = ".resume"
 
@@ -38,19 +41,22 @@ class CheckpointStore:
         self.folder = Path(folder)
         self.keep = keep
 
-    def save(self, step: int, state: dict[str, Any]) -> None:
+    def save(self, step: int, state: dict[str, Any], seconds: float = 0.0) -> float:
         """Write one checkpoint and remove those beyond `keep`; what has a final name is complete and on the disk.
 
+        Returns how long to wait for the next one: `seconds`, or so much longer that checkpoints take but `MOST_SHARE`
+        of the time.
         Raises TrainingError if it cannot be written (full disk); the older checkpoints then stay.
         """
-        partial = self.folder / _PARTIAL
+        partial, start = self.folder / _PARTIAL, time.monotonic()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with partial.open("wb") as file:
-                torch.save(state, file)
+                hashed = _Hashed(file)
+                torch.save(state, hashed)
                 file.flush()
                 os.fsync(file.fileno())
-            path = self.folder / f"step-{step:08d}.{_digest(partial)}.ckpt"
+            path = self.folder / f"step-{step:08d}.{hashed.digest()}.ckpt"
             os.replace(partial, path)
             sync(self.folder)
         except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
@@ -62,6 +68,7 @@ class CheckpointStore:
         older = [other for other in self._newest_first() if other != path]
         for outdated in older[self.keep - 1 :]:
             outdated.unlink()
+        return max(seconds, (time.monotonic() - start) / MOST_SHARE) if seconds else 0.0
 
     def load_latest(self) -> dict[str, Any] | None:
         """The newest sound checkpoint, in main memory, or None.
@@ -129,9 +136,24 @@ def restore_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(generator_state.cpu(), device)
 
 
+class _Hashed:
+    """A file that is hashed while it is written, from its beginning to its end."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self._hash = file, hashlib.sha256()
+        self.flush = file.flush
+
+    def write(self, content: bytes | memoryview) -> int:
+        self._hash.update(content)
+        return self.file.write(content)
+
+    def digest(self) -> str:
+        return self._hash.hexdigest()[:_DIGITS]
+
+
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
 
 
 def _reason(error: BaseException) -> str:

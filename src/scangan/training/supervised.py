@@ -31,10 +31,13 @@ from scangan.training.checkpoint import CheckpointStore, random_state, restore_r
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scangan.data.store import ImageSet
+    from scangan.data.store import ImageSet, StoredImages
     from scangan.data.volume_set import VolumeSet
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 256  # images on their way to a GPU
+WHITE = 65535  # the pixel that stands for 1.0, as in `data.store`
 
 
 @dataclass(frozen=True)
@@ -70,28 +73,61 @@ class LabelledData(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images [N, C, H, W] in [0, 1] and targets [N] (1.0: positive), resident on one device."""
+    """Images in one or several parts, one after the other, and targets [N] (1.0: positive), on one device.
 
-    images: torch.Tensor
+    parts: float32 [n, C, H, W] in [0, 1] on the device; of a large set its pixels, int16 that stand for uint16, on a
+    GPU, or on a CPU its files, which are read when they are asked for.
+    """
+
+    parts: tuple[torch.Tensor | StoredImages, ...]
     targets: torch.Tensor
 
     @staticmethod
     def of(image_set: ImageSet, positive: str, device: torch.device) -> LabelledImages:
-        targets = (image_set.manifest["label"] == positive).to_numpy(np.float32, copy=True)
-        return LabelledImages(torch.from_numpy(image_set.images).to(device), torch.from_numpy(targets).to(device))
+        targets = torch.from_numpy((image_set.manifest["label"] == positive).to_numpy(np.float32, copy=True))
+        images: Any = image_set.images
+        if isinstance(images, np.ndarray):
+            images = torch.from_numpy(images).to(device)
+        elif device.type != "cpu":
+            images = pixels_on(images, device)
+        return LabelledImages((images,), targets.to(device))
 
     def and_also(self, other: LabelledImages) -> LabelledImages:
-        """These images, then the others."""
-        images, targets = torch.cat([self.images, other.images]), torch.cat([self.targets, other.targets])
-        return LabelledImages(images, targets)
+        """These images, then the others; none is copied."""
+        return LabelledImages(self.parts + other.parts, torch.cat([self.targets, other.targets]))
 
     def take(self, positions: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-        """The images at these positions: [n, C, H, W]. The `following` ones are at hand already."""
-        return self.images[positions.to(self.images.device)]
+        """The images at these positions, on the CPU: [n, C, H, W]. The `following` ones are at hand already."""
+        device = self.targets.device
+        ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
+        numbers = torch.bucketize(positions, ends, right=True)
+        images = torch.empty(len(positions), *self.parts[0].shape[1:], device=device)
+        for number, part in enumerate(self.parts):
+            (mine,) = (numbers == number).nonzero(as_tuple=True)
+            first = int(ends[number]) - len(part)
+            images[mine.to(device)] = _read_images(part, positions[mine] - first).to(device)
+        return images
 
     def batches(self, batch_size: int) -> Iterable[torch.Tensor]:
         """All images, in order."""
-        return self.images.split(batch_size)
+        for positions in torch.arange(len(self.targets)).split(batch_size):
+            yield self.take(positions, positions[:0])
+
+
+def pixels_on(images: StoredImages, device: torch.device) -> torch.Tensor:
+    """The pixels of images on a device, half the size of the images: int16 [N, C, H, W] that stand for uint16."""
+    pixels = torch.empty(images.shape, dtype=torch.int16, device=device)
+    for positions in np.array_split(np.arange(len(images)), -(-len(images) // AT_ONCE)):
+        pixels[positions[0] : positions[-1] + 1] = torch.from_numpy(images.pixels(positions).view(np.int16)).to(device)
+    return pixels
+
+
+def _read_images(part: torch.Tensor | StoredImages, positions: torch.Tensor) -> torch.Tensor:
+    """Images of one part of `LabelledImages`: float32, where they lie."""
+    if not isinstance(part, torch.Tensor):
+        return torch.from_numpy(part[positions.numpy()])
+    found = part[positions.to(part.device)]
+    return found if found.is_floating_point() else (found.int() & WHITE).float() / WHITE
 
 
 @dataclass(frozen=True)
@@ -161,7 +197,8 @@ def train_classifier(
     added: the synthetic images; for an arm of the sweep (`real+synthetic-x2`) those that its caller draws
     (`data.split.draw_share`), for one with copies these (`data.split.repeat_images`).
 
-    With a `resume_folder` the whole state is kept there every `checkpoint_seconds`, and a training that was interrupted
+    With a `resume_folder` the whole state is kept there every `checkpoint_seconds` (less often where that takes more
+    than a hundredth of the time), and a training that was interrupted
     goes on from it; on a CPU the weights are then identical to the bit. The caller removes the folder
     (`CheckpointStore(folder).remove()`) once the results are written.
 
@@ -180,7 +217,9 @@ def train_classifier(
         settings.dropout,
         settings.centre_crop,
         settings.weights,
-    ).to(device)
+    )
+    # A GPU's convolutions read channels last; on a CPU, where small images gain nothing, weights are as they ever were.
+    model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
@@ -204,6 +243,7 @@ def train_phases(
     """The phases, one after the other, each from the best weights of the one before.
 
     A history's steps are those that were done, over all phases: what a phase that ended early had left is not counted.
+    On a GPU cuDNN looks for its quickest kernels: the same training does not give the same bits there.
     """
     store = CheckpointStore(resume_folder) if resume_folder else None
     resumed = store.load_latest() if store else None
@@ -213,10 +253,10 @@ def train_phases(
     initial = done + (resumed["training"]["step"] if resumed else 0)
     if resumed:
         log.info("%s: resumed at step %d", name, initial)
-    saved = time.monotonic()
+    saved, pause = time.monotonic(), checkpoint_seconds
     with (
         progress(total=settings.steps, initial=initial, description=name) as shown,
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+        torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False),
     ):
         for index, phase in enumerate(phases[first_phase:], start=first_phase):
             training = _PhaseTraining(model, phase, held_out, settings, seed, name)
@@ -228,9 +268,9 @@ def train_phases(
                 if training.validation_due:
                     history.append({"phase": phase.name, "step": done + training.step} | training.validate())
                 shown.update(steps=1, images=training.batch_size, loss=loss, best_validation=training.best_loss)
-                if store and time.monotonic() - saved >= checkpoint_seconds:
+                if store and time.monotonic() - saved >= pause:
                     state = {"phase": index, "done": done, "training": training.state_dict(), "history": history}
-                    store.save(done + training.step, state | {"random": random_state()})
+                    pause = store.save(done + training.step, state | {"random": random_state()}, checkpoint_seconds)
                     saved = time.monotonic()
             model.load_state_dict(training.best_weights)
             log.info(
@@ -282,7 +322,9 @@ def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
 def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
     """Probability of the positive class for every image, float32 [N]. Leaves the model in evaluation mode."""
     device = next(model.parameters()).device
-    batches = (batch.to(device) for batch in torch.from_numpy(image_set.images).split(batch_size))
+    images = image_set.images
+    starts = range(0, len(images), batch_size)
+    batches = (torch.from_numpy(images[start : start + batch_size]).to(device) for start in starts)
     return torch.sigmoid(logits_of(model, batches)).cpu().numpy()
 
 
@@ -443,8 +485,10 @@ class _PhaseTraining:
             is_augmented = ((batch >= changed.start) & (batch < changed.stop)).reshape(-1, *[1] * (images.ndim - 1))
             images = torch.where(is_augmented, self.phase.augment(images, self.augment_generator), images)
         self.model.train()
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16-mixed"):
+            logits = self.model(images)
         loss = F.binary_cross_entropy_with_logits(
-            self.model(images), self.phase.data.targets[batch], weight=self.weights[batch]
+            logits.float(), self.phase.data.targets[batch], weight=self.weights[batch]
         )
         self.optimizer.zero_grad()
         loss.backward()

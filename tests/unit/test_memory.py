@@ -1,0 +1,77 @@
+"""What jobs ask for: enough of the papers' scale, little of the demo's, and what the settings say."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scangan.config import load
+from scangan.memory import HELD, job_mb
+from scangan.plan import Plan
+
+ROOT = Path(__file__).parents[2]
+SCALES = json.loads((ROOT / "config/scales.json").read_text())
+DEMO, PAPER = (yaml.safe_load((ROOT / f"config/{name}.yaml").read_text()) for name in ("config", "paper"))
+
+
+def merged(settings, other):
+    for key, value in other.items():
+        both = isinstance(value, dict) and isinstance(settings.get(key), dict)
+        settings[key] = merged(settings[key], value) if both else value
+    return settings
+
+
+def asked(rule, study, *overlays, threads=8, on_gpu=True, **wildcards):
+    raw = copy.deepcopy(DEMO)
+    for overlay in overlays:
+        merged(raw, copy.deepcopy(overlay))
+    plan = Plan(load(raw), SCALES).studies[study]
+    return job_mb(rule, plan, wildcards, threads, on_gpu)
+
+
+@pytest.mark.parametrize(
+    "rule", ["extract_features", "train_classifier", "embed_images", "plot_gan", "open_reading_room", "judge_images"]
+)
+def test_images_at_the_papers_scale_take_16_gb_at_most(rule):
+    assert asked(rule, "brain_mr", PAPER) <= 16_000
+    assert asked(rule, "brain_mr", on_gpu=False) <= 4_000
+
+
+def test_more_images_take_no_more_than_what_is_held_of_a_set():
+    more = {"studies": {"brain_mr": {"synthesis": {"images_per_class": 10**6}}}}
+    most = {"studies": {"brain_mr": {"synthesis": {"images_per_class": 10**7}}}}
+    assert asked("train_classifier", "brain_mr", PAPER, more) == asked("train_classifier", "brain_mr", PAPER, most)
+    # But for features, which are numbers of every image.
+    few, many = (asked("extract_features", "brain_mr", PAPER, each) for each in (more, most))
+    assert many - few == pytest.approx(2 * 9 * 10**6 * 2 * 4 * 2280 / 1e6, rel=1e-6)
+
+
+def test_volumes_follow_their_settings():
+    whole = asked("tabulate_volumes", "ct_sgan", PAPER)
+    assert 2_000 < whole <= 4_000
+    fewer = asked("tabulate_volumes", "ct_sgan", PAPER, {"studies": {"ct_sgan": {"fidelity": {"positions": 16}}}})
+    assert whole - 1200 == pytest.approx(2 * (fewer - 1200), abs=2)
+    # All training volumes: 900 of 224^3, int16.
+    volumes = 2 * 900 * 224**3 / 1e6
+    assert 1.0 < asked("train_volume_gan", "ct_sgan", PAPER, gan="ct_sgan") / volumes < 1.3
+    # A pool's threads each work on a volume.
+    pools = [asked("synthesize_volumes", "ct_sgan", PAPER, threads=threads) for threads in (2, 8)]
+    assert pools[1] - pools[0] == pytest.approx(6 * 30 * 224**3 / 1e6, rel=0.01)
+
+
+def test_a_gpu_spares_main_memory():
+    for rule, study, wildcards in (
+        ("train_gan", "brain_mr", {"gan": "pggan"}),
+        ("train_nodule_gan", "ct_sgan", {"network": "injector"}),
+        ("train_detector", "ct_sgan", {}),
+    ):
+        gpu, cpu = (asked(rule, study, PAPER, on_gpu=on_gpu, **wildcards) for on_gpu in (True, False))
+        assert gpu < cpu, rule
+
+
+def test_what_only_makes_tables_takes_little():
+    assert asked("score", "head_ct") == job_mb("compare_with_papers", None, {}, 1, False) <= 1000
+    real = {"data_roots": {"brain_mr": str(ROOT)}}
+    assert asked("plot_gan", "brain_mr", real) - asked("plot_gan", "brain_mr") == pytest.approx(1.5 * HELD, abs=1)
