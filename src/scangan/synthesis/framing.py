@@ -11,7 +11,8 @@ from scangan.config import VoiCut
 from scangan.data.scan_store import read_scans
 from scangan.data.volume_set import VolumeWriter, frame_volume
 from scangan.rejected import REJECTED_TYPES, rejected_table
-from scangan.synthesis.mix import WITH, WITHOUT, Fill, erase_nodules
+from scangan.synthesis.mix import WITH, WITHOUT, erase_nodules
+from scangan.synthesis.paste import Fill
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,13 @@ import pandas as pd
 from scipy.ndimage import find_objects
 
 from scangan.config import VoiCut
-from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, cut_voi, outside_share
+from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, outside_share
 from scangan.data.scan_store import NODULE_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
 from scangan.data.voi import CENTRE, largest_mm
 from scangan.errors import DataError
 from scangan.rejected import Rejection, rejected_table
-from scangan.synthesis.paste import paste_into
+from scangan.synthesis.paste import Fill, fill_place
 from scangan.synthesis.placement import PlacementSettings, place_nodules
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,6 @@ DONE_TYPES = {
     "seed": "int64",
     "changed_voxels": "int64",
 }
-
-# (vois float32 [N, S, S, S] in HU, radii_mm [N], seeds [N]) -> [N, S, S, S] in HU
-Fill = Callable[[np.ndarray, Sequence[float], Sequence[int]], np.ndarray]
 
 
 def choose_mix(scans: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -192,7 +189,7 @@ def erase_nodules(
         if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, counted=False))
             continue
-        changed = _edit(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
+        changed = fill_place(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
         remaining[remaining == row["nodule"]] = 0
         made = {"action": "erase", "diameter_mm": 2 * radius, "seed": row["own_seed"], "changed_voxels": changed}
         done.append(row | made)
@@ -261,7 +258,7 @@ def inject_nodules(
         if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
-        changed = _edit(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
+        changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
         box, away_mm = ball(labels.shape, spacing, centre, radius)
         numbered[box][away_mm <= max(radius, away_mm.min())] = row["nodule"]
         done.append(row | {"action": "inject", "changed_voxels": changed})
@@ -318,25 +315,6 @@ def _refuse(
     if beyond > MOST_OUTSIDE:
         return "nodule at the border of the scan", f"{beyond:.0%} of the VOI beyond it", "choose a smaller VOI"
     return None
-
-
-def _edit(
-    hounsfield: np.ndarray,
-    spacing: Numbers,
-    centre: Numbers,
-    radius_mm: float,
-    fill: Fill,
-    seed: int,
-    voi: VoiCut,
-    limits: tuple[int, int],
-) -> int:
-    """Cut a VOI, fill it and paste it back in place; returns how many voxels changed."""
-    before = cut_voi(hounsfield, spacing, centre, voi.size, voi.spacing_mm)
-    [after] = fill(before[None], [radius_mm], [seed])
-    box, _ = ball(hounsfield.shape, spacing, centre, radius_mm + voi.margin_mm)
-    old = hounsfield[box].copy()
-    paste_into(hounsfield, spacing, centre, after, voi.spacing_mm, radius_mm, voi.margin_mm, limits)
-    return int((hounsfield[box] != old).sum())
 
 
 def _annotated(nodules: pd.DataFrame) -> pd.DataFrame:

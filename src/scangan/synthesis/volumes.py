@@ -29,7 +29,8 @@ from scangan.device import compute_device
 from scangan.errors import DataError
 from scangan.progress import Progress
 from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
-from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, Fill, inject_nodules
+from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, inject_nodules
+from scangan.synthesis.paste import Fill
 from scangan.synthesis.placement import PlacementSettings
 
 log = logging.getLogger(__name__)
