@@ -290,7 +290,7 @@ def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     assert edited.table.dtypes.to_dict() == table.astype({"readers": "Int64"}).dtypes.to_dict() | {
         name: edited.table[name].dtype for name in ("place", "seed", "source")
     }
-    assert set(new.diameter_mm) <= {6.0, 8.0}
+    assert set(new.equivalent_diameter_mm) <= {6.0, 8.0}
     assert new.seed.is_unique
     assert set(new.place) <= {"parenchyma", "wall"}
     assert edited.table.place[0] == ""
@@ -300,11 +300,11 @@ def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     for row in new.itertuples():
         centre = np.array([row.z_voxel, row.y_voxel, row.x_voxel])
         away = away_mm(labels.shape, centre, 1.5)
-        assert ((edited.nodules == row.nodule) == (away <= row.diameter_mm / 2)).all()
+        assert ((edited.nodules == row.nodule) == (away <= row.equivalent_diameter_mm / 2)).all()
         assert lungs[tuple(np.rint(centre).astype(int))]
         np.testing.assert_allclose([row.z_mm, row.y_mm, row.x_mm], centre * 1.5 + 10)
-        assert edited.hounsfield[away <= row.diameter_mm / 2 - 2].mean() > -100
-        reach |= away < row.diameter_mm / 2 + VOI.margin_mm
+        assert edited.hounsfield[away <= row.equivalent_diameter_mm / 2 - 2].mean() > -100
+        reach |= away < row.equivalent_diameter_mm / 2 + VOI.margin_mm
     assert (edited.hounsfield[~reach] == hounsfield[~reach]).all()
     assert ((edited.nodules == 1) == (labels == 1)).all()
     assert edited.done.changed_voxels.sum() >= (edited.hounsfield != hounsfield).sum() > 0
@@ -372,6 +372,6 @@ def test_a_phantom_scan_is_injected_and_erased_again():
     assert len(erased.done) == 4
     reach = np.zeros(lungs.shape, bool)
     for row in injected.table.itertuples():
-        reach |= away_mm(lungs.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 3.0) < row.diameter_mm / 2 + 4
+        reach |= away_mm(lungs.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 3.0) < row.equivalent_diameter_mm / 2 + 4
     assert (erased.hounsfield == volume.hounsfield)[~reach].all()
     assert np.median(erased.hounsfield[injected.nodules > 0]) < -750

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from scangan.config import NoduleNetwork, Voi
-from scangan.ct.grids import sphere
 from scangan.ct.grain import without_grain
+from scangan.ct.grids import sphere
 from scangan.ct.window import to_network
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.metrics.nodules import measure_diameters

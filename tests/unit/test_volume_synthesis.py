@@ -311,7 +311,7 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
         .reset_index(drop=True)
         .to_dict()
     )
-    assert set(nodules.diameter_mm) <= {30.0, 36.0}
+    assert set(nodules.equivalent_diameter_mm) <= {30.0, 36.0}
     assert (nodules.source == "injected").all()
     for row, before, after in zip(found.manifest.to_dict("records"), free, found, strict=True):
         lungs = find_lungs(before, SPACING)
@@ -323,7 +323,7 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
             assert lungs.mask[tuple(np.rint(centre).astype(int))]
             away_mm = np.linalg.norm((np.moveaxis(np.indices(before.shape), 0, -1) - centre) * SPACING, axis=-1)
             assert after[away_mm < 8].mean() > -100
-            reach |= away_mm <= nodule.diameter_mm / 2 + INJECTION.voi.margin_mm
+            reach |= away_mm <= nodule.equivalent_diameter_mm / 2 + INJECTION.voi.margin_mm
         np.testing.assert_array_equal(before[~reach], after[~reach])
         assert (before != after).any() == (row["label"] == "nodules")
 
@@ -401,7 +401,7 @@ def test_sized_copies_differ_in_the_diameter_alone(tmp_path):
     assert (manifest.version == "sized").all()
     assert (manifest.label == "nodules").all()
     assert manifest.nodules.tolist() == nodules.groupby("scan_id").size()[manifest.volume_id].tolist()
-    assert (nodules.scan_id.map(manifest.set_index("volume_id").diameter_mm) == nodules.diameter_mm).all()
+    assert (nodules.scan_id.map(manifest.set_index("volume_id").diameter_mm) == nodules.equivalent_diameter_mm).all()
     # As many are asked for at each diameter.
     asked = pd.concat([nodules.scan_id, rejected[~rejected.counted].source]).value_counts()
     assert asked["s1-24mm"] == asked["s1-36.5mm"]

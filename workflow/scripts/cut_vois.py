@@ -5,13 +5,13 @@ with job(snakemake) as log:
 
     from scangan.config import Voi
     from scangan.data.scan_store import read_scan_table, read_scans
-    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, with_own_size, write_vois
+    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, write_vois
     from scangan.files import atomic
 
     settings = Voi.model_validate(snakemake.params.settings)
     scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
-    nodules = with_own_size(pd.concat(map(pd.read_csv, snakemake.input.nodules), ignore_index=True))
-    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    nodules = pd.concat(map(pd.read_csv, snakemake.input.nodules), ignore_index=True)
+    diameters = pd.read_csv(snakemake.input.lidc_nodules).equivalent_diameter_mm
     diameters = diameters[diameters.between(*settings.diameters_mm)].to_numpy()
     volumes = snakemake.input.volumes
     found = {

@@ -18,7 +18,7 @@ with job(snakemake, snakemake.threads):
         Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"]))
         for name in ("injector", "eraser")
     )
-    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    diameters = pd.read_csv(snakemake.input.lidc_nodules).equivalent_diameter_mm
     mixer = Mixer(
         edit=pd.read_csv(snakemake.input.mix, keep_default_na=False).set_index("scan_id").edit,
         counts=pd.read_csv(snakemake.input.lidc_counts).nodules.to_numpy(),

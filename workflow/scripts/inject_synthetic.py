@@ -16,7 +16,7 @@ with job(snakemake, snakemake.threads):
     synthesizer = VolumeSynthesizer(*read_generator(Path(snakemake.input.weights), Path(snakemake.input.description)))
     injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
     counts = pd.read_csv(snakemake.input.lidc_counts).nodules
-    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    diameters = pd.read_csv(snakemake.input.lidc_nodules).equivalent_diameter_mm
     diameters = diameters[diameters.between(*settings["voi"]["diameters_mm"])]
     wanted = injection(counts, diameters, injector.fill, settings)
     with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, volumes.size) as writer:

@@ -28,7 +28,7 @@ class Grain:
 
     @staticmethod
     def of(voi: np.ndarray, voi_spacing_mm: float) -> Grain:
-        """Noise is told by its size: within three standard deviations, taken from the smallest quarter of the values."""
+        """Noise is told by its size: within three standard deviations, by the smallest quarter of the values."""
         voi = np.asarray(voi, np.float32)
         fine = voi - gaussian_filter(voi, COARSEST_MM / voi_spacing_mm)
         scanned = np.abs(fine[np.abs(fine) > 1])  # a VOI may lie half beyond its scan, where there is none
@@ -43,7 +43,7 @@ class Grain:
         white = np.random.default_rng(seed).standard_normal(self.own.shape)
         spectrum = np.fft.rfftn(white)
         spectrum *= np.abs(np.fft.rfftn(self.own)) / np.abs(spectrum)
-        drawn = np.fft.irfftn(spectrum, self.own.shape)
+        drawn = np.fft.irfftn(spectrum, self.own.shape, axes=(0, 1, 2))
         return (drawn * (self.own[self.is_own].std() / max(drawn.std(), 1e-9))).astype(np.float32)
 
     def added_to(self, made: np.ndarray, shown: np.ndarray, seed: int) -> np.ndarray:

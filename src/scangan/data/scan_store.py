@@ -62,7 +62,7 @@ NODULE_TYPES = {
     "z_voxel": "float64",
     "y_voxel": "float64",
     "x_voxel": "float64",
-    "diameter_mm": "float64",
+    "diameter_mm": "float64",  # of the readers' outlines; a nodule's size is `equivalent_diameter_mm`
     "spread_mm": "float64",
     "equivalent_diameter_mm": "float64",
     "volume_mm3": "float64",

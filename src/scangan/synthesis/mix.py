@@ -26,7 +26,7 @@ from scangan.data.voi import CENTRE, largest_mm
 from scangan.errors import DataError
 from scangan.rejected import Rejection, rejected_table
 from scangan.synthesis.paste import Fill, fill_place
-from scangan.synthesis.placement import PlacementSettings, place_nodules
+from scangan.synthesis.placement import PLACED_TYPES, PlacementSettings, place_nodules
 
 log = logging.getLogger(__name__)
 
@@ -168,8 +168,8 @@ def erase_nodules(
     scan, hounsfield int16 [Z, Y, X], labels uint8 [Z, Y, X]: as `scan_store.read_scans` gives them. nodules: a nodule
     table; rows of other scans are left alone. fill: the eraser's. seed: the nodules' own come from it and `scan_id`.
 
-    The radius is that of the sphere of the nodule's volume (`equivalent_diameter_mm`; where that is missing
-    `diameter_mm`), or larger, so that all annotated voxels lie within radius and margin. What cannot be erased stays,
+    The radius is that of the sphere of the nodule's volume, or larger, so that all annotated voxels lie within radius
+    and margin. What cannot be erased stays,
     is rejected by name, and keeps its row and label: without a size, too large for the VOI with its margin, or too far
     beyond the scan's border. Where a sphere's margin ends and beyond, not one voxel changes.
     Raises DataError for a label without a row: that nodule would stay, and nobody would know.
@@ -253,7 +253,7 @@ def inject_nodules(
     )
     limits = (int(hounsfield.min()), int(hounsfield.max()))
     for row in placed.to_dict("records"):
-        centre, radius = [row[axis] for axis in CENTRE], row["diameter_mm"] / 2
+        centre, radius = [row[axis] for axis in CENTRE], row["equivalent_diameter_mm"] / 2
         # In a corner of the scan the nodule itself may be inside, and most of its VOI not.
         if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
@@ -261,12 +261,10 @@ def inject_nodules(
         changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
         box, away_mm = ball(labels.shape, spacing, centre, radius)
         numbered[box][away_mm <= max(radius, away_mm.min())] = row["nodule"]
-        done.append(row | {"action": "inject", "changed_voxels": changed})
-    injected = pd.DataFrame(done, columns=list(placed.columns)).assign(source="injected")
+        done.append(row | {"action": "inject", "diameter_mm": 2 * radius, "changed_voxels": changed})
+    injected = pd.DataFrame(done, columns=list(PLACED_TYPES)).assign(source="injected")
     # Its truth is the sphere that was asked for; how large it looks is another question (`metrics.nodules`).
-    injected = injected.assign(
-        equivalent_diameter_mm=injected.diameter_mm, volume_mm3=np.pi / 6 * injected.diameter_mm.astype(float) ** 3
-    )
+    injected = injected.assign(volume_mm3=np.pi / 6 * injected.equivalent_diameter_mm.astype(float) ** 3)
     table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
     refused = pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
     return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
@@ -290,9 +288,8 @@ def _radius(
     row: dict[str, Any], labels: np.ndarray, boxes: Sequence[tuple | None], spacing_mm: float, margin_mm: float
 ) -> float:
     """mm, such that the nodule's voxels lie within radius and margin; 0 for one that has no size."""
-    # LIDC's diameter is that of the outline around the nodule, on coarse pixels up to 1.4 times its own.
-    sizes = [row.get("equivalent_diameter_mm"), row["diameter_mm"]]
-    radius = next((size / 2 for size in sizes if pd.notna(size) and size > 0), 0.0)
+    size = row["equivalent_diameter_mm"]
+    radius = size / 2 if size > 0 else 0.0
     number = int(row["nodule"])
     box = boxes[number - 1] if number <= len(boxes) else None
     if box is None:

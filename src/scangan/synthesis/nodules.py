@@ -100,8 +100,8 @@ class Filling:
         return fill(self.generator, vois, radii_mm, self.margin_mm, self.generator.voi_spacing_mm, seeds)
 
     def paste_into_vois(self, vois: VoiSet, seed: int) -> VoiSet:
-        """The same VOIs with a nodule of `diameter_mm` put in, or taken out; the k-th from the seed `seed` + k."""
-        radii_mm = vois.table.diameter_mm.to_numpy() / 2
+        """The same VOIs with a nodule of their size put in, or taken out; the k-th from the seed `seed` + k."""
+        radii_mm = vois.table.equivalent_diameter_mm.to_numpy() / 2
         filled = self.fill(vois.voxels, radii_mm, range(seed, seed + len(vois)))
         voxels = blend(vois.voxels, filled, radii_mm, self.margin_mm, self.generator.voi_spacing_mm)
         return VoiSet(voxels, vois.table)

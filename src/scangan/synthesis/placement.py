@@ -14,7 +14,7 @@ from scangan.errors import ConfigError, DataError
 from scangan.rejected import Rejection, rejected_table
 
 RULES = ("anywhere", "parenchyma", "wall", "vessel")
-PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "diameter_mm"]
+PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "equivalent_diameter_mm"]
 PLACED_TYPES = {name: NODULE_TYPES[name] for name in PLACED} | {"place": "str", "seed": "int64"}
 
 
@@ -67,7 +67,7 @@ def place_nodules(
 
     lungs: bool [Z, Y, X]; hounsfield: the same shape; spacing_mm: of their voxels, (z, y, x); origin_mm: LPS position
     (x, y, z) of the centre of voxel [0, 0, 0]. existing: a table of nodules that are there already, with `nodule`, z,
-    y, x_voxel and diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such as those of
+    y, x_voxel and equivalent_diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such as those of
     LIDC-IDRI (`lidc.lidc_distributions`; leave out its zeros where a scan must have a nodule), or one fixed value.
 
     Wherever the centre is, the ball of `inside_share` (half or more) of the radius lies in the lungs, the whole ball in
@@ -90,7 +90,8 @@ def place_nodules(
 
     taken, number = [], 0
     if existing is not None and len(existing):
-        taken = list(zip(existing[CENTRE].to_numpy(float) * spacing, existing.diameter_mm.fillna(0) / 2, strict=True))
+        radii_mm = existing.equivalent_diameter_mm.fillna(0) / 2
+        taken = list(zip(existing[CENTRE].to_numpy(float) * spacing, radii_mm, strict=True))
         number = int(existing.nodule.max())
     candidates = np.flatnonzero(lungs)
     placed, rejected = [], []

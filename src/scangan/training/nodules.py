@@ -296,10 +296,10 @@ def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float)
 
 def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
     """What an injector is trained on: real nodules, and healthy places."""
-    radii_mm, healthy_radii_mm = (vois.table.diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
+    radii_mm, healthy_radii_mm = (vois.table.equivalent_diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
     return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm)
 
 
 def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
     """What an eraser is trained on: healthy VOIs with a nodule injected, and the same without it."""
-    return Pairs(injected.voxels, healthy.voxels, healthy.table.diameter_mm.to_numpy() / 2)
+    return Pairs(injected.voxels, healthy.voxels, healthy.table.equivalent_diameter_mm.to_numpy() / 2)
