@@ -51,8 +51,8 @@ class VoiSet:
     """VOIs and their table, in the same order.
 
     voxels: float32 [N, S, S, S] in HU. table: N rows with the columns of `VOI_TYPES`: `kind` is nodule or healthy;
-    `equivalent_diameter_mm` the nodule's, or that of the sphere that was found healthy; z, y, x_voxel the centre in the voxels of
-    the scan it was cut from; `spacing_mm` the VOI's.
+    `equivalent_diameter_mm` the nodule's, or that of the sphere that was found healthy; z, y, x_voxel the centre in the
+    voxels of the scan it was cut from; `spacing_mm` the VOI's.
     """
 
     voxels: np.ndarray

@@ -104,8 +104,8 @@ def nodule_distributions(
 ) -> None:
     """Histograms of the number of nodules a scan and of their radii, in each source (CT-SGAN's figure B.3).
 
-    sources: name -> its `COUNT`, one value a scan, and what `radii` gives, one value a nodule; the first of two sources,
-    the LIDC database, is drawn as bars, the second, the cohort, as a line. data: name of a source -> `real` or
+    sources: name -> its `COUNT`, one value a scan, and what `radii` gives, one value a nodule; the first of two
+    sources, the LIDC database, is drawn as bars, the second, the cohort, as a line. data: name of a source -> `real` or
     `phantom`: the bars are of real patients whatever the cohort is.
     """
     facts = replace(facts, data=" and ".join(dict.fromkeys(data[name] for name in sources)))

@@ -67,8 +67,8 @@ def place_nodules(
 
     lungs: bool [Z, Y, X]; hounsfield: the same shape; spacing_mm: of their voxels, (z, y, x); origin_mm: LPS position
     (x, y, z) of the centre of voxel [0, 0, 0]. existing: a table of nodules that are there already, with `nodule`, z,
-    y, x_voxel and equivalent_diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such as those of
-    LIDC-IDRI (`lidc.lidc_distributions`; leave out its zeros where a scan must have a nodule), or one fixed value.
+    y, x_voxel and equivalent_diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn
+    from, such as those of LIDC-IDRI (`lidc.lidc_distributions`; leave out its zeros where a scan must have a nodule), or one fixed value.
 
     Wherever the centre is, the ball of `inside_share` (half or more) of the radius lies in the lungs, the whole ball in
     the scan, and both apart from every other nodule. The largest is placed first.
