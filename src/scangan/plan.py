@@ -848,6 +848,31 @@ class VolumePlan(StudyPlan):
             for batch in source.batches()
         ]
 
+    def annotated(self, file: str) -> str:
+        """A table of the scans of the cohort whose nodules are known."""
+        return f"{self.folder}/cohorts/{existing(self.settings.nodules).annotated}/scans/{file}"
+
+    def on_grid(self, ending: str, cohort: str | None = None, batch: str | None = None) -> list[str]:
+        """A file of each batch of each cohort, or of one, on the grid on which nodules are edited.
+
+        That of the cubes, so that nodules of synthetic volumes are no others; without any, the scans' own.
+        """
+        stem = "{}/cohorts/{}/scans" if self.settings.grid is None else "{}/volumes/framed/{}"
+        return [
+            f"{stem.format(self.folder, name)}/batch{number}{ending}"
+            for name, source in zip(self.cohorts(), self.sources, strict=True)
+            for number in source.batches()
+            if cohort in (None, name) and batch in (None, str(number))
+        ]
+
+    def batch_on_grid(self, cohort: str, batch: str, ending: str) -> list[str]:
+        """A file of one batch on that grid."""
+        return self.on_grid(ending, cohort, batch)
+
+    def scan_table_of_each_batch(self) -> list[str]:
+        """For each batch of each cohort, the table of the cohort's scans."""
+        return [f"{source.folder}/scans/scans.csv" for source in self.sources for _ in source.batches()]
+
     def mixed(self, ending: str) -> list[str]:
         """A file of each batch of each cohort after the mix."""
         return self.batches_below("nodules/mixed", ending)
@@ -941,7 +966,8 @@ class VolumePlan(StudyPlan):
         """What was left out of the volumes without nodules, and of the synthetic ones with and without."""
         trainings = [(gan, gan_seed) for gan in self.gans_of_arms() for gan_seed in self.gan_seeds(gan)]
         drawn = [self.shards(gan, gan_seed, "nodules/")["rejected"] for gan, gan_seed in trainings]
-        return self.batches_below("volumes/free", "_rejected.parquet") + [path for paths in drawn for path in paths]
+        real = [self.batches_below(f"volumes/{version}", "_rejected.parquet") for version in ("framed", "free")]
+        return [path for paths in (*real, *drawn) for path in paths]
 
     def exported_shard(self, gan: str, number: str) -> dict[str, str]:
         """The shard that holds a volume of the first training, with its nodules if detectors train on such volumes."""

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from scangan.data.voi import CENTRE
 from scangan.errors import ConfigError, DataError
-from scangan.synthesis.placement import PLACED_TYPES, RULES, PlacementSettings, place_nodules, place_of
+from scangan.synthesis.placement import PLACED_TYPES, RULES, PlacementSettings, annotated_sizes, place_nodules, place_of
 
 SPACING = (2.0, 1.0, 1.5)
 
@@ -193,3 +193,13 @@ def test_wrong_distributions_are_named():
         place(lungs, hounsfield, 1, [5.0, 0.0])
     with pytest.raises(DataError, match=r"^placement: diameters_mm: found none, allowed: above 0$"):
         place(lungs, hounsfield, 1, [])
+
+
+def test_sizes_and_numbers_are_those_of_the_annotated_scans():
+    scans = pd.DataFrame({"scan_id": ["a", "b", "c"]})
+    nodules = pd.DataFrame({"scan_id": ["a", "a", "b", "b", "gone"], "equivalent_diameter_mm": [5.0, 6, 7, 40, 6]})
+    counts, diameters = annotated_sizes(scans, nodules, (4, 30))
+    assert sorted(counts) == [1, 2]
+    assert diameters.tolist() == [5, 6, 7]
+    with pytest.raises(DataError, match=r"voi\.diameters_mm: found none among 5 nodules, allowed: limits with"):
+        annotated_sizes(scans, nodules, (50, 60))

@@ -76,10 +76,10 @@ def stores(folder: Path, pattern: str) -> list[Path]:
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_outside_the_edits_not_one_voxel_differs(toy: Workflow, cohort: str):
     folder = toy.folder / STUDY
-    scans = read_scan_table(folder / f"cohorts/{cohort}/scans/scans.csv")
+    scans = pd.read_parquet(folder / f"volumes/framed/{cohort}/batch0_scans.parquet")
     done = pd.read_csv(folder / "nodules/mixed/done.csv")
     assert done.scan_id.isin(scans.scan_id).any()
-    before = read_scans(stores(folder, f"cohorts/{cohort}/scans/batch*.zarr.zip"), scans)
+    before = read_scans(stores(folder, f"volumes/framed/{cohort}/batch*.zarr.zip"), scans)
     after = read_scans(stores(folder, f"nodules/mixed/{cohort}/batch*.zarr.zip"), scans)
     for (scan, old, lungs, labels), (_, new, same_lungs, new_labels) in zip(before, after, strict=True):
         assert (lungs == same_lungs).all()

@@ -214,8 +214,9 @@ def from_volume_gan(*gans: str) -> set[str]:
     return of("ct_sgan", *(f"train_volume_gan({gan}, 0)" for gan in gans)) | from_volume_drawing(*gans)
 
 
-FROM_FRAMED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
-FROM_EDITED = EDITED | FRAMED | FROM_FRAMED
+FREED = of("ct_sgan", *(f"free_scans(0, {cohort})" for cohort in CT_COHORTS))
+FROM_FREED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
+FROM_EDITED = EDITED | FREED | FROM_FREED
 FROM_ERASER = of("ct_sgan", "train_nodule_gan(eraser)", "measure_nodules") | FROM_EDITED
 FROM_INJECTOR = of("ct_sgan", "train_nodule_gan(injector)") | FROM_ERASER
 FROM_VOIS = of("ct_sgan", "cut_vois") | FROM_INJECTOR
@@ -226,7 +227,7 @@ FROM_VOLUMES = of("ct_sgan", "list_volumes") | FROM_VOIS | FROM_VOLUMES_SPLIT
 def from_ingestion(cohort: str) -> set[str]:
     """What follows from other volumes of a cohort."""
     jobs = ("ingest_scans(0)", "gather_scans")
-    return of(f"ct_sgan/cohorts/{cohort}", *jobs) | FROM_VOLUMES
+    return of(f"ct_sgan/cohorts/{cohort}", *jobs) | of("ct_sgan", f"frame_scans(0, {cohort})") | FROM_VOLUMES
 
 
 def from_index(cohort: str) -> set[str]:
@@ -359,10 +360,10 @@ EXPECTED = {
         "nodules.eraser": FROM_ERASER,
         "nodules.placement": FROM_EDITED,
         "nodules.mix_seed": of("ct_sgan", "choose_mix") | FROM_EDITED,
-        "nodules.annotated": of("ct_sgan", "measure_nodules") | {"all"},
+        "nodules.annotated": FROM_VOIS,
         "nodules.test_diameters_mm": SIZED | DETECTED,
-        "grid": FRAMED | FROM_FRAMED,
-        "grid.window": FROM_FRAMED - SIZED,
+        "grid": FRAMED | FROM_VOIS,
+        "grid.window": FROM_FREED - SIZED,
         **{f"gan.{gan}": from_volume_gan(gan) for gan in VOLUME_GANS},
         "gan.ct_sgan.seeds": SECOND_VOLUME_GAN,
         "gan.gan3d.seeds": set(),  # its volumes are shown, and the first training's alone
@@ -732,7 +733,7 @@ def test_a_module_that_rules_once_left_out_is_followed(toy_copy: Workflow):
     toy_copy.edit(
         "src/scangan/synthesis/framing.py", "\n\n\ndef frame_scans", "\nA_NEW_CONSTANT = 1\n\n\ndef frame_scans"
     )
-    assert toy_copy.planned() == FRAMED | FROM_FRAMED
+    assert toy_copy.planned() == FRAMED | FROM_VOIS
 
 
 def test_every_job_carries_the_digest_of_its_own_script(toy: Workflow):

@@ -11,11 +11,32 @@ SHARD = {
 
 rule frame_scans:
     input:
+        volumes=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_nodules.parquet",
+        cohort=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/scans.csv",
+    output:
+        volumes=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_nodules.parquet",
+        rejected=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/frame_scans/{{cohort}}/batch{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        grid=settings_of("grid", "size", "spacing_mm"),
+    script:
+        "../scripts/frame_scans.py"
+
+
+rule free_scans:
+    input:
         **nodule_network("eraser"),
-        volumes=rules.edit_scans.input.volumes,
+        **BATCH_ON_GRID,
         mixed=rules.edit_scans.output.volumes,
-        scans=rules.edit_scans.input.scans,
-        nodules=rules.edit_scans.input.nodules,
         cohort=rules.edit_scans.input.cohort,
         mixed_nodules=rules.edit_scans.output.nodules,
     output:
@@ -26,19 +47,19 @@ rule frame_scans:
         },
         rejected=f"{RESULTS}/{{study}}/volumes/free/{{cohort}}/batch{{batch}}_rejected.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/frame_scans/{{cohort}}/batch{{batch}}.log",
+        f"{RESULTS}/{{study}}/logs/free_scans/{{cohort}}/batch{{batch}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/free_scans/{{cohort}}/batch{{batch}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        grid=settings_of("grid", "size", "spacing_mm"),
+        size=lookup(dpath="studies/{study}/grid/size", within=config),
         settings=settings_of("nodules", "mix_seed", "voi"),
     script:
-        "../scripts/frame_scans.py"
+        "../scripts/free_scans.py"
 
 
 rule inject_sized:
@@ -46,7 +67,7 @@ rule inject_sized:
         unpack(of_study("framed", version="free")),
         **nodule_network("injector"),
         split=rules.split_cohort.output.split,
-        lidc_counts=rules.survey_lidc.output.counts,
+        **ANNOTATED,
     output:
         volumes=f"{RESULTS}/{{study}}/volumes/sized.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/volumes/sized.parquet",
@@ -120,8 +141,7 @@ rule inject_synthetic:
         **VOLUME_GENERATOR,
         **SHARD,
         **nodule_network("injector"),
-        lidc_counts=rules.survey_lidc.output.counts,
-        lidc_nodules=rules.survey_lidc.output.nodules,
+        **ANNOTATED,
     output:
         volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.parquet",

@@ -5,20 +5,20 @@ from scangan.jobs import job
 with job(snakemake, snakemake.threads):
     import pandas as pd
 
+    from scangan.data.scan_store import read_scan_table
     from scangan.data.volume_set import VolumeWriter, read_volume_set
     from scangan.files import atomic
     from scangan.models.catalogue import read_generator
     from scangan.synthesis.nodules import Filling
+    from scangan.synthesis.placement import annotated_sizes
     from scangan.synthesis.volumes import VolumeSynthesizer, inject_into_synthetic, injection
 
     settings = snakemake.params.settings
     volumes = read_volume_set([snakemake.input.volumes], [snakemake.input.manifest])
     synthesizer = VolumeSynthesizer(*read_generator(Path(snakemake.input.weights), Path(snakemake.input.description)))
     injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
-    counts = pd.read_csv(snakemake.input.lidc_counts).nodules
-    diameters = pd.read_csv(snakemake.input.lidc_nodules).equivalent_diameter_mm
-    diameters = diameters[diameters.between(*settings["voi"]["diameters_mm"])]
-    wanted = injection(counts, diameters, injector.fill, settings)
+    known = read_scan_table(snakemake.input.annotated_scans), pd.read_csv(snakemake.input.annotated_nodules)
+    wanted = injection(*annotated_sizes(*known, settings["voi"]["diameters_mm"]), injector.fill, settings)
     with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, volumes.size) as writer:
         nodules, rejected = inject_into_synthetic(volumes, synthesizer.draw, wanted, snakemake.params.attempts, writer)
     for name, table in (("nodules", nodules), ("rejected", rejected)):

@@ -4,7 +4,6 @@ with job(snakemake):
     import pandas as pd
 
     from scangan.config import Evaluation
-    from scangan.data.scan_store import read_scan_table
     from scangan.facts import Facts
     from scangan.files import atomic
     from scangan.metrics.scanner import scanner_test
@@ -31,6 +30,7 @@ with job(snakemake):
     settings = Evaluation.model_validate(snakemake.params.evaluation)
     table = scanner_test(before, after, settings, facts)
     write_table(table, *snakemake.output.scanner, index="variant", note=SCANNER_NOTE)
-    scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
+    scans = pd.concat(map(pd.read_parquet, snakemake.input.scans), ignore_index=True)
+    scans = scans[scans.scan_id.isin(mix.scan_id)]
     edits = find_edits(done, scans, snakemake.input.before, snakemake.input.after)
     slice_figure(edits, snakemake.output.figure, facts)

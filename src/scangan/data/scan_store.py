@@ -184,6 +184,15 @@ def read_batch(scans: str | Path, nodules: str | Path, cohort: str | Path) -> tu
     return kept.assign(patient_id=kept.scan_id.map(patients).astype("str")), found
 
 
+def read_batches(
+    scans: Sequence[str | Path], nodules: Sequence[str | Path], cohorts: Sequence[str | Path]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `read_batch` reads, of several batches of several cohorts; the three are of the same length."""
+    tables = zip(*(read_batch(*paths) for paths in zip(scans, nodules, cohorts, strict=True)), strict=True)
+    all_scans, all_nodules = (pd.concat(each, ignore_index=True) for each in tables)
+    return all_scans, all_nodules
+
+
 def scan_manifest(scans: pd.DataFrame, label: str) -> pd.DataFrame:
     """Manifest rows of scans, a row each, all of one label: so a cohort of volumes is split like one of images."""
     rows = scans[["scan_id", "patient_id", "data", "spacing_mm", "sha256"]].rename(columns={"scan_id": "image_id"})

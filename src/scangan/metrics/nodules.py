@@ -52,8 +52,8 @@ class Diameters(NamedTuple):
     """Of one nodule, in mm, NaN where there is none.
 
     equivalent: of the sphere of the same volume, as a nodule table's `equivalent_diameter_mm`. axial: the greatest
-    extent within an axial slice, as LIDC-IDRI's readers draw it; their outlines run through the first pixels outside of a
-    nodule, so that theirs (`diameter_mm`) is more by one to two pixels of the scan.
+    extent within an axial slice, as LIDC-IDRI's readers draw it; their outlines run through the first pixels outside of
+    a nodule, so that theirs (`diameter_mm`) is more by one to two pixels of the scan.
     """
 
     axial: float
@@ -207,9 +207,9 @@ def eraser_table(
 ) -> pd.DataFrame:
     """`mae_hu` and `ssim` of the eraser and of the baselines, on VOIs whose truth without the nodule is known.
 
-    injected: VOIs with a nodule, of `equivalent_diameter_mm`. erased, truth: float [N, S, S, S] in HU, of the same VOIs.
-    The mask is the sphere of half the diameter and `margin_mm`. Variants: `eraser`, then those of `baselines`, which get a VOI
-    and its mask. value: mean over the VOIs.
+    injected: VOIs with a nodule of `equivalent_diameter_mm`. erased, truth: float [N, S, S, S] in HU, of the same VOIs.
+    The mask is the sphere of half the diameter and `margin_mm`. Variants: `eraser`, then those of `baselines`, which
+    get a VOI and its mask. value: mean over the VOIs.
     Raises DataError if the three do not hold the same number of VOIs.
     """
     if not len(injected) == len(erased) == len(truth) > 0:
