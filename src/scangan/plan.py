@@ -852,22 +852,21 @@ class VolumePlan(StudyPlan):
         """A table of the scans of the cohort whose nodules are known."""
         return f"{self.folder}/cohorts/{existing(self.settings.nodules).annotated}/scans/{file}"
 
-    def on_grid(self, ending: str, cohort: str | None = None, batch: str | None = None) -> list[str]:
-        """A file of each batch of each cohort, or of one, on the grid on which nodules are edited.
+    def batch_on_grid(self, cohort: str, batch: str, ending: str) -> str:
+        """A file of a batch of scans on the grid on which nodules are edited.
 
         That of the cubes, so that nodules of synthetic volumes are no others; without any, the scans' own.
         """
-        stem = "{}/cohorts/{}/scans" if self.settings.grid is None else "{}/volumes/framed/{}"
-        return [
-            f"{stem.format(self.folder, name)}/batch{number}{ending}"
-            for name, source in zip(self.cohorts(), self.sources, strict=True)
-            for number in source.batches()
-            if cohort in (None, name) and batch in (None, str(number))
-        ]
+        folder = f"cohorts/{cohort}/scans" if self.settings.grid is None else f"volumes/framed/{cohort}"
+        return f"{self.folder}/{folder}/batch{batch}{ending}"
 
-    def batch_on_grid(self, cohort: str, batch: str, ending: str) -> list[str]:
-        """A file of one batch on that grid."""
-        return self.on_grid(ending, cohort, batch)
+    def on_grid(self, ending: str) -> list[str]:
+        """The same of each batch of each cohort."""
+        return [
+            self.batch_on_grid(cohort, str(batch), ending)
+            for cohort, source in zip(self.cohorts(), self.sources, strict=True)
+            for batch in source.batches()
+        ]
 
     def scan_table_of_each_batch(self) -> list[str]:
         """For each batch of each cohort, the table of the cohort's scans."""

@@ -14,7 +14,15 @@ from scangan.facts import Facts
 from scangan.metrics.scanner import scanner_test
 from scangan.phantoms.chest import render_chest
 from scangan.rejected import REJECTED_TYPES
-from scangan.synthesis.mix import DONE_TYPES, MIXED_NODULE_TYPES, choose_mix, erase_nodules, inject_nodules
+from scangan.synthesis.mix import (
+    DONE_TYPES,
+    MIXED_NODULE_TYPES,
+    Mixer,
+    choose_mix,
+    erase_nodules,
+    inject_nodules,
+    sham_nodules,
+)
 from scangan.synthesis.placement import PlacementSettings
 
 LUNG, NODULE = -850, 40
@@ -375,3 +383,39 @@ def test_a_phantom_scan_is_injected_and_erased_again():
         reach |= away_mm(lungs.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 3.0) < row.equivalent_diameter_mm / 2 + 4
     assert (erased.hounsfield == volume.hounsfield)[~reach].all()
     assert np.median(erased.hounsfield[injected.nodules > 0]) < -750
+
+
+def test_a_sham_is_edited_where_nodules_would_be_and_has_none():
+    scan, hounsfield, lungs, labels, table = lung_scan([((30, 34, 38), 8.0)])
+    arguments = (scan, hounsfield, lungs, labels, table, 3, [6.0, 8.0])
+    injected = inject_nodules(*arguments, inject, ANYWHERE, VOI, 5)
+    seen = []
+
+    def fill(vois, radii_mm, seeds):
+        seen.append((radii_mm[0], seeds[0]))
+        return vois + 10
+
+    sham = sham_nodules(*arguments, fill, ANYWHERE, VOI, 5)
+    same = [column for column in DONE_TYPES if column not in ("action", "changed_voxels")]
+    pd.testing.assert_frame_equal(sham.done[same], injected.done[same])
+    assert set(sham.done.action) == {"sham"}
+    assert seen == list(zip(sham.done.diameter_mm / 2, sham.done.seed, strict=True))
+    assert sham.table.nodule.tolist() == [1]
+    np.testing.assert_array_equal(sham.nodules, labels)
+    changed = sham.hounsfield - hounsfield
+    reach = np.zeros(labels.shape, bool)
+    for row in sham.done.itertuples():
+        away = away_mm(labels.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 1.5)
+        assert (changed[away <= row.diameter_mm / 2] >= 9).all()
+        reach |= away < row.diameter_mm / 2 + VOI.margin_mm
+    assert not changed[~reach].any()
+
+
+@pytest.mark.parametrize("sham", [True, False])
+def test_scans_that_the_mix_leaves_alone_are_shams_unless_told_otherwise(sham):
+    scan, hounsfield, lungs, labels, table = lung_scan()
+    mixer = Mixer(pd.Series({"s": ""}), [2], [6.0], inject, lambda vois, *_: vois + 10, ANYWHERE, VOI, 5, sham)
+    edited = mixer.mix(scan, hounsfield, lungs, labels, table)
+    assert edited.label == "none"
+    assert edited.done.action.tolist() == 2 * ["sham"] * sham
+    assert (edited.hounsfield != hounsfield).any() == sham

@@ -472,3 +472,21 @@ def test_what_is_not_exported(tmp_path, injected):
     with pytest.raises(DataError, match="toy-0: version: found free, allowed: synthetic"):
         export_volume(real, "toy-0", tmp_path / "series")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sized_copy_has_a_sham_edited_at_the_same_places(tmp_path):
+    row = {"volume_id": "s1", "patient_id": "p-s1", "label": "none", "source": "lidc", "version": "free"}
+    row |= {"data": "phantom", "spacing_mm": SPACING, "sha256": "", "nodules": pd.NA, "synthesis_seed": pd.NA}
+    free = VolumeSet.hold(chest()[None], pd.DataFrame([row]))
+    injection = Injection(**{**vars(INJECTION), "erase": lambda vois, *_: vois + 40})
+    paths = tmp_path / "sized.zarr.zip", tmp_path / "sized.parquet"
+    with VolumeWriter(*paths, SIZE) as writer:
+        inject_sized(free, [30], injection, writer)
+    sized = read_volume_set(*paths)
+    assert sized.manifest.volume_id.tolist() == ["s1-30mm", "s1-30mm-sham"]
+    assert sized.manifest.label.tolist() == ["nodules", "none"]
+    assert sized.manifest.diameter_mm.tolist() == [30, 30]
+    nodules, sham = ((np.abs(volume - chest()) > 30) for volume in sized)
+    assert sham.any()
+    # Within the radius both change, and the margin as well where only the sham does.
+    assert (sham & nodules).sum() > 0.8 * nodules.sum()

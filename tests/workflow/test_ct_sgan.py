@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from scangan.data.scan_store import read_scan_table, read_scans
+from scangan.data.scan_store import read_scans
 from scangan.data.voi import read_vois
 from scangan.data.volume_set import VolumeSet, read_volume_set
 from scangan.phantoms.chest_dicom import write_phantom

@@ -359,6 +359,7 @@ EXPECTED = {
         "nodules.injector": FROM_INJECTOR,
         "nodules.eraser": FROM_ERASER,
         "nodules.placement": FROM_EDITED,
+        "nodules.sham": FROM_EDITED,
         "nodules.mix_seed": of("ct_sgan", "choose_mix") | FROM_EDITED,
         "nodules.annotated": FROM_VOIS,
         "nodules.test_diameters_mm": SIZED | DETECTED,

@@ -138,7 +138,7 @@ rule edit_scans:
     resources:
         gpu=1,
     params:
-        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
+        settings=settings_of("nodules", "mix_seed", "placement", "sham", "voi"),
     script:
         "../scripts/edit_scans.py"
 

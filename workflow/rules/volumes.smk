@@ -66,6 +66,7 @@ rule inject_sized:
     input:
         unpack(of_study("framed", version="free")),
         **nodule_network("injector"),
+        **nodule_network("eraser"),
         split=rules.split_cohort.output.split,
         **ANNOTATED,
     output:
@@ -83,7 +84,7 @@ rule inject_sized:
     resources:
         gpu=1,
     params:
-        settings=settings_of("nodules", "mix_seed", "placement", "test_diameters_mm", "voi"),
+        settings=settings_of("nodules", "mix_seed", "placement", "sham", "test_diameters_mm", "voi"),
     script:
         "../scripts/inject_sized.py"
 
@@ -141,6 +142,7 @@ rule inject_synthetic:
         **VOLUME_GENERATOR,
         **SHARD,
         **nodule_network("injector"),
+        **nodule_network("eraser"),
         **ANNOTATED,
     output:
         volumes=f"{RESULTS}/{{study}}/synthetic/{{gan}}/seed{{gan_seed}}/nodules/shard{{shard}}.zarr.zip",
@@ -157,7 +159,7 @@ rule inject_synthetic:
     resources:
         gpu=1,
     params:
-        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
+        settings=settings_of("nodules", "mix_seed", "placement", "sham", "voi"),
         attempts=lookup(dpath="studies/{study}/synthesis/attempts", within=config),
     script:
         "../scripts/inject_synthetic.py"
@@ -274,6 +276,7 @@ rule tabulate_detection:
     input:
         predictions=of_study("predictions"),
         rejected=rules.inject_sized.output.rejected,
+        labels=rules.tabulate_mix.output.labels,
     output:
         detection=report_table("detection"),
         figure=report_figure("detection"),

@@ -29,6 +29,7 @@ with job(snakemake, snakemake.threads):
         placement=PlacementSettings(**Placement.model_validate(settings["placement"]).model_dump()),
         voi=voi,
         seed=seed,
+        sham=settings["sham"],
     )
     scans, nodules = read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort")))
     tables = edit_scans(snakemake.input.volumes, scans, nodules, mixer, snakemake.output.volumes)

@@ -16,10 +16,13 @@ with job(snakemake, snakemake.threads):
     test = split_volumes(read_volume_set(snakemake.input.volumes, snakemake.input.manifests), snakemake.input.split)[
         "test"
     ]
-    injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
+    inject, erase = (
+        Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"])).fill
+        for name in ("injector", "eraser")
+    )
     known = read_scan_table(snakemake.input.annotated_scans), pd.read_csv(snakemake.input.annotated_nodules)
     counts, _ = annotated_sizes(*known, settings["voi"]["diameters_mm"])
-    wanted = injection(counts, settings["test_diameters_mm"], injector.fill, settings)
+    wanted = injection(counts, settings["test_diameters_mm"], inject, erase, settings)
     with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, test.size) as writer:
         nodules, rejected = inject_sized(test, settings["test_diameters_mm"], wanted, writer)
     for name, table in (("nodules", nodules), ("rejected", rejected)):

@@ -16,9 +16,12 @@ with job(snakemake, snakemake.threads):
     settings = snakemake.params.settings
     volumes = read_volume_set([snakemake.input.volumes], [snakemake.input.manifest])
     synthesizer = VolumeSynthesizer(*read_generator(Path(snakemake.input.weights), Path(snakemake.input.description)))
-    injector = Filling.read(Path(snakemake.input.injector_weights), Path(snakemake.input.injector_description))
+    inject, erase = (
+        Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"])).fill
+        for name in ("injector", "eraser")
+    )
     known = read_scan_table(snakemake.input.annotated_scans), pd.read_csv(snakemake.input.annotated_nodules)
-    wanted = injection(*annotated_sizes(*known, settings["voi"]["diameters_mm"]), injector.fill, settings)
+    wanted = injection(*annotated_sizes(*known, settings["voi"]["diameters_mm"]), inject, erase, settings)
     with VolumeWriter(snakemake.output.volumes, snakemake.output.manifest, volumes.size) as writer:
         nodules, rejected = inject_into_synthetic(volumes, synthesizer.draw, wanted, snakemake.params.attempts, writer)
     for name, table in (("nodules", nodules), ("rejected", rejected)):

@@ -437,6 +437,11 @@ class Nodules(Section):
     injector: NoduleNetwork = NoduleNetwork()
     eraser: NoduleNetwork = NoduleNetwork()
     placement: Placement = Placement()
+    sham: bool = Field(
+        True,
+        description="whether scans and volumes that neither get nor lose nodules are edited as often, at healthy "
+        "places by the eraser: so no trace of an edit tells the label",
+    )
     mix_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice of patients, and of their nodules")
     test_diameters_mm: list[Annotated[float, Field(gt=0)]] = Field(
         [6, 8, 10, 12, 14, 16],

@@ -35,7 +35,7 @@ LABELS = (WITH, WITHOUT)
 MIX_COLUMNS = ["scan_id", "patient_id", "scanner", "label", "split"]
 # `readers` is missing for an injected nodule, `seed` for an annotated one. source: annotated | injected.
 MIXED_NODULE_TYPES = NODULE_TYPES | {"readers": "Int64", "place": "str", "seed": "Int64", "source": "str"}
-# action: erase | inject. diameter_mm: of the sphere that was filled, without its margin.
+# action: erase | inject | sham. diameter_mm: of the sphere that was filled, without its margin.
 DONE_TYPES = {
     "scan_id": "str",
     "nodule": "int64",
@@ -222,7 +222,59 @@ def inject_nodules(
     Where a sphere's margin ends and beyond, not one voxel changes.
     Raises DataError if no count is above 0, if no diameter fits the VOI, and for a label without a row.
     """
-    nodules = _rows_of(scan, labels, nodules)
+    existing = _annotated(_rows_of(scan, labels, nodules))
+    settings = (counts, diameters_mm, fill, placement, voi, seed)
+    edited, done, refused = _fill_places(scan, hounsfield, lungs, existing, *settings, action="inject")
+    numbered, spacing = labels.copy(), (scan["spacing_mm"],) * 3
+    for row in done:
+        box, away_mm = ball(labels.shape, spacing, [row[axis] for axis in CENTRE], row["diameter_mm"] / 2)
+        numbered[box][away_mm <= max(row["diameter_mm"] / 2, away_mm.min())] = row["nodule"]
+    injected = pd.DataFrame(done, columns=list(PLACED_TYPES)).assign(source="injected")
+    # Its truth is the sphere that was asked for; how large it looks is another question (`metrics.nodules`).
+    injected = injected.assign(volume_mm3=np.pi / 6 * injected.equivalent_diameter_mm.astype(float) ** 3)
+    table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
+    return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
+
+
+def sham_nodules(
+    scan: dict[str, Any],
+    hounsfield: np.ndarray,
+    lungs: np.ndarray,
+    labels: np.ndarray,
+    nodules: pd.DataFrame,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
+    fill: Fill,
+    placement: PlacementSettings,
+    voi: VoiCut,
+    seed: int,
+) -> Edited:
+    """Edit a scan where `inject_nodules` would put nodules, and put none there: the same places, filled by the eraser.
+
+    So a trace that edits leave says nothing of a scan's label. Arguments as there, `fill` the eraser's; nodules and
+    labels stay as they are.
+    """
+    existing = _annotated(_rows_of(scan, labels, nodules))
+    settings = (counts, diameters_mm, fill, placement, voi, seed)
+    edited, done, refused = _fill_places(scan, hounsfield, lungs, existing, *settings, action="sham")
+    return Edited(edited, labels, existing, _table(done, DONE_TYPES), refused)
+
+
+def _fill_places(
+    scan: dict[str, Any],
+    hounsfield: np.ndarray,
+    lungs: np.ndarray,
+    existing: pd.DataFrame,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
+    fill: Fill,
+    placement: PlacementSettings,
+    voi: VoiCut,
+    seed: int,
+    *,
+    action: str,
+) -> tuple[np.ndarray, list[dict[str, Any]], pd.DataFrame]:
+    """The scan with the places of new nodules filled, what was done (`DONE_TYPES` and more), and what was refused."""
     numbers, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
     if not (numbers > 0).any():
         raise DataError(f"mix: counts: found {numbers.max() if numbers.size else 'none'}, allowed: one above 0")
@@ -232,12 +284,11 @@ def inject_nodules(
         raise DataError(
             f"mix: diameters_mm: found {found}, allowed: one from {voi.spacing_mm:g} to {largest_mm(voi):g} mm"
         )
-    edited, numbered, done, rejected = hounsfield.copy(), labels.copy(), [], []
-    existing = _annotated(nodules)
+    edited, done, rejected = hounsfield.copy(), [], []
     if scan["lung_check"]:
         why_not = ("lung mask failed", scan["lung_check"], "remove the scan, or mend its mask")
         refused = rejected_table([Rejection(scan["scan_id"], *why_not, counted=False)])
-        return Edited(edited, numbered, existing, _table([], DONE_TYPES), refused)
+        return edited, [], refused
     spacing = (scan["spacing_mm"],) * 3
     placed, no_place = place_nodules(
         lungs,
@@ -259,15 +310,8 @@ def inject_nodules(
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
         changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
-        box, away_mm = ball(labels.shape, spacing, centre, radius)
-        numbered[box][away_mm <= max(radius, away_mm.min())] = row["nodule"]
-        done.append(row | {"action": "inject", "diameter_mm": 2 * radius, "changed_voxels": changed})
-    injected = pd.DataFrame(done, columns=list(PLACED_TYPES)).assign(source="injected")
-    # Its truth is the sphere that was asked for; how large it looks is another question (`metrics.nodules`).
-    injected = injected.assign(volume_mm3=np.pi / 6 * injected.equivalent_diameter_mm.astype(float) ** 3)
-    table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
-    refused = pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
-    return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
+        done.append(row | {"action": action, "diameter_mm": 2 * radius, "changed_voxels": changed})
+    return edited, done, pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
 
 
 def _rows_of(scan: dict[str, Any], labels: np.ndarray, nodules: pd.DataFrame) -> pd.DataFrame:
@@ -342,7 +386,8 @@ def label_scans(scans: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
 class Mixer:
     """The mix, scan by scan: what was chosen, and all that it takes.
 
-    edit: scan_id -> erase | inject | nothing, as `choose_mix` says. The rest: see `inject_nodules`, `erase_nodules`.
+    edit: scan_id -> erase | inject | nothing, as `choose_mix` says. sham: scans for which nothing was chosen, with
+    nodules or without, are edited by `sham_nodules`; else they stay. The rest: see `inject_nodules`, `erase_nodules`.
     """
 
     edit: pd.Series
@@ -353,19 +398,22 @@ class Mixer:
     placement: PlacementSettings
     voi: VoiCut
     seed: int
+    sham: bool = True
 
     def mix(
         self, scan: dict[str, Any], hounsfield: np.ndarray, lungs: np.ndarray, labels: np.ndarray, nodules: pd.DataFrame
     ) -> Edited:
-        """A scan of the store after the mix; one that was not chosen is as it was."""
+        """A scan of the store after the mix."""
         own = nodules[nodules.scan_id == scan["scan_id"]]
-        match self.edit[scan["scan_id"]]:
-            case "erase":
-                return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed)
-            case "inject":
-                counts, diameters = self.counts, self.diameters_mm
-                arguments = (own, counts, diameters, self.inject, self.placement, self.voi, self.seed)
-                return inject_nodules(scan, hounsfield, lungs, labels, *arguments)
+        edit = self.edit[scan["scan_id"]]
+        if edit == "erase":
+            return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed)
+        arguments = (scan, hounsfield, lungs, labels, own, self.counts, self.diameters_mm)
+        settings = (self.placement, self.voi, self.seed)
+        if edit == "inject":
+            return inject_nodules(*arguments, self.inject, *settings)
+        if self.sham:
+            return sham_nodules(*arguments, self.erase, *settings)
         return Edited(hounsfield, labels, _annotated(own), _table([], DONE_TYPES), rejected_table())
 
 

@@ -29,7 +29,7 @@ from scangan.device import compute_device
 from scangan.errors import DataError
 from scangan.progress import Progress
 from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
-from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, inject_nodules
+from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, inject_nodules, sham_nodules
 from scangan.synthesis.paste import Fill
 from scangan.synthesis.placement import PlacementSettings
 
@@ -150,7 +150,11 @@ def synthesize_volumes(synthesizer: VolumeSynthesizer, first_seed: int, volumes:
 
 @dataclass(frozen=True)
 class Injection:
-    """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id."""
+    """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id.
+
+    erase: the eraser's, with which volumes that get no nodules are edited as often (`mix.sham_nodules`); None: they are
+    not.
+    """
 
     counts: Numbers
     diameters_mm: Numbers | float
@@ -158,21 +162,42 @@ class Injection:
     placement: PlacementSettings
     voi: VoiCut
     seed: int
+    erase: Fill | None = None
 
     def put_into(
         self, volume_id: str, hounsfield: np.ndarray, lungs: np.ndarray, spacing_mm: float, diameters_mm: Any = None
     ) -> Edited:
         """hounsfield: int16 [S, S, S] without nodules, lungs: bool. diameters_mm: others than the injection's own."""
+        return self._edit(inject_nodules, self.fill, volume_id, hounsfield, lungs, spacing_mm, diameters_mm)
+
+    def put_sham_into(
+        self, volume_id: str, hounsfield: np.ndarray, lungs: np.ndarray, spacing_mm: float, diameters_mm: Any = None
+    ) -> np.ndarray:
+        """The volume edited where `put_into` puts nodules, without any; as it was, if there is no eraser."""
+        if self.erase is None:
+            return hounsfield
+        return self._edit(sham_nodules, self.erase, volume_id, hounsfield, lungs, spacing_mm, diameters_mm).hounsfield
+
+    def _edit(
+        self,
+        edit: Callable[..., Edited],
+        fill: Fill,
+        volume_id: str,
+        hounsfield: np.ndarray,
+        lungs: np.ndarray,
+        spacing_mm: float,
+        diameters_mm: Any,
+    ) -> Edited:
         scan = {"scan_id": volume_id, "spacing_mm": spacing_mm, "lung_check": ""}
         scan |= dict.fromkeys(("origin_x_mm", "origin_y_mm", "origin_z_mm"), 0.0)
         labels = np.zeros(hounsfield.shape, np.uint8)
         diameters = self.diameters_mm if diameters_mm is None else diameters_mm
-        arguments = (self.counts, diameters, self.fill, self.placement, self.voi, self.seed)
-        return inject_nodules(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
+        arguments = (self.counts, diameters, fill, self.placement, self.voi, self.seed)
+        return edit(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
 
 
-def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, settings: dict[str, Any]) -> Injection:
-    """What a configuration asks for. settings: `mix_seed`, `placement`, `voi` of `nodules`."""
+def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, erase: Fill, settings: dict[str, Any]) -> Injection:
+    """What a configuration asks for. settings: `mix_seed`, `placement`, `sham`, `voi` of `nodules`."""
     placement = Placement.model_validate(settings["placement"])
     return Injection(
         counts=np.asarray(counts),
@@ -181,6 +206,7 @@ def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, settings: dict
         placement=PlacementSettings(**placement.model_dump()),
         voi=Voi.model_validate(settings["voi"]),
         seed=settings["mix_seed"],
+        erase=erase if settings["sham"] else None,
     )
 
 
@@ -197,6 +223,8 @@ def inject_into_synthetic(
     writer: VolumeWriter,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write synthetic volumes of which those of even seed have nodules: half of them, in any shard of even length.
+
+    The others are edited as often, see `Injection`.
 
     volumes: as `synthesize_volumes` wrote them. redraw: (seed, attempt) -> the volume, as `VolumeSynthesizer.draw`;
     called only for what is drawn again. A volume of either half is drawn again if no plausible lungs are found in it,
@@ -218,7 +246,8 @@ def inject_into_synthetic(
                     continue
                 made = {"lung_volume_ml": lungs.volume_ml, "attempts": attempt}
                 if seed % 2:
-                    writer.write(hounsfield, row | made)
+                    sham = injection.put_sham_into(name, hounsfield, lungs.mask, row["spacing_mm"])
+                    writer.write(sham, row | made)
                     break
                 edited = injection.put_into(name, hounsfield, lungs.mask, row["spacing_mm"])
                 if edited.has_nodules:
@@ -237,10 +266,12 @@ def inject_into_synthetic(
 def inject_sized(
     volumes: VolumeSet, diameters_mm: Sequence[float], injection: Injection, writer: VolumeWriter
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write each volume once for every diameter, with nodules of just that diameter: the test set of figure 3(b).
+    """Write each volume for every diameter, with nodules of just that diameter, and with shams: the test set of
+    figure 3(b).
 
     volumes: free of nodules. A place is looked for as many of them in each copy of a volume, drawn from
-    `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`.
+    `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`, and
+    where there is an eraser `v-8mm-sham`, edited at the same places without a nodule.
     Returns nodules and rejected as `inject_into_synthetic` does; copies without a nodule are left out and counted.
     """
     nodules, rejected = [], []
@@ -264,6 +295,11 @@ def inject_sized(
                 made |= {"nodules": len(edited.table), "lung_volume_ml": lungs.volume_ml}
                 writer.write(edited.hounsfield, row | made)
                 nodules.append(edited.table.assign(scan_id=name))
+                if injection.erase is not None:
+                    sham = injection.put_sham_into(
+                        row["volume_id"], hounsfield, lungs.mask, row["spacing_mm"], diameter
+                    )
+                    writer.write(sham, row | made | {"volume_id": f"{name}-sham", "label": WITHOUT, "nodules": 0})
     asked = len(volumes) * len(diameters_mm)
     return _join(nodules, MIXED_NODULE_TYPES), _report(_join(rejected, REJECTED_TYPES), asked)
 
