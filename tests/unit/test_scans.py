@@ -135,6 +135,26 @@ def test_batches_are_balanced_by_files():
     assert deal([5], 3) == [0]
 
 
+def test_of_a_public_set_every_site_gets_the_same_scans_in_the_same_order(cohort, tmp_path):
+    """Another key, other folders, other names of files."""
+    there = tmp_path / "there"
+    for number, file in enumerate(sorted(cohort.rglob("*"), reverse=True)):
+        if file.is_file() and ".scangan" not in file.parts:
+            (there / str(number % 7)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, there / str(number % 7) / f"{number:03d}.dcm")
+    public = settings(identity="public", scans=2)
+    here, other = (index_scans(root, public, "real")[0] for root in (cohort, there))
+    assert (cohort / ".scangan/pseudonym.key").read_text() != (there / ".scangan/pseudonym.key").read_text()
+    for column in ("scan_id", "patient_id", "batch"):
+        assert here[column].tolist() == other[column].tolist()
+    keyed = index_scans(cohort, settings(), "real")[0]
+    assert set(keyed.scan_id).isdisjoint(here.scan_id)
+    # The next file that is ingested knows its pseudonym from the index alone, whatever the key.
+    tables = [ingest(root, tmp_path / f"out-{root.name}", identity="public")[1:3] for root in (cohort, there)]
+    for first, second in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(first, second)
+
+
 def test_pseudonyms_rest_on_the_key_in_the_folder(cohort, tmp_path):
     first, _ = index_scans(cohort, settings(), "phantom")
     moved = shutil.copytree(cohort, tmp_path / "moved")

@@ -73,7 +73,7 @@ rule index_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "batches", "modality", "patient_from", "scans"),
+        settings=settings_of("data", "batches", "identity", "modality", "patient_from", "scans"),
         data=data_kind,
     script:
         "../scripts/index_scans.py"

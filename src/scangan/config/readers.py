@@ -224,6 +224,12 @@ class Indexing(PatientsFromPaths, Modality):
 
     scans: Positive | None = Field(None, description="most scans that are read, chosen by pseudonym; null: all")
     batches: Positive = Field(8, description="jobs that the scans are shared among")
+    identity: Literal["keyed", "public"] = Field(
+        "keyed",
+        description="what pseudonyms follow from, and with them which scans are taken, their order, split and seeds: "
+        "`keyed`: the folder's secret key; `public`: the ids alone, for a public set, with which every site gets the "
+        "same experiment, and anyone who knows an id can find its pseudonym",
+    )
 
 
 class Ingestion(Modality):

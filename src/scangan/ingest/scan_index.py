@@ -99,7 +99,7 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     index holds neither paths nor uids. A volume file is a scan of its own; its patient is what `settings.patient_from`
     finds, or else its name, or its path where several share the name. The patient of a series is its PatientID, or its
     study; where these tell no patients apart, what `settings.patient_from` finds. At most `settings.scans` are taken,
-    the first in the order of their pseudonyms.
+    the first in the order of their pseudonyms, which with the identity `public` are the same at every site.
     Raises DataError if the folder is missing or holds no scan.
     """
     cohort = open_scan_folder(root)
@@ -110,7 +110,7 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     series, findings = find_series([file for file in cohort.files if file not in parts], cohort.root, settings.modality)
 
     patients, without = _patients_of(series, volumes, cohort.root, settings.patient_from)
-    pseudonyms = cohort.pseudonyms
+    pseudonyms = replace(cohort.pseudonyms, is_public=settings.identity == "public")
     rows = [
         (pseudonyms.scan(scan), pseudonyms.patient(patients[scan]), [place[file] for file in files])
         for scan, files in [
