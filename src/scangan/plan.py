@@ -199,6 +199,18 @@ class Source:
         """The volumes of all batches of scans."""
         return self.batch_files()["volumes"]
 
+    def negatives(self) -> list[str]:
+        """The list of patients with nodules, if there is one."""
+        return optional(self._scans.negatives)
+
+    def said_of_negatives(self) -> str:
+        """How it is known which of its scans have no nodule: rendered | annotated | list | assumed clear."""
+        if self.data == "phantom":
+            return "rendered"
+        if self._scans.annotations != "none":
+            return "annotated"
+        return "list" if self._scans.negatives is not None else "assumed clear"
+
     def annotation_files(self) -> list[str]:
         """The user's own annotations, if there are any."""
         named = self._scans.annotations
@@ -848,6 +860,10 @@ class VolumePlan(StudyPlan):
             for batch in source.batches()
         ]
 
+    def said_of_negatives(self) -> dict[str, str]:
+        """The same of each cohort."""
+        return {cohort: source.said_of_negatives() for cohort, source in zip(self.cohorts(), self.sources, strict=True)}
+
     def annotated(self, file: str) -> str:
         """A table of the scans of the cohort whose nodules are known."""
         return f"{self.folder}/cohorts/{existing(self.settings.nodules).annotated}/scans/{file}"
@@ -875,6 +891,12 @@ class VolumePlan(StudyPlan):
     def mixed(self, ending: str) -> list[str]:
         """A file of each batch of each cohort after the mix."""
         return self.batches_below("nodules/mixed", ending)
+
+    def nodule_training(self, network: str) -> Settings:
+        """The VOIs that a nodule network is trained on, and the cohort that the eraser is not: null for none."""
+        nodules = existing(self.settings.nodules)
+        spared = network == "eraser" and nodules.eraser_learns_of == "unannotated"
+        return plain({"voi": nodules.voi.model_dump(mode="json"), "annotated": nodules.annotated if spared else None})
 
     def injector_of(self, network: str) -> list[str]:
         """What an eraser needs to be trained: the injector."""

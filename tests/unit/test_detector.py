@@ -171,7 +171,7 @@ def test_every_arm_sees_its_own_volumes_and_all_of_them(sets, watched):
     }
     for arm, volumes in expected.items():
         watched.clear()
-        train(sets, arm, {"steps": len(volumes) // 4, "validate_every": 100}, flips=False)
+        train(sets, arm, {"steps": len(volumes) // 4, "validate_every": 100, "mirror": False})
         sums = sorted(float(volume.double().sum()) for batch in watched for volume in batch)
         assert sums == sorted(float(volume.double().sum()) for volume in volumes), arm  # an epoch: each of them once
 
@@ -182,14 +182,14 @@ def test_half_of_each_batch_of_volumes_is_real_where_it_is_asked_for(sets, watch
         float(v.double().sum()) for v in scale_volumes(torch.from_numpy(sets["real_train"].read(range(12))), WINDOW)
     }
     values = {"steps": 6, "real_share": 0.5}
-    train(sets, "real+synthetic", values, flips=False)
+    train(sets, "real+synthetic", values | {"mirror": False})
     batches = [[float(volume.double().sum()) for volume in batch] for batch in watched]
     assert [sum(each in real for each in batch) for batch in batches] == [2] * 6
     assert {each for batch in batches for each in batch} > real
     watched.clear()
     copies = repeat_images(sets["real_train"], {"nodules": 8, "none": 8}, 0)
     assert copies.manifest["label"].value_counts().to_dict() == {"nodules": 8, "none": 8}
-    train(sets | {"added": copies}, "real+copies", {"steps": 7}, flips=False)
+    train(sets | {"added": copies}, "real+copies", {"steps": 7, "mirror": False})
     assert {float(volume.double().sum()) for batch in watched for volume in batch} == real
 
 

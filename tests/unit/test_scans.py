@@ -668,3 +668,31 @@ def test_lungs_are_stored(cohort, tmp_path, monkeypatch):
     for _, _, lungs, _ in read_scans([files.volumes for files in batches], scans):
         assert lungs[: len(lungs) // 2].all()
         assert not lungs[len(lungs) // 2 :].any()
+
+
+def test_patients_with_a_nodule_in_the_list_are_left_out_by_name(cohort, tmp_path):
+    negatives = tmp_path / "abnormalities.csv"
+    negatives.write_text("pid,study_yr,sct_ab_desc\npatient-1,2,51\npatient-0,0,59\n")
+    everything, _ = index_scans(cohort, settings(), "real")
+    index, rejected = index_scans(cohort, settings(negatives=str(negatives)), "real")
+    assert len(index) == len(everything) - 1
+    assert rejected[["reason", "found", "counted"]].to_numpy().tolist() == [
+        ["nodule known", "in the list of abnormalities", False]
+    ]
+    assert "patient-1" not in rejected.to_csv()
+
+
+def test_scans_without_nodules_are_left_out_where_nodules_are_required(cohort, tmp_path):
+    batches, scans, _, _ = ingest(cohort, tmp_path / "out", annotations="none")
+    assert len(scans) == 3
+    rejected = pd.DataFrame(columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+    with pytest.raises(DataError, match="data: require_nodules: found no nodule in 3 scans, allowed: one in some"):
+        gather_batches(batches, rejected, settings(require_nodules=True))
+    table = pd.read_parquet(batches[0].scans)
+    kept = table.scan_id.iloc[0]
+    table.assign(nodules=(table.scan_id == kept).astype("Int64")).to_parquet(batches[0].scans)
+    found, _, refused = gather_batches(batches, rejected, settings(require_nodules=True))
+    assert found.scan_id.tolist() == [kept]
+    assert (refused.reason == "no nodule").all()
+    assert len(refused) == 2
+    assert not refused.counted.any()

@@ -295,6 +295,7 @@ EXPECTED = {
         "data.min_slices": FROM_BATCHES,
         "data.hounsfield_offset": FROM_BATCHES,
         "data.max_rejected": FROM_GATHER,
+        "data.require_nodules": FROM_GATHER,
         "data.duplicates": FROM_GATHER,
         "data.slices_per_scan": FROM_SLICES,
         "data.window": FROM_SLICES,
@@ -362,6 +363,7 @@ EXPECTED = {
         "nodules.eraser": FROM_ERASER,
         "nodules.placement": FROM_EDITED,
         "nodules.sham": FROM_EDITED,
+        "nodules.eraser_learns_of": FROM_ERASER,
         "nodules.mix_seed": of("ct_sgan", "choose_mix") | FROM_EDITED,
         "nodules.annotated": FROM_VOIS,
         "nodules.test_diameters_mm": SIZED | DETECTED,
@@ -480,6 +482,11 @@ ANOTHER = {
     "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9, "brain_mr": 61},
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
+    "classifier.mirror": {"head_ct": None, "covid_ct": None, "brain_mr": None, "ct_sgan": False},
+    "data.negatives": None,  # a list of patients, whom a phantom has not
+    "cohorts.lidc.data.negatives": None,
+    "cohorts.nlst.data.negatives": None,
+    "nodules.eraser_learns_of": "unannotated",
     "classifier.arms": {
         "head_ct": ["real", "real+classical"],
         "brain_mr": ["real", "real+classical"],
@@ -551,6 +558,7 @@ BUT = {
         *("classifier.steps", "classifier.seeds", "classifier.shares", "fidelity.positions"),
         *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
         *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed", "nodules.sham"),
+        "nodules.eraser_learns_of",
         *(f"nodules.voi.{key}" for key in toy_study("ct_sgan")["nodules"]["voi"]),
     },
     "brain_mr": {

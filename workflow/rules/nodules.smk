@@ -60,7 +60,7 @@ rule train_nodule_gan:
         gpu=1,
     params:
         settings=lookup(dpath="studies/{study}/nodules/{network}", within=config),
-        voi=settings_of("nodules", "voi"),
+        voi=of_study("nodule_training", "network"),
     script:
         "../scripts/train_nodule_gan.py"
 
@@ -167,6 +167,7 @@ rule tabulate_mix:
         "../../envs/scangan.yaml"
     params:
         evaluation=settings_of("evaluation", "bootstrap", "seed"),
+        negatives=of_study("said_of_negatives"),
         study=facts(),
     script:
         "../scripts/tabulate_mix.py"

@@ -9,7 +9,7 @@ with job(snakemake):
     from scangan.metrics.scanner import scanner_test
     from scangan.rejected import left_out_note
     from scangan.report.nodule_edit_figures import find_edits, slice_figure
-    from scangan.report.nodule_tables import SCANNER_NOTE, mix_table
+    from scangan.report.nodule_tables import CLEAR, CLEAR_NOTE, SCANNER_NOTE, mix_table
     from scangan.report.tables import write_table
 
     facts = Facts(**snakemake.params.study)
@@ -25,7 +25,10 @@ with job(snakemake):
         with atomic(snakemake.output[name]) as path:
             table.to_csv(path, index=False)
     note = left_out_note(rejected, snakemake.output.rejected)
-    write_table(mix_table(mix, done, rejected, facts), *snakemake.output.mix, index=None, note=note)
+    negatives = snakemake.params.negatives
+    if CLEAR in negatives.values():
+        note = f"{CLEAR_NOTE}\n{note}"
+    write_table(mix_table(mix, done, rejected, negatives, facts), *snakemake.output.mix, index=None, note=note)
     before, after = mix, mix.assign(label=mix.label_after)
     settings = Evaluation.model_validate(snakemake.params.evaluation)
     table = scanner_test(before, after, settings, facts)

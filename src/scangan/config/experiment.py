@@ -210,6 +210,9 @@ class Classifier(Section):
     validate_every: Positive = Field(20, description="steps between two validations")
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
+    mirror: bool = Field(
+        True, description="of volumes: training volumes are mirrored at random along each axis, in every arm"
+    )
 
     @field_validator("pretrained")
     @classmethod
@@ -437,6 +440,11 @@ class Nodules(Section):
     injector: NoduleNetwork = NoduleNetwork()
     eraser: NoduleNetwork = NoduleNetwork()
     placement: Placement = Placement()
+    eraser_learns_of: Literal["all", "unannotated"] = Field(
+        "all",
+        description="cohorts in whose healthy places the eraser is trained: `all`, or as in the paper those without "
+        "annotations alone",
+    )
     sham: bool = Field(
         True,
         description="whether scans and volumes that neither get nor lose nodules are edited as often, at healthy "

@@ -71,8 +71,12 @@ class Slabs(Section):
 
     depth: Annotated[int, Field(ge=2)] = Field(16, description="slices of a slab, which D_slab judges (T)")
     slices: Positive = Field(8, description="of these, how many D_slice judges, drawn anew at every step (N)")
-    constant_noise: Positive = Field(128, description="numbers of a volume's noise that all its slices share")
-    slice_noise: Positive = Field(32, description="numbers of each slice's own noise, which R_v is fed with")
+    constant_noise: Annotated[int, Field(ge=0)] = Field(
+        128, description="numbers of a volume's noise that all its slices share; 0: without it"
+    )
+    slice_noise: Annotated[int, Field(ge=0)] = Field(
+        32, description="numbers of each slice's own noise, which R_v is fed with; 0: without it"
+    )
     slice_code: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
         128, description="numbers that R_v makes of it for each slice"
     )
@@ -84,6 +88,8 @@ class Slabs(Section):
     def _fits(self) -> Slabs:
         if self.slices > self.depth:
             raise ValueError(f"slices: found {self.slices}, allowed: {self.depth} at most (depth)")
+        if self.slice_noise == 0 and not self.told_position:
+            raise ValueError("slice_noise: found 0, allowed: 1 or more without told_position, for R_v needs an input")
         return self
 
 

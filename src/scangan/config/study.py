@@ -226,6 +226,8 @@ class ImageStudy(Study):
             raise ValueError("classifier.backbone: found 'squeezenet3d', allowed: one of images")
         if self.classifier.base_width is not None:
             raise ValueError(f"classifier.base_width: found {self.classifier.base_width}, allowed: null for images")
+        if not self.classifier.mirror:
+            raise ValueError("classifier.mirror: found false, allowed: true for images, see classifier.classical")
         if isinstance(self.data, Scans):
             raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
         _check("classifier.positive", self.classifier.positive, self.data.class_names)

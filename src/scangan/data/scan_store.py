@@ -21,7 +21,7 @@ from scangan import config
 from scangan.data.store import MANIFEST_TYPES, check_ids, fit_square, missing_chunk, open_zip
 from scangan.errors import DataError
 from scangan.files import atomic, reading, scratch_folder, zip_folder
-from scangan.rejected import REJECTED_TYPES, check_rejected
+from scangan.rejected import REJECTED_TYPES, Rejection, check_rejected, rejected_table
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ CENTRAL_LUNGS = 0.8  # share of the lungs' height that slices are taken from,
 CENTRAL_VOLUME = 0.5  # and of the volume's where there is no plausible lung mask
 ARRAYS = {"hounsfield": "int16", "lungs": "uint8", "nodules": "uint8"}
 CHUNK_SLICES = 16
+REQUIRED = "none is needed: require_nodules asks for scans with nodules"
 
 SCAN_TYPES = {
     "scan_id": "str",
@@ -127,6 +128,7 @@ def gather_batches(
     """The scans and nodules of all batches, in the order of their pseudonyms, and the rejected.
 
     rejected: of `index_scans`; these rows come first.
+    With `settings.require_nodules` scans without any are left out, and named among the rejected.
     Raises DataError if no scan is left, or if more than `settings.max_rejected` of the scans are rejected.
     """
     scans, nodules, refused = (
@@ -139,6 +141,17 @@ def gather_batches(
     for batch in batches:
         _check_whole(batch)
     scans = scans.sort_values("scan_id", ignore_index=True)
+    if settings.require_nodules:
+        has_some = (scans["nodules"].fillna(0) > 0).astype(bool)
+        without = [
+            Rejection(row.scan_id, "no nodule", "not annotated" if pd.isna(row.nodules) else "0", REQUIRED, False)
+            for row in scans[~has_some].itertuples()
+        ]
+        log.info("require_nodules: %d of %d scans left out", len(without), len(scans))
+        refused = pd.concat([refused, rejected_table(without)], ignore_index=True)
+        scans = scans[has_some].reset_index(drop=True)
+        if scans.empty:
+            raise DataError(f"data: require_nodules: found no nodule in {len(without)} scans, allowed: one in some")
     return scans, nodules.sort_values(["scan_id", "nodule"], ignore_index=True), refused
 
 

@@ -109,14 +109,12 @@ def train_detector(
     checkpoint_seconds: float = 60.0,
     progress: Callable[..., Progress] = Progress,
     batch_norm: bool = True,
-    flips: bool = True,
 ) -> TrainedClassifier:
     """Train `SqueezeNet3d` on one arm of volumes, with one seed, on the GPU where there is one; as `train_classifier`.
 
     The sets may be larger than memory: volumes are read a batch ahead, int16 in HU, and seen with the window in
     [0, 1]. arm: one `of_volumes`.
-    flips: mirror the training volumes at random, in every arm (`mirror`). batch_norm: see
-    `SqueezeNet3d`.
+    With `settings.mirror` training volumes are mirrored at random. batch_norm: see `SqueezeNet3d`.
 
     Raises DataError if a patient is in both sets, a set lacks a class, volumes differ in size or cannot be read;
     ConfigError for an arm that is not of volumes; TrainingError if the loss is not finite.
@@ -133,7 +131,7 @@ def train_detector(
     labelled = partial(LabelledVolumes.of, positive=settings.positive, window=window, device=device)
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
-    if flips:
+    if settings.mirror:
         phases = [replace(phase, augment=mirror, augmented=len(phase.data.targets)) for phase in phases]
     name = f"detector {arm.name} seed {seed}"
     return train_phases(
