@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from scangan.ct.grain import Grain, without_grain
+from scangan.ct.grain import Grain, grain_ratio, without_grain
 
 
 def noise(size=32, sigma=30.0, blur=0.0):
@@ -67,3 +67,14 @@ def test_a_voi_beyond_its_scan_has_grain_where_the_scan_is():
     grain = Grain.of(voi, 1.0)
     assert grain.own[:8].std() == pytest.approx(30, rel=0.1)
     assert not grain.own[22:].any()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7)])
+def test_the_ratio_of_grain_inside_and_around(spacing):
+    rng, shape = np.random.default_rng(0), tuple(round(40 / step) for step in spacing)
+    centre = (np.array(shape) - 1) / 2
+    away = np.linalg.norm((np.moveaxis(np.indices(shape), 0, -1) - centre) * spacing, axis=-1)
+    lung = np.rint(-850 + np.where(away <= 8, 15, 30) * rng.normal(size=shape)).astype(np.int16)
+    assert grain_ratio(lung, spacing, centre, 7, 4) == pytest.approx(0.5, rel=0.1)
+    assert np.isnan(grain_ratio(np.full(shape, -850, np.int16), spacing, centre, 7, 4))
+    assert np.isnan(grain_ratio(lung, spacing, centre, 0.5, 4))

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from scangan.config import Evaluation, VoiCut
+from scangan.ct.grain import grain_ratio
 from scangan.ct.grids import sphere
 from scangan.ct.volume import resample
-from scangan.data.scan_store import NODULE_TYPES
+from scangan.data.scan_store import NODULE_TYPES, write_volumes
 from scangan.data.voi import CENTRE
 from scangan.errors import DataError
 from scangan.facts import Facts
@@ -19,6 +20,7 @@ from scangan.synthesis.mix import (
     MIXED_NODULE_TYPES,
     Mixer,
     choose_mix,
+    edit_scans,
     erase_nodules,
     inject_nodules,
     sham_nodules,
@@ -419,3 +421,19 @@ def test_scans_that_the_mix_leaves_alone_are_shams_unless_told_otherwise(sham):
     assert edited.label == "none"
     assert edited.done.action.tolist() == 2 * ["sham"] * sham
     assert (edited.hounsfield != hounsfield).any() == sham
+
+
+def test_the_places_of_a_batch_are_its_nodules_and_its_edits(tmp_path):
+    scan, hounsfield, lungs, labels, table = lung_scan([((30, 34, 38), 8.0)])
+    with write_volumes(tmp_path / "before.zarr.zip") as write:
+        write("s", hounsfield, lungs, labels)
+    mixer = Mixer(pd.Series({"s": ""}), [2], [6.0], inject, lambda vois, *_: vois, ANYWHERE, VOI, 5)
+    out = tmp_path / "after.zarr.zip"
+    tables = edit_scans(tmp_path / "before.zarr.zip", pd.DataFrame([scan]), table, mixer, out)
+    places = tables["places"]
+    assert places.source.tolist() == ["annotated", "", ""]
+    assert places.diameter_mm.tolist() == [8, 6, 6]
+    # Of 33 voxels each, and the same as before: that eraser changes nothing.
+    for row, grain in zip(tables["done"].itertuples(), places.grain[1:], strict=True):
+        centre = (row.z_voxel, row.y_voxel, row.x_voxel)
+        assert grain == grain_ratio(hounsfield, (1.5,) * 3, centre, 3.0, VOI.margin_mm) > 0

@@ -128,6 +128,7 @@ rule edit_scans:
         nodules=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_nodules.parquet",
         done=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_done.parquet",
         rejected=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_rejected.parquet",
+        places=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_places.parquet",
     log:
         f"{RESULTS}/{{study}}/logs/edit_scans/{{cohort}}/batch{{batch}}.log",
     benchmark:
@@ -149,6 +150,7 @@ rule tabulate_mix:
         nodules=of_study("mixed", ending="_nodules.parquet"),
         done=of_study("mixed", ending="_done.parquet"),
         rejected=of_study("mixed", ending="_rejected.parquet"),
+        places=of_study("mixed", ending="_places.parquet"),
         before=of_study("on_grid", ending=".zarr.zip"),
         after=of_study("mixed", ending=".zarr.zip"),
         scans=of_study("on_grid", ending="_scans.parquet"),

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter
+from scipy.stats import median_abs_deviation
+
+from scangan.ct.grids import Numbers, ball
 
 COARSEST_MM = (
     2.5  # deviation of the Gaussian that leaves no grain; reconstruction makes lumps of one or two millimetres
 )
 MOST_SIGMAS = 3.0  # of the noise; what differs more is a vessel, or the edge of something
+LEAST_VOXELS = 10  # whose deviation says something
 QUARTER = 0.3186  # of normal noise, a quarter lies within so many deviations: edges may fill more than half of a VOI
 
 
@@ -61,3 +65,20 @@ def without_grain(vois: np.ndarray, voi_spacing_mm: float) -> np.ndarray:
     for voi in smooth:
         voi -= Grain.of(voi, voi_spacing_mm).own
     return smooth
+
+
+def grain_ratio(
+    hounsfield: np.ndarray, spacing_mm_zyx: Numbers, centre_voxel_zyx: Numbers, radius_mm: float, margin_mm: float
+) -> float:
+    """The grain within a ball of a scan, int16 [Z, Y, X], as a multiple of that in a shell around.
+
+    The shell lies between `margin_mm` and twice as far from the ball. Grain is the median absolute deviation of what a
+    Gaussian of one voxel takes away. NaN where either has too few voxels, or the shell has no grain.
+    """
+    box, away_mm = ball(hounsfield.shape, spacing_mm_zyx, centre_voxel_zyx, radius_mm + 2 * margin_mm)
+    values = hounsfield[box].astype(np.float32)
+    fine = values - gaussian_filter(values, 1)
+    inside, shell = fine[away_mm <= radius_mm], fine[away_mm > radius_mm + margin_mm]
+    if min(inside.size, shell.size) < LEAST_VOXELS or not (around := median_abs_deviation(shell)):
+        return float("nan")
+    return float(median_abs_deviation(inside) / around)

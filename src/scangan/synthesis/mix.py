@@ -19,6 +19,7 @@ import pandas as pd
 from scipy.ndimage import find_objects
 
 from scangan.config import VoiCut
+from scangan.ct.grain import grain_ratio
 from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, outside_share
 from scangan.data.scan_store import NODULE_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 WITH, WITHOUT = "nodules", "none"  # labels
 LABELS = (WITH, WITHOUT)
+# source: annotated | injected, empty where there is no nodule. grain: see `ct.grain.grain_ratio`.
+PLACE_TYPES = {"scan_id": "str", "source": "str", "diameter_mm": "float64", "grain": "float64"}
 MIX_COLUMNS = ["scan_id", "patient_id", "scanner", "label", "split"]
 # `readers` is missing for an injected nodule, `seed` for an annotated one. source: annotated | injected.
 MIXED_NODULE_TYPES = NODULE_TYPES | {"readers": "Int64", "place": "str", "seed": "Int64", "source": "str"}
@@ -366,6 +369,19 @@ def _annotated(nodules: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _places(scan: dict[str, Any], edited: Edited, margin_mm: float) -> pd.DataFrame:
+    """A scan's nodules, and the places that were edited and have none, with the grain that is there."""
+    without = edited.done[edited.done.action != "inject"]
+    spacing = (scan["spacing_mm"],) * 3
+    rows = []
+    for table, size in ((edited.table, "equivalent_diameter_mm"), (without, "diameter_mm")):
+        for row in table.to_dict("records"):
+            centre, radius = [row[axis] for axis in CENTRE], row[size] / 2
+            grain = grain_ratio(edited.hounsfield, spacing, centre, radius, margin_mm) if radius > 0 else np.nan
+            rows.append((scan["scan_id"], row.get("source", ""), row[size], grain))
+    return _table(rows, PLACE_TYPES)
+
+
 def _table(rows: pd.DataFrame | Sequence[Any], types: dict[str, str]) -> pd.DataFrame:
     if not isinstance(rows, pd.DataFrame):
         rows = pd.DataFrame(rows, columns=list(types))
@@ -422,9 +438,10 @@ def edit_scans(
 ) -> dict[str, pd.DataFrame]:
     """Write the scans of a batch after the mix to the scan store `out`, one at a time.
 
-    volumes: the batch's scan store. scans, nodules: its tables. Returns the tables `nodules`, `done` and `rejected`.
+    volumes: the batch's scan store. scans, nodules: its tables. Returns the tables `nodules`, `done`, `rejected`, and
+    `places` (`PLACE_TYPES`): where there is a nodule, or an edit left none.
     """
-    tables: dict[str, list[pd.DataFrame]] = {"nodules": [], "done": [], "rejected": []}
+    tables: dict[str, list[pd.DataFrame]] = {"nodules": [], "done": [], "rejected": [], "places": []}
     with write_volumes(Path(out)) as write:
         for scan, hounsfield, lungs, labels in read_scans([volumes], scans):
             edited = mixer.mix(scan, hounsfield, lungs, labels, nodules)
@@ -432,5 +449,6 @@ def edit_scans(
             tables["nodules"].append(edited.table)
             tables["done"].append(edited.done)
             tables["rejected"].append(edited.rejected)
+            tables["places"].append(_places(scan, edited, mixer.voi.margin_mm))
             log.info("%s: %d edits done, %d refused", scan["scan_id"], len(edited.done), len(edited.rejected))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
