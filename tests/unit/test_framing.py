@@ -17,6 +17,7 @@ from tests.unit.test_lungs import chest
 
 VOI = VoiCut(size=16, spacing_mm=2, margin_mm=4)
 LUNG, NODULE = -850, 40
+SHAM = {("after", "a"): 7}  # what the mix did to a scan without nodules
 
 
 def scan(scan_id: str) -> dict:
@@ -54,7 +55,9 @@ def freed(tmp_path: Path):
         paths[name] = tmp_path / f"{name}.zarr.zip"
         with write_volumes(paths[name]) as write:
             for scan_id, diameter in diameters.items():
-                write(scan_id, *lungs_with(diameter))
+                hounsfield, *others = lungs_with(diameter)
+                hounsfield[0, 0, 0] = SHAM[name, scan_id] if (name, scan_id) in SHAM else LUNG
+                write(scan_id, hounsfield, *others)
     scans = pd.DataFrame([scan(name) for name in before])
     own = pd.DataFrame([nodule(name, size) for name, size in before.items() if size]).reindex(columns=NODULE_TYPES)
     left = pd.DataFrame([nodule(name, size) for name, size in after.items() if size]).reindex(
@@ -74,6 +77,7 @@ def test_the_mixed_version_has_the_labels_and_voxels_of_the_mix(freed):
     assert set(rows.source) == {"lidc"}
     assert rows.patient_id["c"] == "pc"
     np.testing.assert_array_equal(mixed.read([2])[0], lungs_with(8.0)[0])
+    assert mixed.read([0])[0, 0, 0, 0] == 7
 
 
 def test_the_free_version_holds_no_nodule_whoever_had_one(freed):
@@ -81,6 +85,7 @@ def test_the_free_version_holds_no_nodule_whoever_had_one(freed):
     assert free.manifest.volume_id.tolist() == ["a", "b", "c", "d"]
     assert set(free.manifest.label) == {"none"}
     assert set(free.manifest.version) == {"free"}
+    assert free.read([0])[0, 0, 0, 0] == LUNG
     for volume in free:
         assert volume.max() < LUNG + 300  # the trace of an edge as sharp as this one
 

@@ -106,8 +106,8 @@ def free_scans(
     """Write the cubes of a batch as a set of volumes in two versions: as the mix left them, and free of nodules.
 
     volumes, mixed: stores of the cubes before and after the mix; nodules, mixed_nodules: what there is in them.
-    free_files, mixed_files: volumes and manifest of each version. A scan that the mix left without nodules is free of
-    them already; of any other, those that it had before the mix are erased, if it had any.
+    free_files, mixed_files: volumes and manifest of each version. Free of nodules is a scan as it was, without shams,
+    if it never had any; as the mix left it, if that erased all; of any other, those that it had are erased.
     Returns as rows of `REJECTED_TYPES` the scans from which not every nodule could be erased: they have no version
     without nodules.
     """
@@ -121,14 +121,18 @@ def free_scans(
             row |= {"volume_id": scan["scan_id"], "source": cohort}
             left = int((mixed_nodules.scan_id == scan["scan_id"]).sum())
             as_mixed.write(after, row | {"version": "mixed", "label": WITH if left else WITHOUT, "nodules": left})
-            if left:
-                own = nodules[nodules.scan_id == scan["scan_id"]]
+            own = nodules[nodules.scan_id == scan["scan_id"]]
+            if own.empty:
+                without = hounsfield
+            elif not left:
+                without = after
+            else:
                 edited = erase_nodules(scan, hounsfield, labels, own, erase, voi, seed)
                 if edited.has_nodules:
                     rejected.append(edited.rejected.assign(source=scan["scan_id"], counted=True))
                     continue
-                after = edited.hounsfield
-            free.write(after, row | {"version": "free", "label": WITHOUT, "nodules": 0})
+                without = edited.hounsfield
+            free.write(without, row | {"version": "free", "label": WITHOUT, "nodules": 0})
     log.info("%s: %d scans, %d without a version free of nodules", cohort, len(scans), len(rejected))
     tables = [table.drop_duplicates("source") for table in rejected] or [rejected_table()]
     return pd.concat(tables, ignore_index=True).astype(REJECTED_TYPES)
