@@ -56,7 +56,7 @@ def freed(tmp_path: Path):
         with write_volumes(paths[name]) as write:
             for scan_id, diameter in diameters.items():
                 hounsfield, *others = lungs_with(diameter)
-                hounsfield[0, 0, 0] = SHAM[name, scan_id] if (name, scan_id) in SHAM else LUNG
+                hounsfield[0, 0, 0] = SHAM.get((name, scan_id), LUNG)
                 write(scan_id, hounsfield, *others)
     scans = pd.DataFrame([scan(name) for name in before])
     own = pd.DataFrame([nodule(name, size) for name, size in before.items() if size]).reindex(columns=NODULE_TYPES)
