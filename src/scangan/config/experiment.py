@@ -392,7 +392,9 @@ class Voi(VoiCut):
     size: Annotated[Literal[16, 24, 32, 48, 64], READ_FROM_TEXT] = Field(64, description="voxels along an edge")
     healthy_per_scan: Positive = Field(12, description="healthy VOIs cut from each scan")
     diameters_mm: tuple[float, float] = Field(
-        (4.0, 30.0), description="least and greatest diameter of nodules that are made; drawn from LIDC's in between"
+        (4.0, 30.0),
+        description="least and greatest diameter of nodules that are made (of the sphere of the same volume); drawn from "
+        "the annotated cohort's in between",
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of places, diameters and noise")
 

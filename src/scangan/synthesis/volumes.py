@@ -1,7 +1,7 @@
 """Mass synthesis of whole CT volumes, each from a seed of its own, and nodules put into them.
 
 Source: Pesaranghader et al., CT-SGAN, section 3: nodules in half of 10,000 synthetic volumes, their number and radii
-drawn from LIDC-IDRI's distributions.
+drawn from LIDC-IDRI's distributions; here from those of the annotated cohort.
 """
 
 from __future__ import annotations
