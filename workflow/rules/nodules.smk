@@ -6,10 +6,7 @@ VOIS = {
 }
 
 # Of the cohort whose nodules are known: how many, and how large, injected ones are.
-ANNOTATED = {
-    f"annotated_{kind}": of_study("annotated", file=f"{kind}.csv")
-    for kind in ("scans", "nodules")
-}
+ANNOTATED = {f"annotated_{kind}": of_study("annotated", file=f"{kind}.csv") for kind in ("scans", "nodules")}
 # A batch of scans on the grid on which nodules are edited.
 BATCH_ON_GRID = {
     kind: of_study("batch_on_grid", "cohort", "batch", ending=ending)
@@ -19,11 +16,11 @@ BATCH_ON_GRID = {
 
 rule cut_vois:
     input:
+        **ANNOTATED,
         volumes=of_study("on_grid", ending=".zarr.zip"),
         scans=of_study("on_grid", ending="_scans.parquet"),
         nodules=of_study("on_grid", ending="_nodules.parquet"),
         cohorts=of_study("scan_table_of_each_batch"),
-        **ANNOTATED,
     output:
         **VOIS,
         rejected=f"{RESULTS}/{{study}}/nodules/vois/rejected.csv",

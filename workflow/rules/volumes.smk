@@ -67,8 +67,8 @@ rule inject_sized:
         unpack(of_study("framed", version="free")),
         **nodule_network("injector"),
         **nodule_network("eraser"),
-        split=rules.split_cohort.output.split,
         **ANNOTATED,
+        split=rules.split_cohort.output.split,
     output:
         volumes=f"{RESULTS}/{{study}}/volumes/sized.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/volumes/sized.parquet",

@@ -393,7 +393,7 @@ class Voi(VoiCut):
     healthy_per_scan: Positive = Field(12, description="healthy VOIs cut from each scan")
     diameters_mm: tuple[float, float] = Field(
         (4.0, 30.0),
-        description="least and greatest diameter of nodules that are made (of the sphere of the same volume); drawn from "
+        description="least and greatest diameter of nodules that are made; drawn from "
         "the annotated cohort's in between",
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of places, diameters and noise")
