@@ -207,6 +207,18 @@ class Source:
         """The volumes of all batches of scans."""
         return self.batch_files()["volumes"]
 
+    def negatives(self) -> list[str]:
+        """The list of patients with nodules, if there is one."""
+        return optional(self._scans.negatives)
+
+    def said_of_negatives(self) -> str:
+        """How it is known which of its scans have no nodule: rendered | annotated | list | assumed clear."""
+        if self.data == "phantom":
+            return "rendered"
+        if self._scans.annotations != "none":
+            return "annotated"
+        return "list" if self._scans.negatives is not None else "assumed clear"
+
     def annotation_files(self) -> list[str]:
         """The user's own annotations, if there are any."""
         named = self._scans.annotations
@@ -958,9 +970,43 @@ class VolumePlan(StudyPlan):
             for batch in source.batches()
         ]
 
+    def said_of_negatives(self) -> dict[str, str]:
+        """The same of each cohort."""
+        return {cohort: source.said_of_negatives() for cohort, source in zip(self.cohorts(), self.sources, strict=True)}
+
+    def annotated(self, file: str) -> str:
+        """A table of the scans of the cohort whose nodules are known."""
+        return f"{self.folder}/cohorts/{existing(self.settings.nodules).annotated}/scans/{file}"
+
+    def batch_on_grid(self, cohort: str, batch: str, ending: str) -> str:
+        """A file of a batch of scans on the grid on which nodules are edited.
+
+        That of the cubes, so that nodules of synthetic volumes are no others; without any, the scans' own.
+        """
+        folder = f"cohorts/{cohort}/scans" if self.settings.grid is None else f"volumes/framed/{cohort}"
+        return f"{self.folder}/{folder}/batch{batch}{ending}"
+
+    def on_grid(self, ending: str) -> list[str]:
+        """The same of each batch of each cohort."""
+        return [
+            self.batch_on_grid(cohort, str(batch), ending)
+            for cohort, source in zip(self.cohorts(), self.sources, strict=True)
+            for batch in source.batches()
+        ]
+
+    def scan_table_of_each_batch(self) -> list[str]:
+        """For each batch of each cohort, the table of the cohort's scans."""
+        return [f"{source.folder}/scans/scans.csv" for source in self.sources for _ in source.batches()]
+
     def mixed(self, ending: str) -> list[str]:
         """A file of each batch of each cohort after the mix."""
         return self.batches_below("nodules/mixed", ending)
+
+    def nodule_training(self, network: str) -> Settings:
+        """The VOIs that a nodule network is trained on, and the cohort that the eraser is not: null for none."""
+        nodules = existing(self.settings.nodules)
+        spared = network == "eraser" and nodules.eraser_learns_of == "unannotated"
+        return plain({"voi": nodules.voi.model_dump(mode="json"), "annotated": nodules.annotated if spared else None})
 
     def injector_of(self, network: str) -> list[str]:
         """What an eraser needs to be trained: the injector."""
@@ -1022,22 +1068,26 @@ class VolumePlan(StudyPlan):
         """What nodules are made of, for a network's volumes; nothing for a network of no arm."""
         if gan not in self.gans_of_arms():
             return {}
-        injector, lidc = f"{self.folder}/nodules/injector/generator", f"{self.results}/lidc"
-        return {
-            "injector_weights": f"{injector}.safetensors",
-            "injector_description": f"{injector}.json",
-            "lidc_counts": f"{lidc}/nodules_per_scan.csv",
-            "lidc_nodules": f"{lidc}/nodules.csv",
-        }
+        files = {f"annotated_{kind}": self.annotated(f"{kind}.csv") for kind in ("scans", "nodules")}
+        for network in ("injector", "eraser"):
+            stem = f"{self.folder}/nodules/{network}/generator"
+            files |= {f"{network}_weights": f"{stem}.safetensors", f"{network}_description": f"{stem}.json"}
+        return files
 
     def injection_settings(self, gan: str) -> Settings | None:
-        """How nodules are put into a network's volumes; None for a network of no arm."""
+        """How nodules, and shams, are put into a network's volumes; None for a network of no arm."""
         if gan not in self.gans_of_arms():
             return None
         nodules = existing(self.settings.nodules).model_dump(mode="json")
-        wanted = {key: nodules[key] for key in ("mix_seed", "placement", "voi")}
+        wanted = {key: nodules[key] for key in ("mix_seed", "placement", "sham", "voi")}
         settings: Settings = sort_keys({"attempts": self._synthesis.attempts, **wanted})
         return settings
+
+    def versions(self, gan: str) -> float:
+        """How many volumes are kept for each that a network draws: those that are edited, once more."""
+        if (wanted := self.injection_settings(gan)) is None:
+            return 1
+        return 2 if wanted["sham"] else 1.5
 
     def shards(self, gan: str, gan_seed: int = FIRST, folder: str = "") -> Files:
         """All shards of one training's volumes; folder: `nodules/` for those in which half have nodules."""
@@ -1078,7 +1128,8 @@ class VolumePlan(StudyPlan):
         trainings = [(gan, gan_seed) for gan in self.gans_of_arms() for gan_seed in self.gan_seeds(gan)]
         drawn = [path for training in trainings for path in self.shards(*training, "nodules/")["manifests"]]
         rejected = [path.removesuffix(".parquet") + "_rejected.parquet" for path in drawn]
-        return self.batches_below("volumes/free", "_rejected.parquet") + rejected
+        real = [self.batches_below(f"volumes/{version}", "_rejected.parquet") for version in ("framed", "free")]
+        return [*real[0], *real[1], *rejected]
 
     def exported_shard(self, gan: str, number: str) -> dict[str, str]:
         """The shard that holds a volume of the first training, with its nodules if detectors train on such volumes."""

@@ -67,3 +67,26 @@ def test_a_size_without_a_pair_is_named():
     table = predictions([0.1], {6.0: [0.2], 16.0: [np.nan]})
     with pytest.raises(DataError, match="diameter_mm: found no patient with as many volumes with nodules of 16 mm"):
         score_sizes({"real": [table]}, DIAMETERS, "nodules", SETTINGS)
+
+
+def test_the_negatives_are_shams_where_there_are_any_and_shams_stand_beside_untouched_volumes():
+    table = predictions([0.1, 0.1, 0.1, 0.1], {6.0: [0.9, 0.9, 0.9, 0.9]})
+    shams = [(f"s{n}-6-sham", f"p{n}", "none", "sized", 6.0, value) for n, value in enumerate([0.95, 0.05, 0.2, 0.1])]
+    scores = score_sizes({"real": [pd.concat([table, pd.DataFrame(shams, columns=COLUMNS)])]}, [6], "nodules", SETTINGS)
+    of_six = of(scores, 6.0)
+    assert of_six.cases.unique() == [8]
+    assert of_six.value["specificity"] == 3 / 4
+    assert of_six.value["auc"] == 3 / 4
+    # Against 0.1 four times: above, below, above, and equal.
+    assert of_six.value["auc_sham"] == pytest.approx((1 + 0 + 1 + 0.5) / 4)
+    assert of_six.ci_low["auc_sham"] < of_six.value["auc_sham"] < of_six.ci_high["auc_sham"]
+    assert "auc_sham" not in of(score_sizes({"real": [table]}, [6], "nodules", SETTINGS), 6.0).index
+
+
+def test_real_and_injected_nodules_of_the_test_volumes_are_scored_apart():
+    test = ((0.1, "none"), (0.5, "none"), (0.9, "nodules"), (0.3, "nodules"))
+    table = predictions([0.1], {6.0: [0.2]}, test)
+    scores = of(score_sizes({"real": [table]}, [6], "nodules", SETTINGS, injected={"t2"}), None)
+    assert scores.value[["auc", "auc_real", "auc_injected"]].tolist() == [3 / 4, 1 / 2, 1]
+    assert scores.cases[["auc_real", "auc_injected"]].tolist() == [3, 3]
+    assert "auc_real" not in of(score_sizes({"real": [table]}, [6], "nodules", SETTINGS), None).index

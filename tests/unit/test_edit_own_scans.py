@@ -190,7 +190,9 @@ def test_what_was_asked_stands_in_the_files_and_nothing_else_changed(run):
             # The phantoms' voxels of 6 mm are means of what they cover, so those at the rim hold some of beyond.
             within = after.voxels[away <= RADIUS_MM - 3]
             assert within.size >= 7
-            np.testing.assert_allclose(within, MADE[action], atol=1)
+            # The scan's own grain stays.
+            assert within.mean() == pytest.approx(MADE[action], abs=40)
+            np.testing.assert_allclose(within, MADE[action], atol=200)
             far &= away >= RADIUS_MM + MARGIN_MM
         np.testing.assert_array_equal(after.voxels[far], before.voxels[far])
 

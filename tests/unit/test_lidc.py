@@ -270,7 +270,7 @@ def test_distributions_of_a_database(pylidc, tmp_path):
     assert counts.to_dict("list") == {"scan": [1, 2, 3], "nodules": [2, 0, 1]}
     assert nodules.scan.tolist() == [1, 1, 3]
     assert nodules.readers.tolist() == [2, 1, 1]
-    np.testing.assert_allclose(nodules.radius_mm, nodules.diameter_mm / 2)
+    np.testing.assert_allclose(nodules.equivalent_diameter_mm**3 * np.pi / 6, nodules.volume_mm3)
     assert nodules.diameter_mm[2] == pytest.approx(PIXEL_MM * np.hypot(7, 11))
     assert nodules.volume_mm3[2] == pytest.approx(240 * PIXEL_MM**2 * SLICE_MM)
 

@@ -5,16 +5,26 @@ import pandas as pd
 import pytest
 
 from scangan.config import Evaluation, VoiCut
+from scangan.ct.grain import grain_ratio
 from scangan.ct.grids import sphere
 from scangan.ct.volume import resample
-from scangan.data.scan_store import NODULE_TYPES
+from scangan.data.scan_store import NODULE_TYPES, write_volumes
 from scangan.data.voi import CENTRE
 from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.metrics.scanner import scanner_test
 from scangan.phantoms.chest import render_chest
 from scangan.rejected import REJECTED_TYPES
-from scangan.synthesis.mix import DONE_TYPES, MIXED_NODULE_TYPES, choose_mix, erase_nodules, inject_nodules
+from scangan.synthesis.mix import (
+    DONE_TYPES,
+    MIXED_NODULE_TYPES,
+    Mixer,
+    choose_mix,
+    edit_scans,
+    erase_nodules,
+    inject_nodules,
+    sham_nodules,
+)
 from scangan.synthesis.placement import PlacementSettings
 
 LUNG, NODULE = -850, 40
@@ -216,7 +226,8 @@ def test_erased_scans_have_no_nodule_left_and_change_nowhere_else():
     for centre, diameter in places:
         away = away_mm(hounsfield.shape, centre, 1.5)
         reach |= away < diameter / 2 + VOI.margin_mm
-        assert (edited.hounsfield[away <= diameter / 2] == LUNG).all()
+        # The scan's own grain stays, and something of edges as sharp as these.
+        assert edited.hounsfield[away <= diameter / 2].mean() < LUNG + 250
     assert (edited.hounsfield[~reach] == hounsfield[~reach]).all()
     assert edited.hounsfield.dtype == np.int16
     assert edited.nodules.dtype == np.uint8
@@ -289,7 +300,7 @@ def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     assert edited.table.dtypes.to_dict() == table.astype({"readers": "Int64"}).dtypes.to_dict() | {
         name: edited.table[name].dtype for name in ("place", "seed", "source")
     }
-    assert set(new.diameter_mm) <= {6.0, 8.0}
+    assert set(new.equivalent_diameter_mm) <= {6.0, 8.0}
     assert new.seed.is_unique
     assert set(new.place) <= {"parenchyma", "wall"}
     assert edited.table.place[0] == ""
@@ -299,11 +310,11 @@ def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     for row in new.itertuples():
         centre = np.array([row.z_voxel, row.y_voxel, row.x_voxel])
         away = away_mm(labels.shape, centre, 1.5)
-        assert ((edited.nodules == row.nodule) == (away <= row.diameter_mm / 2)).all()
+        assert ((edited.nodules == row.nodule) == (away <= row.equivalent_diameter_mm / 2)).all()
         assert lungs[tuple(np.rint(centre).astype(int))]
         np.testing.assert_allclose([row.z_mm, row.y_mm, row.x_mm], centre * 1.5 + 10)
-        assert (edited.hounsfield[away <= row.diameter_mm / 2 - 2] > -100).all()
-        reach |= away < row.diameter_mm / 2 + VOI.margin_mm
+        assert edited.hounsfield[away <= row.equivalent_diameter_mm / 2 - 2].mean() > -100
+        reach |= away < row.equivalent_diameter_mm / 2 + VOI.margin_mm
     assert (edited.hounsfield[~reach] == hounsfield[~reach]).all()
     assert ((edited.nodules == 1) == (labels == 1)).all()
     assert edited.done.changed_voxels.sum() >= (edited.hounsfield != hounsfield).sum() > 0
@@ -371,6 +382,58 @@ def test_a_phantom_scan_is_injected_and_erased_again():
     assert len(erased.done) == 4
     reach = np.zeros(lungs.shape, bool)
     for row in injected.table.itertuples():
-        reach |= away_mm(lungs.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 3.0) < row.diameter_mm / 2 + 4
+        reach |= away_mm(lungs.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 3.0) < row.equivalent_diameter_mm / 2 + 4
     assert (erased.hounsfield == volume.hounsfield)[~reach].all()
-    assert np.median(erased.hounsfield[injected.nodules > 0]) < -800
+    assert np.median(erased.hounsfield[injected.nodules > 0]) < -750
+
+
+def test_a_sham_is_edited_where_nodules_would_be_and_has_none():
+    scan, hounsfield, lungs, labels, table = lung_scan([((30, 34, 38), 8.0)])
+    arguments = (scan, hounsfield, lungs, labels, table, 3, [6.0, 8.0])
+    injected = inject_nodules(*arguments, inject, ANYWHERE, VOI, 5)
+    seen = []
+
+    def fill(vois, radii_mm, seeds):
+        seen.append((radii_mm[0], seeds[0]))
+        return vois + 10
+
+    sham = sham_nodules(*arguments, fill, ANYWHERE, VOI, 5)
+    same = [column for column in DONE_TYPES if column not in ("action", "changed_voxels")]
+    pd.testing.assert_frame_equal(sham.done[same], injected.done[same])
+    assert set(sham.done.action) == {"sham"}
+    assert seen == list(zip(sham.done.diameter_mm / 2, sham.done.seed, strict=True))
+    assert sham.table.nodule.tolist() == [1]
+    np.testing.assert_array_equal(sham.nodules, labels)
+    changed = sham.hounsfield - hounsfield
+    reach = np.zeros(labels.shape, bool)
+    for row in sham.done.itertuples():
+        away = away_mm(labels.shape, (row.z_voxel, row.y_voxel, row.x_voxel), 1.5)
+        assert (changed[away <= row.diameter_mm / 2] >= 9).all()
+        reach |= away < row.diameter_mm / 2 + VOI.margin_mm
+    assert not changed[~reach].any()
+
+
+@pytest.mark.parametrize("sham", [True, False])
+def test_scans_that_the_mix_leaves_alone_are_shams_unless_told_otherwise(sham):
+    scan, hounsfield, lungs, labels, table = lung_scan()
+    mixer = Mixer(pd.Series({"s": ""}), [2], [6.0], inject, lambda vois, *_: vois + 10, ANYWHERE, VOI, 5, sham)
+    edited = mixer.mix(scan, hounsfield, lungs, labels, table)
+    assert edited.label == "none"
+    assert edited.done.action.tolist() == 2 * ["sham"] * sham
+    assert (edited.hounsfield != hounsfield).any() == sham
+
+
+def test_the_places_of_a_batch_are_its_nodules_and_its_edits(tmp_path):
+    scan, hounsfield, lungs, labels, table = lung_scan([((30, 34, 38), 8.0)])
+    with write_volumes(tmp_path / "before.zarr.zip") as write:
+        write("s", hounsfield, lungs, labels)
+    mixer = Mixer(pd.Series({"s": ""}), [2], [6.0], inject, lambda vois, *_: vois, ANYWHERE, VOI, 5)
+    out = tmp_path / "after.zarr.zip"
+    tables = edit_scans(tmp_path / "before.zarr.zip", pd.DataFrame([scan]), table, mixer, out)
+    places = tables["places"]
+    assert places.source.tolist() == ["annotated", "", ""]
+    assert places.diameter_mm.tolist() == [8, 6, 6]
+    # Of 33 voxels each, and the same as before: that eraser changes nothing.
+    for row, grain in zip(tables["done"].itertuples(), places.grain[1:], strict=True):
+        centre = (row.z_voxel, row.y_voxel, row.x_voxel)
+        assert grain == grain_ratio(hounsfield, (1.5,) * 3, centre, 3.0, VOI.margin_mm) > 0

@@ -18,13 +18,14 @@ def test_the_mix_is_counted_by_scanner_and_part():
         ],
         columns=["scan_id", "scanner", "label", "split", "label_after"],
     )
-    done = pd.DataFrame({"scan_id": ["a1", "a1", "b1"], "action": ["erase", "erase", "inject"]})
+    done = pd.DataFrame({"scan_id": ["a1", "a1", "b1", "a3"], "action": ["erase", "erase", "inject", "sham"]})
     rejected = pd.DataFrame({"source": ["a2-n1", "a2-n3", "b1"], "reason": ["too large", "too large", "no place"]})
-    table = mix_table(mix, done, rejected, FACTS)
+    negatives = {"lidc": "annotated", "nlst": "assumed clear"}
+    table = mix_table(mix, done, rejected, negatives, FACTS)
     assert table.drop(columns=["study", "data", "scale"]).to_numpy().tolist() == [
-        ["lidc", "train", 2, 2, 1, 2, 0, 2],
-        ["lidc", "test", 1, 1, 1, 0, 0, 0],
-        ["nlst", "train", 1, 0, 1, 0, 1, 1],
+        ["lidc", "train", 2, 2, 1, 2, 0, 0, 2, "annotated"],
+        ["lidc", "test", 1, 1, 1, 0, 0, 1, 0, "annotated"],
+        ["nlst", "train", 1, 0, 1, 0, 1, 0, 1, "assumed clear"],
     ]
     assert set(table.data) == {"phantom"}
 
@@ -35,5 +36,5 @@ def test_a_mix_in_which_nothing_was_done():
     )
     done = pd.DataFrame({"scan_id": pd.Series(dtype=str), "action": pd.Series(dtype=str)})
     rejected = pd.DataFrame({"source": pd.Series(dtype=str), "reason": pd.Series(dtype=str)})
-    (row,) = mix_table(mix, done, rejected, FACTS).to_dict("records")
+    (row,) = mix_table(mix, done, rejected, {"lidc": "rendered"}, FACTS).to_dict("records")
     assert (row["scans"], row["nodules_erased"], row["nodules_injected"], row["refused"]) == (1, 0, 0, 0)

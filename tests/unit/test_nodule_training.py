@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scangan.config import NoduleNetwork, Voi
+from scangan.ct.grain import without_grain
 from scangan.ct.grids import sphere
 from scangan.ct.window import to_network
 from scangan.errors import ConfigError, DataError, TrainingError
@@ -151,7 +152,7 @@ def test_the_order_of_the_nodules_and_their_radii_stay_together():
     target = first_batch(training)
     assert torch.equal(training.batch.radius_mm, torch.from_numpy(radii_mm)[indices])
     # Mirroring and turning by quarters leaves the values as they are.
-    expected = torch.from_numpy(to_network(nodules))[indices]
+    expected = torch.from_numpy(to_network(without_grain(nodules, SPACING_MM)))[indices]
     assert torch.equal(target.flatten(1).sort(1).values, expected.flatten(1).sort(1).values)
 
 

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from scangan.data.voi import CENTRE
 from scangan.errors import ConfigError, DataError
-from scangan.synthesis.placement import PLACED_TYPES, RULES, PlacementSettings, place_nodules, place_of
+from scangan.synthesis.placement import PLACED_TYPES, RULES, PlacementSettings, annotated_sizes, place_nodules, place_of
 
 SPACING = (2.0, 1.0, 1.5)
 
@@ -48,11 +48,11 @@ def test_no_nodule_is_outside_the_lungs_whatever_the_mask(seed, rule):
         centre = np.array([row.z_voxel, row.y_voxel, row.x_voxel])
         assert lungs[tuple(np.rint(centre).astype(int))]
         away = away_mm(lungs.shape, spacing, centre)
-        assert lungs[away <= row.diameter_mm / 4].all()
-        reach = row.diameter_mm / 2 / spacing
+        assert lungs[away <= row.equivalent_diameter_mm / 4].all()
+        reach = row.equivalent_diameter_mm / 2 / spacing
         assert ((centre - reach >= -0.5) & (centre + reach <= np.array(lungs.shape) - 0.5)).all()
         if row.place != "wall":
-            assert lungs[away <= row.diameter_mm / 2 + 1].all()
+            assert lungs[away <= row.equivalent_diameter_mm / 2 + 1].all()
     if rule == "anywhere":
         assert len(placed) > 0
 
@@ -95,19 +95,19 @@ def test_nodules_keep_apart_from_each_other_and_from_existing_ones():
             "z_voxel": [20.0, 12.0],
             "y_voxel": [25.0, 55.0],
             "x_voxel": [20.0, 40.0],
-            "diameter_mm": 20.0,
+            "equivalent_diameter_mm": 20.0,
         }
     )
     placed, rejected = place(lungs, hounsfield, 150, [6.0, 10.0], existing=existing, gap_mm=3.0, tries=100)
     assert len(placed) > 20
     assert len(rejected) > 0  # there is not room for all
     both = pd.concat([existing, placed], ignore_index=True)
-    centres, radii = both[CENTRE].to_numpy() * SPACING, both.diameter_mm.to_numpy() / 2
+    centres, radii = both[CENTRE].to_numpy() * SPACING, both.equivalent_diameter_mm.to_numpy() / 2
     distance = np.linalg.norm(centres[:, None] - centres, axis=-1)
     np.fill_diagonal(distance, np.inf)
     assert (distance >= radii[:, None] + radii + 3.0).all()
     assert placed.nodule.tolist() == list(range(8, 8 + len(placed)))
-    assert placed.diameter_mm.is_monotonic_decreasing
+    assert placed.equivalent_diameter_mm.is_monotonic_decreasing
 
 
 def test_the_table_gives_mm_and_voxels_and_a_seed_for_each():
@@ -142,7 +142,7 @@ def test_number_and_diameters_follow_what_they_are_drawn_from():
         )
         assert rejected.empty
         numbers.append(len(placed))
-        diameters += placed.diameter_mm.tolist()
+        diameters += placed.equivalent_diameter_mm.tolist()
     assert np.allclose(np.bincount(numbers) / 200, [0.25, 0.5, 0.25], atol=0.09)
     assert np.mean(np.array(diameters) == 4.0) == pytest.approx(0.75, abs=0.09)
     assert set(diameters) == {4.0, 9.0}
@@ -160,7 +160,7 @@ def test_places_are_uniform_over_the_lungs():
 def test_nodules_without_a_place_are_left_out_and_named():
     lungs, hounsfield = lung_and_vessel()
     placed, rejected = place(lungs, hounsfield, 2, [150.0, 6.0], seed=1, tries=50)
-    assert placed.diameter_mm.tolist() == [6.0]
+    assert placed.equivalent_diameter_mm.tolist() == [6.0]
     assert rejected.reason.tolist() == ["no place for a nodule"]
     assert rejected.found.tolist() == ["150.0 mm, rule anywhere, 50 tries"]
     placed, rejected = place(np.zeros_like(lungs), hounsfield, 1, 6.0)
@@ -193,3 +193,13 @@ def test_wrong_distributions_are_named():
         place(lungs, hounsfield, 1, [5.0, 0.0])
     with pytest.raises(DataError, match=r"^placement: diameters_mm: found none, allowed: above 0$"):
         place(lungs, hounsfield, 1, [])
+
+
+def test_sizes_and_numbers_are_those_of_the_annotated_scans():
+    scans = pd.DataFrame({"scan_id": ["a", "b", "c"]})
+    nodules = pd.DataFrame({"scan_id": ["a", "a", "b", "b", "gone"], "equivalent_diameter_mm": [5.0, 6, 7, 40, 6]})
+    counts, diameters = annotated_sizes(scans, nodules, (4, 30))
+    assert sorted(counts) == [1, 2]
+    assert diameters.tolist() == [5, 6, 7]
+    with pytest.raises(DataError, match=r"voi\.diameters_mm: found none among 5 nodules, allowed: limits with"):
+        annotated_sizes(scans, nodules, (50, 60))

@@ -179,3 +179,13 @@ def test_lookup_that_cannot_be_written_only_warns(tmp_path, caplog):
     write_lookup(tmp_path, {"[hidden-1]": "Jane"})
     assert "hidden paths cannot be looked up" in caplog.text
     assert module.FOLDER == ".scangan"
+
+
+def test_public_names_rest_on_no_key_and_hidden_texts_on_the_secret_one():
+    one, other = (Pseudonyms(key, is_public=True) for key in (b"one", b"other"))
+    assert (
+        one.patient("LIDC-IDRI-0001") == other.patient("LIDC-IDRI-0001") != Pseudonyms(b"one").patient("LIDC-IDRI-0001")
+    )
+    assert one.scan("1.2.3") == other.scan("1.2.3")
+    assert one.scan("1.2.3")[1:] != one.patient("1.2.3")[1:]
+    assert one.hidden("Roe") == Pseudonyms(b"one").hidden("Roe") != other.hidden("Roe")

@@ -8,13 +8,17 @@ from matplotlib.image import imread
 
 from scangan.facts import Facts
 from scangan.report import style
-from scangan.report.scan_figures import COUNT, RADIUS, contact_sheet, distribution_table, nodule_distributions
+from scangan.report.scan_figures import COUNT, OUTLINE, RADIUS, contact_sheet, distribution_table, nodule_distributions
 
 FACTS = Facts("simple_ct_gan", "phantom", "demo")
 KINDS = {"LIDC database": "real", "cohort": "phantom"}
 SOURCES = {
-    "LIDC database": {COUNT: np.array([0, 1, 1, 2, 6]), RADIUS: np.linspace(2, 12, 10)},
-    "cohort": {COUNT: np.array([3]), RADIUS: np.array([2.0, 4.0, 9.0])},
+    "LIDC database": {
+        COUNT: np.array([0, 1, 1, 2, 6]),
+        RADIUS: np.linspace(2, 12, 10),
+        OUTLINE: np.linspace(3, 16, 10),
+    },
+    "cohort": {COUNT: np.array([3]), RADIUS: np.array([2.0, 4.0, 9.0]), OUTLINE: np.array([3.0, 5.0, 12.0])},
 }
 
 
@@ -28,7 +32,12 @@ def scan(number=0, nodules=(), check="", lungs=True):
     for label, (height, edge) in enumerate(nodules, 1):
         labels[height, 20 - edge : 20 + edge, 25 - edge : 25 + edge] = label
     diameter = 2.0 * max((edge for _, edge in nodules), default=np.nan)
-    row = {"scan_id": f"scan-{number}", "nodules": len(nodules), "lung_check": check, "diameter_mm": diameter}
+    row = {
+        "scan_id": f"scan-{number}",
+        "nodules": len(nodules),
+        "lung_check": check,
+        "equivalent_diameter_mm": diameter,
+    }
     return row, hounsfield, mask, labels
 
 
@@ -113,8 +122,7 @@ def test_distributions(tmp_path, drawn, monkeypatch):
     assert labels == [
         "LIDC database, real (5 scans)",
         "cohort, phantom (1 scans)",
-        "LIDC database, real (10 nodules)",
-        "cohort, phantom (3 nodules)",
+        *2 * ["LIDC database, real (10 nodules)", "cohort, phantom (3 nodules)"],
     ]
     for _, heights, _ in bars:
         assert heights.sum() == pytest.approx(100)
@@ -124,7 +132,7 @@ def test_distributions(tmp_path, drawn, monkeypatch):
 
 
 def test_distributions_of_a_cohort_without_nodules(tmp_path, drawn):
-    empty = {COUNT: np.array([0, 0]), RADIUS: np.array([])}
+    empty = {COUNT: np.array([0, 0]), RADIUS: np.array([]), OUTLINE: np.array([])}
     sources = {**SOURCES, "cohort": empty}
     nodule_distributions(sources, KINDS, tmp_path / "nodules.png", FACTS)
     check(tmp_path / "nodules.png", drawn, "real and phantom data, demo scale; simple_ct_gan")
@@ -137,7 +145,7 @@ def test_distributions_of_a_cohort_without_nodules(tmp_path, drawn):
 def test_the_table_has_the_numbers_behind_the_figure():
     table = distribution_table(SOURCES, KINDS, FACTS)
     assert table.columns.tolist() == ["study", "source", "quantity", "statistic", "value", "data", "scale"]
-    assert len(table) == 2 * 2 * 8
+    assert len(table) == 2 * 3 * 8
     assert set(table.study) == {"simple_ct_gan"}
     assert set(zip(table.source, table.data, strict=True)) == {("LIDC database", "real"), ("cohort", "phantom")}
     values = table.set_index(["source", "quantity", "statistic"]).value

@@ -9,7 +9,7 @@ from scangan.config import Evaluation
 from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.metrics.patients import COLUMNS
-from scangan.metrics.scanner import scanner_test
+from scangan.metrics.scanner import compare_sizes, scanner_test
 
 SETTINGS = Evaluation(bootstrap=400)
 FACTS = Facts("ct_sgan", "phantom", "demo")
@@ -70,3 +70,37 @@ def test_what_does_not_fit_the_scanner_test_is_named():
     untested = BEFORE[(BEFORE.split == "train") | (BEFORE.scanner == "N")]
     with pytest.raises(DataError, match="before the mix: scanner in test: found N, allowed: L and N"):
         scanner_test(untested, AFTER, SETTINGS, FACTS)
+
+
+def with_ids(table):
+    return table.assign(scan_id=[f"s{number}" for number in range(len(table))])
+
+
+def places(table, grain):
+    return pd.DataFrame({"scan_id": table.scan_id, "source": "injected", "diameter_mm": 8.0, "grain": grain})
+
+
+def test_grain_that_differs_by_scanner_is_found_where_the_label_says_nothing():
+    after = with_ids(AFTER)
+    rng = np.random.default_rng(0)
+    smooth = np.where(after.scanner == "N", 0.4, 1.0) + rng.normal(0, 0.05, len(after))
+    told = scanner_test(BEFORE, after, SETTINGS, FACTS, places(after, smooth)).set_index("variant").value
+    assert (told["after"], told["after, size and grain"]) == (0.5, 1)
+    alike = places(after, rng.normal(1, 0.05, len(after)))
+    told = scanner_test(BEFORE, after, SETTINGS, FACTS, alike).set_index("variant").value
+    assert told["after, size and grain"] == pytest.approx(0.5, abs=0.25)
+    # Without any place, as where nothing was edited, only the label is left.
+    told = scanner_test(BEFORE, after, SETTINGS, FACTS, alike[:0]).set_index("variant").value
+    assert told["after, size and grain"] == 0.5
+
+
+def test_sizes_of_both_kinds_are_compared():
+    sizes = np.linspace(4, 20, 40)
+    both = pd.DataFrame({"scan_id": "s", "source": ["injected"] * 40 + ["annotated"] * 40, "grain": 1.0})
+    same = compare_sizes(both.assign(diameter_mm=[*sizes, *sizes]), FACTS).set_index("metric")
+    assert same.value.tolist() == [0, 1]
+    larger = compare_sizes(both.assign(diameter_mm=[*1.34 * sizes, *sizes]), FACTS).set_index("metric").value
+    expected = stats.ks_2samp(1.34 * sizes, sizes)
+    assert larger.tolist() == [expected.statistic, expected.pvalue]
+    assert same.images.tolist() == [80, 80]
+    assert compare_sizes(both[:40].assign(diameter_mm=sizes), FACTS).value.isna().all()

@@ -135,6 +135,26 @@ def test_batches_are_balanced_by_files():
     assert deal([5], 3) == [0]
 
 
+def test_of_a_public_set_every_site_gets_the_same_scans_in_the_same_order(cohort, tmp_path):
+    """Another key, other folders, other names of files."""
+    there = tmp_path / "there"
+    for number, file in enumerate(sorted(cohort.rglob("*"), reverse=True)):
+        if file.is_file() and ".scangan" not in file.parts:
+            (there / str(number % 7)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, there / str(number % 7) / f"{number:03d}.dcm")
+    public = settings(identity="public", scans=2)
+    here, other = (index_scans(root, public, "real")[0] for root in (cohort, there))
+    assert (cohort / ".scangan/pseudonym.key").read_text() != (there / ".scangan/pseudonym.key").read_text()
+    for column in ("scan_id", "patient_id", "batch"):
+        assert here[column].tolist() == other[column].tolist()
+    keyed = index_scans(cohort, settings(), "real")[0]
+    assert set(keyed.scan_id).isdisjoint(here.scan_id)
+    # The next file that is ingested knows its pseudonym from the index alone, whatever the key.
+    tables = [ingest(root, tmp_path / f"out-{root.name}", identity="public")[1:3] for root in (cohort, there)]
+    for first, second in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(first, second)
+
+
 def test_pseudonyms_rest_on_the_key_in_the_folder(cohort, tmp_path):
     first, _ = index_scans(cohort, settings(), "phantom")
     moved = shutil.copytree(cohort, tmp_path / "moved")
@@ -648,3 +668,31 @@ def test_lungs_are_stored(cohort, tmp_path, monkeypatch):
     for _, _, lungs, _ in read_scans([files.volumes for files in batches], scans):
         assert lungs[: len(lungs) // 2].all()
         assert not lungs[len(lungs) // 2 :].any()
+
+
+def test_patients_with_a_nodule_in_the_list_are_left_out_by_name(cohort, tmp_path):
+    negatives = tmp_path / "abnormalities.csv"
+    negatives.write_text("pid,study_yr,sct_ab_desc\npatient-1,2,51\npatient-0,0,59\n")
+    everything, _ = index_scans(cohort, settings(), "real")
+    index, rejected = index_scans(cohort, settings(negatives=str(negatives)), "real")
+    assert len(index) == len(everything) - 1
+    assert rejected[["reason", "found", "counted"]].to_numpy().tolist() == [
+        ["nodule known", "in the list of abnormalities", False]
+    ]
+    assert "patient-1" not in rejected.to_csv()
+
+
+def test_scans_without_nodules_are_left_out_where_nodules_are_required(cohort, tmp_path):
+    batches, scans, _, _ = ingest(cohort, tmp_path / "out", annotations="none")
+    assert len(scans) == 3
+    rejected = pd.DataFrame(columns=list(REJECTED_TYPES)).astype(REJECTED_TYPES)
+    with pytest.raises(DataError, match="data: require_nodules: found no nodule in 3 scans, allowed: one in some"):
+        gather_batches(batches, rejected, settings(require_nodules=True))
+    table = pd.read_parquet(batches[0].scans)
+    kept = table.scan_id.iloc[0]
+    table.assign(nodules=(table.scan_id == kept).astype("Int64")).to_parquet(batches[0].scans)
+    found, _, refused = gather_batches(batches, rejected, settings(require_nodules=True))
+    assert found.scan_id.tolist() == [kept]
+    assert (refused.reason == "no nodule").all()
+    assert len(refused) == 2
+    assert not refused.counted.any()

@@ -21,7 +21,14 @@ WITH_TORCH = {
         "export_images",
         "screen_images",
     ),
-    *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "inject_sized"),  # which resample volumes
+    *(
+        "ingest_scans",
+        "edit_scans",
+        "edit_own_scans",
+        "frame_scans",
+        "free_scans",
+        "inject_sized",
+    ),  # which resample volumes
     *("train_volume_gan", "synthesize_volumes", "train_detector"),
     "train_encoder",
     *("measure_volumes", "tabulate_volumes"),  # the latter for torch-fidelity's scores

@@ -35,7 +35,7 @@ def a_scan(scan_id: str = "s1", check: str = "") -> tuple[dict, np.ndarray, np.n
 def nodule(
     scan_id: str = "s1", number: int = 1, centre=(14.5, 19.5, 10.5), diameter: float = 8.0, readers: int = 4
 ) -> dict:
-    return {"scan_id": scan_id, "nodule": number, "diameter_mm": diameter, "readers": readers} | dict(
+    return {"scan_id": scan_id, "nodule": number, "equivalent_diameter_mm": diameter, "readers": readers} | dict(
         zip(CENTRE, centre, strict=True)
     )
 
@@ -168,7 +168,7 @@ def test_nodules_are_in_the_centre_and_those_without_a_voi_are_named():
     vois, rejected = cut_nodule_vois([scan], table, VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0, min_readers=2))
     assert vois.table.voi_id.tolist() == ["s1-n1", "s1-n6"]
     assert vois.table.iloc[0].drop("voi_id").to_dict() == {
-        **{"scan_id": "s1", "patient_id": "p-s1", "kind": "nodule", "diameter_mm": 8.0, "data": "phantom"},
+        **{"scan_id": "s1", "patient_id": "p-s1", "kind": "nodule", "equivalent_diameter_mm": 8.0, "data": "phantom"},
         **{"z_voxel": 14.5, "y_voxel": 19.5, "x_voxel": 10.5, "spacing_mm": 2.0},
     }
     assert vois.voxels.dtype == np.float32
@@ -194,9 +194,9 @@ def test_healthy_places_lie_in_the_lungs_away_from_every_nodule():
     )
     assert len(vois) == 120
     assert rejected.empty
-    assert set(vois.table.diameter_mm) == {5.0, 9.0}
+    assert set(vois.table.equivalent_diameter_mm) == {5.0, 9.0}
     assert set(vois.table.kind) == {"healthy"}
-    centres, radii = vois.table[CENTRE].to_numpy(), vois.table.diameter_mm.to_numpy() / 2
+    centres, radii = vois.table[CENTRE].to_numpy(), vois.table.equivalent_diameter_mm.to_numpy() / 2
     to_label = ndimage.distance_transform_edt(labels == 0, 2.0)
     depth = ndimage.distance_transform_edt(np.pad(lungs, 1), 2.0)[1:-1, 1:-1, 1:-1]
     nearest = tuple(np.rint(centres).astype(int).T)

@@ -325,7 +325,7 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
         .reset_index(drop=True)
         .to_dict()
     )
-    assert set(nodules.diameter_mm) <= {30.0, 36.0}
+    assert set(nodules.equivalent_diameter_mm) <= {30.0, 36.0}
     assert (nodules.source == "injected").all()
     for row, before, after in zip(found.manifest.to_dict("records"), free, found, strict=True):
         lungs = find_lungs(before, SPACING)
@@ -337,7 +337,7 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
             assert lungs.mask[tuple(np.rint(centre).astype(int))]
             away_mm = np.linalg.norm((np.moveaxis(np.indices(before.shape), 0, -1) - centre) * SPACING, axis=-1)
             assert after[away_mm < 8].mean() > -100
-            reach |= away_mm <= nodule.diameter_mm / 2 + INJECTION.voi.margin_mm
+            reach |= away_mm <= nodule.equivalent_diameter_mm / 2 + INJECTION.voi.margin_mm
         np.testing.assert_array_equal(before[~reach], after[~reach])
         assert (before != after).any() == (row["label"] == "nodules")
 
@@ -417,7 +417,7 @@ def test_sized_copies_differ_in_the_diameter_alone(tmp_path):
     assert (manifest.version == "sized").all()
     assert (manifest.label == "nodules").all()
     assert manifest.nodules.tolist() == nodules.groupby("scan_id").size()[manifest.volume_id].tolist()
-    assert (nodules.scan_id.map(manifest.set_index("volume_id").diameter_mm) == nodules.diameter_mm).all()
+    assert (nodules.scan_id.map(manifest.set_index("volume_id").diameter_mm) == nodules.equivalent_diameter_mm).all()
     # As many are asked for at each diameter.
     asked = pd.concat([nodules.scan_id, rejected[~rejected.counted].source]).value_counts()
     assert asked["s1-24mm"] == asked["s1-36.5mm"]
@@ -489,3 +489,21 @@ def test_what_is_not_exported(tmp_path, injected):
     with pytest.raises(DataError, match="toy-0: version: found free, allowed: synthetic"):
         export_volume(real, "toy-0", tmp_path / "series")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sized_copy_has_a_sham_edited_at_the_same_places(tmp_path):
+    row = {"volume_id": "s1", "patient_id": "p-s1", "label": "none", "source": "lidc", "version": "free"}
+    row |= {"data": "phantom", "spacing_mm": SPACING, "sha256": "", "nodules": pd.NA, "synthesis_seed": pd.NA}
+    free = VolumeSet.hold(chest()[None], pd.DataFrame([row]))
+    injection = Injection(**{**vars(INJECTION), "erase": lambda vois, *_: vois + 40})
+    paths = tmp_path / "sized.zarr.zip", tmp_path / "sized.parquet"
+    with VolumeWriter(*paths, SIZE) as writer:
+        inject_sized(free, [30], injection, writer)
+    sized = read_volume_set(*paths)
+    assert sized.manifest.volume_id.tolist() == ["s1-30mm", "s1-30mm-sham"]
+    assert sized.manifest.label.tolist() == ["nodules", "none"]
+    assert sized.manifest.diameter_mm.tolist() == [30, 30]
+    nodules, sham = ((np.abs(volume - chest()) > 30) for volume in sized)
+    assert sham.any()
+    # Within the radius both change, and the margin as well where only the sham does.
+    assert (sham & nodules).sum() > 0.8 * nodules.sum()

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
-from scangan.data.scan_store import read_scan_table, read_scans
+from scangan.data.scan_store import read_scans
 from scangan.data.voi import read_vois
 from scangan.data.volume_set import VolumeSet, read_volume_set
 from scangan.phantoms.chest_dicom import write_phantom
@@ -56,7 +56,10 @@ def test_every_table_and_figure_is_there_and_says_what_it_is(toy: Workflow):
 
 def test_the_label_gives_the_scanner_away_before_the_mix_and_not_after(toy: Workflow):
     folder = toy.folder / STUDY
-    scanner = pd.read_csv(folder / "tables/scanner.csv").set_index("variant").value
+    table = pd.read_csv(folder / "tables/scanner.csv")
+    scanner = table[table.metric == "scanner_balanced_accuracy"].set_index("variant").value
+    assert set(scanner.index) == {"before", "after", "after, size and grain", "chance"}
+    assert table[table.variant == "after"].metric.tolist() == ["scanner_balanced_accuracy", "sizes_ks", "sizes_ks_p"]
     labels = pd.read_csv(folder / "nodules/mixed/labels.csv")
     assert set(labels.scanner) == set(COHORTS)
     share = labels.assign(has=labels.label == "nodules").groupby("scanner").has.mean()
@@ -67,6 +70,8 @@ def test_the_label_gives_the_scanner_away_before_the_mix_and_not_after(toy: Work
     assert mix.scans.sum() == 16
     assert mix.nodules_erased.sum() > 0
     assert mix.nodules_injected.sum() > 0
+    assert mix.shams.sum() > 0
+    assert set(mix.negatives) == {"rendered"}
 
 
 def stores(folder: Path, pattern: str) -> list[Path]:
@@ -76,10 +81,10 @@ def stores(folder: Path, pattern: str) -> list[Path]:
 @pytest.mark.parametrize("cohort", COHORTS)
 def test_outside_the_edits_not_one_voxel_differs(toy: Workflow, cohort: str):
     folder = toy.folder / STUDY
-    scans = read_scan_table(folder / f"cohorts/{cohort}/scans/scans.csv")
+    scans = pd.read_parquet(folder / f"volumes/framed/{cohort}/batch0_scans.parquet")
     done = pd.read_csv(folder / "nodules/mixed/done.csv")
     assert done.scan_id.isin(scans.scan_id).any()
-    before = read_scans(stores(folder, f"cohorts/{cohort}/scans/batch*.zarr.zip"), scans)
+    before = read_scans(stores(folder, f"volumes/framed/{cohort}/batch*.zarr.zip"), scans)
     after = read_scans(stores(folder, f"nodules/mixed/{cohort}/batch*.zarr.zip"), scans)
     for (scan, old, lungs, labels), (_, new, same_lungs, new_labels) in zip(before, after, strict=True):
         assert (lungs == same_lungs).all()
@@ -141,8 +146,8 @@ def test_half_of_the_synthetic_volumes_have_nodules_and_seeds_of_their_own(toy: 
     assert plain.manifest.synthesis_seed.tolist() == list(range(8))
     assert plain.manifest.sha256.nunique() == 8
     first = dict(zip(plain.manifest.volume_id, plain.manifest.sha256, strict=True))
-    untouched = injected.manifest[(injected.manifest.label == "none") & (injected.manifest.attempts == 1)]
-    assert untouched.sha256.tolist() == [first[name] for name in untouched.volume_id]
+    shams = injected.manifest[(injected.manifest.label == "none") & (injected.manifest.attempts == 1)]
+    assert any(sha256 != first[name] for name, sha256 in zip(shams.volume_id, shams.sha256, strict=True))
 
 
 def test_table_1_and_figure_3b_stand_beside_the_papers(toy: Workflow):
@@ -156,6 +161,7 @@ def test_table_1_and_figure_3b_stand_beside_the_papers(toy: Workflow):
     sizes = pd.read_csv(toy.folder / STUDY / "tables/detection.csv")
     assert set(sizes.arm) == {"real", "synthetic", "synthetic-then-real"}
     assert set(sizes.diameter_mm.dropna()) == {20, 30}
+    assert sizes[sizes.metric == "auc_sham"].diameter_mm.value_counts().to_dict() == {20: 3, 30: 3}
 
 
 def test_a_lost_shard_is_made_again_alone_and_the_same(toy_copy: Workflow):

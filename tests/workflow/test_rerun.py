@@ -215,8 +215,9 @@ def from_volume_gan(*gans: str) -> set[str]:
     return of("ct_sgan", *(f"train_volume_gan({gan}, 0)" for gan in gans)) | from_volume_drawing(*gans)
 
 
-FROM_FRAMED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
-FROM_EDITED = EDITED | FRAMED | FROM_FRAMED
+FREED = of("ct_sgan", *(f"free_scans(0, {cohort})" for cohort in CT_COHORTS))
+FROM_FREED = SIZED | MEASURED_REAL | from_volume_gan(*VOLUME_GANS) | DETECTED
+FROM_EDITED = EDITED | FREED | FROM_FREED
 FROM_ERASER = of("ct_sgan", "train_nodule_gan(eraser)", "measure_nodules") | FROM_EDITED
 FROM_INJECTOR = of("ct_sgan", "train_nodule_gan(injector)") | FROM_ERASER
 FROM_VOIS = of("ct_sgan", "cut_vois") | FROM_INJECTOR
@@ -227,7 +228,7 @@ FROM_VOLUMES = of("ct_sgan", "list_volumes") | FROM_VOIS | FROM_VOLUMES_SPLIT
 def from_ingestion(cohort: str) -> set[str]:
     """What follows from other volumes of a cohort."""
     jobs = ("ingest_scans(0)", "gather_scans")
-    return of(f"ct_sgan/cohorts/{cohort}", *jobs) | FROM_VOLUMES
+    return of(f"ct_sgan/cohorts/{cohort}", *jobs) | of("ct_sgan", f"frame_scans(0, {cohort})") | FROM_VOLUMES
 
 
 def from_index(cohort: str) -> set[str]:
@@ -287,6 +288,7 @@ EXPECTED = {
         "data.scans": FROM_INDEX,
         "data.modality": FROM_INDEX,
         "data.patient_from": FROM_INDEX,
+        "data.identity": FROM_INDEX,
         "data.batches": FROM_INDEX | of("simple_ct_gan", "ingest_scans(2)"),
         "data.annotations": FROM_BATCHES - of("simple_ct_gan", "describe_nodules"),
         "data.spacing_mm": FROM_BATCHES,
@@ -294,6 +296,7 @@ EXPECTED = {
         "data.min_slices": FROM_BATCHES,
         "data.hounsfield_offset": FROM_BATCHES,
         "data.max_rejected": FROM_GATHER,
+        "data.require_nodules": FROM_GATHER,
         "data.duplicates": FROM_GATHER,
         "data.slices_per_scan": FROM_SLICES,
         "data.window": FROM_SLICES,
@@ -354,16 +357,19 @@ EXPECTED = {
         "cohorts.nlst.phantom": from_phantom("nlst"),
         "cohorts.lidc.data": from_ingestion("lidc"),
         "cohorts.nlst.data.scans": from_index("nlst"),
+        "cohorts.lidc.data.identity": from_index("lidc"),
         "split": FROM_VOLUMES_SPLIT,
         "nodules.voi": FROM_VOIS,
         "nodules.injector": FROM_INJECTOR,
         "nodules.eraser": FROM_ERASER,
         "nodules.placement": FROM_EDITED,
+        "nodules.sham": FROM_EDITED,
+        "nodules.eraser_learns_of": FROM_ERASER,
         "nodules.mix_seed": of("ct_sgan", "choose_mix") | FROM_EDITED,
-        "nodules.annotated": of("ct_sgan", "measure_nodules") | {"all"},
+        "nodules.annotated": FROM_VOIS,
         "nodules.test_diameters_mm": SIZED | DETECTED,
-        "grid": FRAMED | FROM_FRAMED,
-        "grid.window": FROM_FRAMED - SIZED,
+        "grid": FRAMED | FROM_VOIS,
+        "grid.window": FROM_FREED - SIZED,
         **{f"gan.{gan}": from_volume_gan(gan) for gan in VOLUME_GANS},
         "gan.ct_sgan.seeds": SECOND_VOLUME_GAN,
         "gan.gan3d.seeds": set(),  # its volumes are shown, and the first training's alone
@@ -405,6 +411,8 @@ ANOTHER = {
     "data.annotations": "none",
     "data.scans": 7,
     "data.patient_from": "folder",
+    "data.identity": "public",
+    "cohorts.lidc.data.identity": "public",
     "data.licence": "CC BY 4.0",
     "export.images": 3,
     "export.bits": 16,
@@ -480,6 +488,11 @@ ANOTHER = {
     "synthesis.images_per_class": {"head_ct": 10, "simple_ct_gan": 9, "brain_mr": 61},
     "synthesis.shard_size": 5,
     "classifier": {"simple_ct_gan": None},
+    "classifier.mirror": {"head_ct": None, "covid_ct": None, "brain_mr": None, "ct_sgan": False},
+    "data.negatives": None,  # a list of patients, whom a phantom has not
+    "cohorts.lidc.data.negatives": None,
+    "cohorts.nlst.data.negatives": None,
+    "nodules.eraser_learns_of": "unannotated",
     "classifier.arms": {
         "head_ct": ["real", "real+classical"],
         "brain_mr": ["real", "real+classical"],
@@ -550,7 +563,8 @@ BUT = {
         *(f"synthesis.{key}" for key in ("volumes", "compared_volumes", "attempts", "seed")),
         *("classifier.steps", "classifier.seeds", "classifier.shares", "classifier.mirror", "fidelity.positions"),
         *(f"nodules.placement.{key}" for key in ("rule", "gap_mm", "inside_share")),
-        *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed"),
+        *("nodules.injector.steps", "nodules.injector.zoom", "nodules.eraser.seed", "nodules.sham"),
+        "nodules.eraser_learns_of",
         *(f"nodules.voi.{key}" for key in toy_study("ct_sgan")["nodules"]["voi"]),
     },
     "brain_mr": {
@@ -747,7 +761,7 @@ def test_a_module_that_rules_once_left_out_is_followed(toy_copy: Workflow):
     toy_copy.edit(
         "src/scangan/synthesis/framing.py", "\n\n\ndef frame_scans", "\nA_NEW_CONSTANT = 1\n\n\ndef frame_scans"
     )
-    assert toy_copy.planned() == FRAMED | FROM_FRAMED
+    assert toy_copy.planned() == FRAMED | FROM_VOIS
 
 
 def test_every_job_carries_the_digest_of_its_own_script(toy: Workflow):

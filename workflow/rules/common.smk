@@ -248,14 +248,13 @@ def page_settings(studies):
 
 
 def volumes_to_write(jobs):
-    """Bytes that the synthetic volumes take that these jobs will write; half of those of an arm get nodules."""
+    """Bytes that the synthetic volumes take that these jobs will write, with those that are edited."""
     need = 0
     for job in jobs:
         if job.rule.name == "synthesize_volumes":
             study, gan = PLAN.studies[job.wildcards.study], job.wildcards.gan
             shard = study.shard_settings(gan, job.wildcards.gan_seed, job.wildcards.shard)
-            versions = 1.5 if study.injection(gan) else 1
-            need += disk_need(shard["volumes"], study.settings.grid.size, versions)
+            need += disk_need(shard["volumes"], study.settings.grid.size, study.versions(gan))
     return need
 
 

@@ -63,6 +63,7 @@ rule index_scans:
     input:
         folder=data_folder,
         listing=of_source("listing"),
+        negatives=of_source("negatives"),
     output:
         index=f"{RESULTS}/{{study}}/scans/index.parquet",
         rejected=f"{RESULTS}/{{study}}/scans/index_rejected.parquet",
@@ -73,7 +74,7 @@ rule index_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "batches", "modality", "patient_from", "scans"),
+        settings=settings_of("data", "batches", "identity", "modality", "negatives", "patient_from", "scans"),
         data=data_kind,
     script:
         "../scripts/index_scans.py"
@@ -122,7 +123,7 @@ rule gather_scans:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("data", "max_rejected"),
+        settings=settings_of("data", "max_rejected", "require_nodules"),
         duplicates=of_source("duplicates"),
     script:
         "../scripts/gather_scans.py"

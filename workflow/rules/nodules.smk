@@ -5,13 +5,22 @@ VOIS = {
     for file, ending in (("voxels", "zarr.zip"), ("table", "parquet"))
 }
 
+# Of the cohort whose nodules are known: how many, and how large, injected ones are.
+ANNOTATED = {f"annotated_{kind}": of_study("annotated", file=f"{kind}.csv") for kind in ("scans", "nodules")}
+# A batch of scans on the grid on which nodules are edited.
+BATCH_ON_GRID = {
+    kind: of_study("batch_on_grid", "cohort", "batch", ending=ending)
+    for kind, ending in (("volumes", ".zarr.zip"), ("scans", "_scans.parquet"), ("nodules", "_nodules.parquet"))
+}
+
 
 rule cut_vois:
     input:
-        volumes=of_study("source_volumes"),
-        scans=of_study("of_every_source", file="scans/scans.csv"),
-        nodules=of_study("of_every_source", file="scans/nodules.csv"),
-        lidc_nodules=rules.survey_lidc.output.nodules,
+        **ANNOTATED,
+        volumes=of_study("on_grid", ending=".zarr.zip"),
+        scans=of_study("on_grid", ending="_scans.parquet"),
+        nodules=of_study("on_grid", ending="_nodules.parquet"),
+        cohorts=of_study("scan_table_of_each_batch"),
     output:
         **VOIS,
         rejected=f"{RESULTS}/{{study}}/nodules/vois/rejected.csv",
@@ -48,7 +57,7 @@ rule train_nodule_gan:
         gpu=1,
     params:
         settings=lookup(dpath="studies/{study}/nodules/{network}", within=config),
-        voi=settings_of("nodules", "voi"),
+        voi=of_study("nodule_training", "network"),
     script:
         "../scripts/train_nodule_gan.py"
 
@@ -107,18 +116,16 @@ rule edit_scans:
     input:
         **nodule_network("injector"),
         **nodule_network("eraser"),
-        volumes=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}.zarr.zip",
-        scans=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_scans.parquet",
-        nodules=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_nodules.parquet",
+        **BATCH_ON_GRID,
+        **ANNOTATED,
         cohort=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/scans.csv",
         mix=rules.choose_mix.output.mix,
-        lidc_counts=rules.survey_lidc.output.counts,
-        lidc_nodules=rules.survey_lidc.output.nodules,
     output:
         volumes=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}.zarr.zip",
         nodules=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_nodules.parquet",
         done=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_done.parquet",
         rejected=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_rejected.parquet",
+        places=f"{RESULTS}/{{study}}/nodules/mixed/{{cohort}}/batch{{batch}}_places.parquet",
     log:
         f"{RESULTS}/{{study}}/logs/edit_scans/{{cohort}}/batch{{batch}}.log",
     benchmark:
@@ -129,7 +136,7 @@ rule edit_scans:
     resources:
         gpu=1,
     params:
-        settings=settings_of("nodules", "mix_seed", "placement", "voi"),
+        settings=settings_of("nodules", "mix_seed", "placement", "sham", "voi"),
     script:
         "../scripts/edit_scans.py"
 
@@ -140,9 +147,10 @@ rule tabulate_mix:
         nodules=of_study("mixed", ending="_nodules.parquet"),
         done=of_study("mixed", ending="_done.parquet"),
         rejected=of_study("mixed", ending="_rejected.parquet"),
-        before=of_study("source_volumes"),
+        places=of_study("mixed", ending="_places.parquet"),
+        before=of_study("on_grid", ending=".zarr.zip"),
         after=of_study("mixed", ending=".zarr.zip"),
-        scans=of_study("of_every_source", file="scans/scans.csv"),
+        scans=of_study("on_grid", ending="_scans.parquet"),
     output:
         mix=report_table("mix"),
         scanner=report_table("scanner"),
@@ -158,6 +166,7 @@ rule tabulate_mix:
         "../../envs/scangan.yaml"
     params:
         evaluation=settings_of("evaluation", "bootstrap", "seed"),
+        negatives=of_study("said_of_negatives"),
         study=facts(),
     script:
         "../scripts/tabulate_mix.py"

@@ -16,11 +16,32 @@ SHARD = {
 
 rule frame_scans:
     input:
+        volumes=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/batch{{batch}}_nodules.parquet",
+        cohort=f"{RESULTS}/{{study}}/cohorts/{{cohort}}/scans/scans.csv",
+    output:
+        volumes=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}.zarr.zip",
+        scans=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_scans.parquet",
+        nodules=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_nodules.parquet",
+        rejected=f"{RESULTS}/{{study}}/volumes/framed/{{cohort}}/batch{{batch}}_rejected.parquet",
+    log:
+        f"{RESULTS}/{{study}}/logs/frame_scans/{{cohort}}/batch{{batch}}.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        grid=settings_of("grid", "size", "spacing_mm"),
+    script:
+        "../scripts/frame_scans.py"
+
+
+rule free_scans:
+    input:
         **nodule_network("eraser"),
-        volumes=rules.edit_scans.input.volumes,
+        **BATCH_ON_GRID,
         mixed=rules.edit_scans.output.volumes,
-        scans=rules.edit_scans.input.scans,
-        nodules=rules.edit_scans.input.nodules,
         cohort=rules.edit_scans.input.cohort,
         mixed_nodules=rules.edit_scans.output.nodules,
     output:
@@ -31,27 +52,28 @@ rule frame_scans:
         },
         rejected=f"{RESULTS}/{{study}}/volumes/free/{{cohort}}/batch{{batch}}_rejected.parquet",
     log:
-        f"{RESULTS}/{{study}}/logs/frame_scans/{{cohort}}/batch{{batch}}.log",
+        f"{RESULTS}/{{study}}/logs/free_scans/{{cohort}}/batch{{batch}}.log",
     benchmark:
-        f"{RESULTS}/{{study}}/benchmarks/frame_scans/{{cohort}}/batch{{batch}}.tsv"
+        f"{RESULTS}/{{study}}/benchmarks/free_scans/{{cohort}}/batch{{batch}}.tsv"
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
     resources:
         gpu=1,
     params:
-        grid=settings_of("grid", "size", "spacing_mm"),
+        size=lookup(dpath="studies/{study}/grid/size", within=config),
         settings=settings_of("nodules", "mix_seed", "voi"),
     script:
-        "../scripts/frame_scans.py"
+        "../scripts/free_scans.py"
 
 
 rule inject_sized:
     input:
         unpack(of_study("framed", version="free")),
         **nodule_network("injector"),
+        **nodule_network("eraser"),
+        **ANNOTATED,
         split=rules.split_cohort.output.split,
-        lidc_counts=rules.survey_lidc.output.counts,
     output:
         volumes=f"{RESULTS}/{{study}}/volumes/sized.zarr.zip",
         manifest=f"{RESULTS}/{{study}}/volumes/sized.parquet",
@@ -67,7 +89,7 @@ rule inject_sized:
     resources:
         gpu=1,
     params:
-        settings=settings_of("nodules", "mix_seed", "placement", "test_diameters_mm", "voi"),
+        settings=settings_of("nodules", "mix_seed", "placement", "sham", "test_diameters_mm", "voi"),
     script:
         "../scripts/inject_sized.py"
 
@@ -233,6 +255,7 @@ rule tabulate_detection:
     input:
         predictions=of_study("predictions"),
         rejected=rules.inject_sized.output.rejected,
+        labels=rules.tabulate_mix.output.labels,
     output:
         detection=report_table("detection"),
         figure=report_figure("detection"),

@@ -4,15 +4,15 @@ with job(snakemake) as log:
     import pandas as pd
 
     from scangan.config import Voi
-    from scangan.data.scan_store import read_scan_table, read_scans
-    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, with_own_size, write_vois
+    from scangan.data.scan_store import read_batches, read_scan_table, read_scans
+    from scangan.data.voi import cut_healthy_vois, cut_nodule_vois, write_vois
     from scangan.files import atomic
+    from scangan.synthesis.placement import annotated_sizes
 
     settings = Voi.model_validate(snakemake.params.settings)
-    scans = pd.concat(map(read_scan_table, snakemake.input.scans), ignore_index=True)
-    nodules = with_own_size(pd.concat(map(pd.read_csv, snakemake.input.nodules), ignore_index=True))
-    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
-    diameters = diameters[diameters.between(*settings.diameters_mm)].to_numpy()
+    scans, nodules = read_batches(*(snakemake.input[name] for name in ("scans", "nodules", "cohorts")))
+    known = read_scan_table(snakemake.input.annotated_scans), pd.read_csv(snakemake.input.annotated_nodules)
+    _, diameters = annotated_sizes(*known, settings.diameters_mm)
     volumes = snakemake.input.volumes
     found = {
         "nodule": cut_nodule_vois(read_scans(volumes, scans), nodules, settings),

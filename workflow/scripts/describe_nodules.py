@@ -5,7 +5,7 @@ with job(snakemake):
 
     from scangan.data.scan_store import read_scan_table
     from scangan.facts import Facts
-    from scangan.report.scan_figures import COUNT, RADIUS, distribution_table, nodule_distributions
+    from scangan.report.scan_figures import COUNT, distribution_table, nodule_distributions, radii
     from scangan.report.tables import write_table
 
     facts = Facts(**snakemake.params.study)
@@ -14,9 +14,9 @@ with job(snakemake):
     sources = {
         "LIDC database": {
             COUNT: pd.read_csv(snakemake.input.lidc_counts).nodules,
-            RADIUS: lidc_nodules.radius_mm,
+            **radii(lidc_nodules),
         },
-        "cohort": {COUNT: counts, RADIUS: nodules.diameter_mm / 2},
+        "cohort": {COUNT: counts, **radii(nodules)},
     }
     kinds = {"LIDC database": "real", "cohort": facts.data}
     write_table(distribution_table(sources, kinds, facts), *snakemake.output.nodules, index=None)

@@ -6,11 +6,11 @@ with job(snakemake, snakemake.threads):
     import pandas as pd
 
     from scangan.config import Placement, Voi
-    from scangan.data.scan_store import read_batch
+    from scangan.data.scan_store import read_batch, read_scan_table
     from scangan.files import atomic
     from scangan.synthesis.mix import Mixer, edit_scans
     from scangan.synthesis.nodules import Filling
-    from scangan.synthesis.placement import PlacementSettings
+    from scangan.synthesis.placement import PlacementSettings, annotated_sizes
 
     settings = snakemake.params.settings
     voi, seed = Voi.model_validate(settings["voi"]), settings["mix_seed"]
@@ -18,16 +18,18 @@ with job(snakemake, snakemake.threads):
         Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"]))
         for name in ("injector", "eraser")
     )
-    diameters = 2 * pd.read_csv(snakemake.input.lidc_nodules).radius_mm
+    known = read_scan_table(snakemake.input.annotated_scans), pd.read_csv(snakemake.input.annotated_nodules)
+    counts, diameters = annotated_sizes(*known, voi.diameters_mm)
     mixer = Mixer(
         edit=pd.read_csv(snakemake.input.mix, keep_default_na=False).set_index("scan_id").edit,
-        counts=pd.read_csv(snakemake.input.lidc_counts).nodules.to_numpy(),
-        diameters_mm=diameters[diameters.between(*voi.diameters_mm)].to_numpy(),
+        counts=counts,
+        diameters_mm=diameters,
         inject=inject.fill,
         erase=erase.fill,
         placement=PlacementSettings(**Placement.model_validate(settings["placement"]).model_dump()),
         voi=voi,
         seed=seed,
+        sham=settings["sham"],
     )
     scans, nodules = read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort")))
     tables = edit_scans(snakemake.input.volumes, scans, nodules, mixer, snakemake.output.volumes)

@@ -3,26 +3,16 @@ from pathlib import Path
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
-    import pandas as pd
-
-    from scangan.config import Voi
-    from scangan.data.scan_store import read_batch
-    from scangan.files import atomic
+    from scangan.data.scan_store import NODULE_TYPES, SCAN_TYPES, read_batch, write_parquet
+    from scangan.rejected import REJECTED_TYPES
     from scangan.synthesis.framing import frame_scans
-    from scangan.synthesis.nodules import Filling
 
-    settings = snakemake.params.settings
-    eraser = Filling.read(Path(snakemake.input.eraser_weights), Path(snakemake.input.eraser_description))
-    rejected = frame_scans(
-        snakemake.wildcards.cohort,
-        *(snakemake.input[name] for name in ("volumes", "mixed")),
+    tables = frame_scans(
+        snakemake.input.volumes,
         *read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort"))),
-        pd.read_parquet(snakemake.input.mixed_nodules),
-        *((snakemake.output[f"{name}_volumes"], snakemake.output[f"{name}_manifest"]) for name in ("free", "mixed")),
+        snakemake.output.volumes,
         **snakemake.params.grid,
-        erase=eraser.fill,
-        voi=Voi.model_validate(settings["voi"]),
-        seed=settings["mix_seed"],
     )
-    with atomic(snakemake.output.rejected) as path:
-        rejected.to_parquet(path, index=False)
+    kinds = {"scans": SCAN_TYPES, "nodules": NODULE_TYPES, "rejected": REJECTED_TYPES}
+    for table, (name, types) in zip(tables, kinds.items(), strict=True):
+        write_parquet(Path(snakemake.output[name]), table, types)

@@ -38,7 +38,7 @@ with job(snakemake, snakemake.threads):
     note = left_out_note(read_rejected(snakemake.input.rejected), snakemake.input.rejected)
     write_table(table, *snakemake.output.injector, index="variant", note=f"{INJECTOR_NOTE}\n{note}")
     measured = {
-        name: (vois.table.diameter_mm.to_numpy(), vois.table.measured_mm.to_numpy())
+        name: (vois.table.equivalent_diameter_mm.to_numpy(), vois.table.measured_mm.to_numpy())
         for name, vois in (("injected", of_cohort), ("real", real))
     }
     diameter_figure(measured, snakemake.output.diameters, facts)

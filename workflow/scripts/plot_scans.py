@@ -7,7 +7,7 @@ with job(snakemake):
     from scangan.facts import Facts
     from scangan.report.scan_figures import contact_sheet
 
-    largest = pd.read_csv(snakemake.input.nodules).groupby("scan_id").diameter_mm.max()
+    largest = pd.read_csv(snakemake.input.nodules).groupby("scan_id").equivalent_diameter_mm.max()
     scans = read_scan_table(snakemake.input.scans).join(largest, on="scan_id")
     shown = read_scans(snakemake.input.volumes, scans)
     contact_sheet(shown, snakemake.output.scans, Facts(**snakemake.params.study))

@@ -12,6 +12,8 @@ with job(snakemake):
         compare_whole_volumes,
         consistency_scores,
         find_copied_volumes,
+        not_ordered,
+        order_scores,
         read_slice_features,
     )
     from scangan.models.catalogue import trained_against
@@ -21,6 +23,7 @@ with job(snakemake):
     from scangan.report.volume_tables import (
         CONSISTENCY_NOTE,
         consistency_table,
+        order_note,
         volume_fidelity_note,
         volume_fidelity_table,
     )
@@ -37,6 +40,12 @@ with job(snakemake):
     train, held_out = described[is_train], described[~is_train]
     patients = [rows.patient_id.to_numpy() for rows in (train, held_out)]
 
+    sources = dict(zip(gans, others, strict=True))
+    evaluation = Evaluation.model_validate(snakemake.params.evaluation)
+    all_sources = {"train": train, "real": held_out} | sources
+    scores = [consistency_scores(all_sources, evaluation), order_scores(all_sources, evaluation)]
+    note = "\n".join(filter(None, [order_note(not_ordered(scores[1])), note]))
+
     real, *drawn = map(read_slice_features, snakemake.input.slices)
     sets = real.select(is_train), real.select(~is_train), dict(zip(gans, drawn, strict=True)), settings
     generators = zip(gans, snakemake.input.generators, strict=True)
@@ -46,12 +55,6 @@ with job(snakemake):
     reading = volume_fidelity_note(table, facts.extractor)
     write_table(table, *snakemake.output.fidelity, index="variant", note=f"{reading}\n{note}")
 
-    sources = dict(zip(gans, others, strict=True))
-    scores = [
-        consistency_scores(
-            {"train": train, "real": held_out} | sources, Evaluation.model_validate(snakemake.params.evaluation)
-        )
-    ]
     nearest = []
     for gan, rows in sources.items():
         copies, images = find_copied_volumes(train, held_out, rows, gan, settings)

@@ -20,6 +20,8 @@ with job(snakemake, snakemake.threads):
     if network == "injector":
         pairs = injector_pairs(nodules["train"], healthy["train"])
     else:
+        if (annotated := snakemake.params.voi["annotated"]) is not None:
+            healthy["train"] = healthy["train"].select((healthy["train"].table.cohort != annotated).to_numpy())
         injector = Filling.read(*map(Path, snakemake.input.injector))
         pairs = eraser_pairs(injector.paste_into_vois(healthy["train"], voi.seed), healthy["train"])
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), pairs.digests())

@@ -454,7 +454,9 @@ class Voi(VoiCut):
     size: Annotated[Literal[16, 24, 32, 48, 64], READ_FROM_TEXT] = Field(64, description="voxels along an edge")
     healthy_per_scan: Positive = Field(12, description="healthy VOIs cut from each scan")
     diameters_mm: tuple[float, float] = Field(
-        (4.0, 30.0), description="least and greatest diameter of nodules that are made; drawn from LIDC's in between"
+        (4.0, 30.0),
+        description="least and greatest diameter of nodules that are made; drawn from "
+        "the annotated cohort's in between",
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of places, diameters and noise")
 
@@ -502,6 +504,16 @@ class Nodules(Section):
     injector: NoduleNetwork = NoduleNetwork()
     eraser: NoduleNetwork = NoduleNetwork()
     placement: Placement = Placement()
+    eraser_learns_of: Literal["all", "unannotated"] = Field(
+        "all",
+        description="cohorts in whose healthy places the eraser is trained: `all`, or as in the paper those without "
+        "annotations alone",
+    )
+    sham: bool = Field(
+        True,
+        description="whether scans and volumes that neither get nor lose nodules are edited as often, at healthy "
+        "places by the eraser: so no trace of an edit tells the label",
+    )
     mix_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice of patients, and of their nodules")
     test_diameters_mm: list[Annotated[float, Field(gt=0)]] = Field(
         [6, 8, 10, 12, 14, 16],

@@ -90,6 +90,8 @@ class Slabs(Section):
     def _fits(self) -> Slabs:
         if self.slices > self.depth:
             raise ValueError(f"slices: found {self.slices}, allowed: {self.depth} at most (depth)")
+        if self.slice_noise == 0 and not self.told_position:
+            raise ValueError("slice_noise: found 0, allowed: 1 or more without told_position, for R_v needs an input")
         return self
 
 

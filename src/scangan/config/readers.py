@@ -225,6 +225,17 @@ class Indexing(PatientsFromPaths, Modality):
 
     scans: Positive | None = Field(None, description="most scans that are read, chosen by pseudonym; null: all")
     batches: Positive = Field(8, description="jobs that the scans are shared among")
+    identity: Literal["keyed", "public"] = Field(
+        "keyed",
+        description="what pseudonyms follow from, and with them which scans are taken, their order, split and seeds: "
+        "`keyed`: the folder's secret key; `public`: the ids alone, for a public set, with which every site gets the "
+        "same experiment, and anyone who knows an id can find its pseudonym",
+    )
+    negatives: ExistingFile | None = Field(
+        None,
+        description="NLST's table of abnormalities on CT (its columns `pid` and `sct_ab_desc`): patients for whom it "
+        "lists a nodule in any year are left out; null: none is",
+    )
 
 
 class Ingestion(Modality):
@@ -256,6 +267,9 @@ class Gathering(Section):
     """When too many scans are rejected."""
 
     max_rejected: Fraction = Field(0.1, description="share of rejected scans above which the run stops")
+    require_nodules: bool = Field(
+        False, description="whether scans without a nodule are left out, and those in which nobody looked for any"
+    )
 
 
 class Slicing(Squares):

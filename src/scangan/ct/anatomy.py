@@ -18,6 +18,7 @@ PLANES = ("axial", "coronal", "sagittal")  # a volume's axes z, y, x: of the sli
 VALLEY = 0.5  # between two lungs a sagittal section holds less than this share of the smaller lung's largest section
 IN_ONE_PIECE = 0.9  # of a lung's volume
 RADIOGRAPH = 64  # pixels along an edge
+STRIP, STRIP_EDGE = 32, 16  # slices of a volume's strip, at most, and their edge, pixels
 
 
 def describe_volume(
@@ -33,7 +34,8 @@ def describe_volume(
     - axial_differences_hu: list of S - 1, the same of each pair of axial slices, from the lowest up;
     - lung_volume_ml, lung_check (why the lung mask failed; empty: it did not), two_lungs (bool, see `has_two_lungs`);
     - body_share: of the volume;
-    - radiograph: float32, row by row, see `radiograph`.
+    - radiograph: float32, row by row, see `radiograph`;
+    - strip: uint8, slice by slice, see `axial_strip`.
     """
     lungs = lungs or lung_mask(Volume(hounsfield, (float(spacing_mm),) * 3, (0.0, 0.0, 0.0)))
     body = find_body(hounsfield)
@@ -50,6 +52,7 @@ def describe_volume(
         "two_lungs": not lungs.failure and has_two_lungs(lungs.mask),
         "body_share": float(body.mean()),
         "radiograph": radiograph(hounsfield, window).ravel(),
+        "strip": axial_strip(hounsfield, window).ravel(),
     }
 
 
@@ -128,3 +131,11 @@ def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> 
     # Slice by slice, which stays in the processor's cache.
     grey = torch.stack([torch.from_numpy(to_grey(axial, window)).mean(dim=0) for axial in hounsfield])
     return adaptive_avg_pool2d(grey[None], min(len(grey), RADIOGRAPH))[0].numpy()
+
+
+def axial_strip(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:
+    """Evenly spaced axial slices of a volume, int16 [S, S, S], seen small: uint8 [STRIP, STRIP_EDGE, STRIP_EDGE]."""
+    slices = min(STRIP, len(hounsfield))
+    places = ((np.arange(slices) + 0.5) * len(hounsfield) / slices).astype(int)
+    grey = torch.from_numpy(np.ascontiguousarray(to_grey(hounsfield[places], window), np.float32))
+    return (adaptive_avg_pool2d(grey[None], STRIP_EDGE)[0].numpy() * 255).round().astype(np.uint8)

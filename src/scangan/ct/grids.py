@@ -71,7 +71,7 @@ def cut_voi(
             f"voi: centre_voxel: found ({place}), {beyond:.0%} of the VOI beyond the scan of "
             f"{' x '.join(map(str, hounsfield.shape))}, allowed: at most {MOST_OUTSIDE:.0%}"
         )
-    positions = _positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm)
+    positions = voi_positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm)
     voi = sample_box(hounsfield, positions, voi_spacing_mm / np.asarray(spacing_mm_zyx))
     inside = _inside(hounsfield.shape, positions)
     voi[~(inside[0][:, None, None] & inside[1][:, None] & inside[2])] = AIR
@@ -86,14 +86,16 @@ def outside_share(
     voi_spacing_mm: float,
 ) -> float:
     """The share of a VOI's voxels, 0 to 1, that lie beyond a scan of this shape; the rest as for `cut_voi`."""
-    inside = _inside(shape, _positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm))
+    inside = _inside(shape, voi_positions(spacing_mm_zyx, centre_voxel_zyx, size, voi_spacing_mm))
     return float(1 - np.prod([along.mean() for along in inside]))
 
 
-def _positions(spacing_mm: Numbers, centre: Numbers, size: int, voi_mm: float) -> list[np.ndarray]:
-    """Where a VOI's voxels lie along z, y, x, in the scan's voxels."""
-    away_mm = (np.arange(size) - (size - 1) / 2) * voi_mm
-    return [place + away_mm / step for place, step in zip(centre, spacing_mm, strict=True)]
+def voi_positions(
+    spacing_mm_zyx: Numbers, centre_voxel_zyx: Numbers, size: int, voi_spacing_mm: float
+) -> list[np.ndarray]:
+    """Where a VOI's voxels lie along z, y, x, in the scan's voxels: [size] each; arguments as for `cut_voi`."""
+    away_mm = (np.arange(size) - (size - 1) / 2) * voi_spacing_mm
+    return [place + away_mm / step for place, step in zip(centre_voxel_zyx, spacing_mm_zyx, strict=True)]
 
 
 def _inside(shape: Numbers, positions: Sequence[np.ndarray]) -> list[np.ndarray]:

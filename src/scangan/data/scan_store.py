@@ -21,7 +21,7 @@ from scangan import config
 from scangan.data.store import MANIFEST_TYPES, check_ids, fit_square, missing_chunk, open_zip
 from scangan.errors import DataError
 from scangan.files import atomic, reading, scratch_folder, zip_folder
-from scangan.rejected import REJECTED_TYPES, check_rejected
+from scangan.rejected import REJECTED_TYPES, Rejection, check_rejected, rejected_table
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ CENTRAL_LUNGS = 0.8  # share of the lungs' height that slices are taken from,
 CENTRAL_VOLUME = 0.5  # and of the volume's where there is no plausible lung mask
 ARRAYS = {"hounsfield": "int16", "lungs": "uint8", "nodules": "uint8"}
 CHUNK_SLICES = 16
+REQUIRED = "none is needed: require_nodules asks for scans with nodules"
 
 SCAN_TYPES = {
     "scan_id": "str",
@@ -62,7 +63,7 @@ NODULE_TYPES = {
     "z_voxel": "float64",
     "y_voxel": "float64",
     "x_voxel": "float64",
-    "diameter_mm": "float64",
+    "diameter_mm": "float64",  # of the readers' outlines; a nodule's size is `equivalent_diameter_mm`
     "spread_mm": "float64",
     "equivalent_diameter_mm": "float64",
     "volume_mm3": "float64",
@@ -127,6 +128,7 @@ def gather_batches(
     """The scans and nodules of all batches, in the order of their pseudonyms, and the rejected.
 
     rejected: of `index_scans`; these rows come first.
+    With `settings.require_nodules` scans without any are left out, and named among the rejected.
     Raises DataError if no scan is left, or if more than `settings.max_rejected` of the scans are rejected.
     """
     scans, nodules, refused = (
@@ -139,6 +141,17 @@ def gather_batches(
     for batch in batches:
         _check_whole(batch)
     scans = scans.sort_values("scan_id", ignore_index=True)
+    if settings.require_nodules:
+        has_some = (scans["nodules"].fillna(0) > 0).astype(bool)
+        without = [
+            Rejection(row.scan_id, "no nodule", "not annotated" if pd.isna(row.nodules) else "0", REQUIRED, False)
+            for row in scans[~has_some].itertuples()
+        ]
+        log.info("require_nodules: %d of %d scans left out", len(without), len(scans))
+        refused = pd.concat([refused, rejected_table(without)], ignore_index=True)
+        scans = scans[has_some].reset_index(drop=True)
+        if scans.empty:
+            raise DataError(f"data: require_nodules: found no nodule in {len(without)} scans, allowed: one in some")
     return scans, nodules.sort_values(["scan_id", "nodule"], ignore_index=True), refused
 
 
@@ -182,6 +195,15 @@ def read_batch(scans: str | Path, nodules: str | Path, cohort: str | Path) -> tu
     kept = batch[batch.scan_id.isin(patients.index)].reset_index(drop=True)
     found = found[found.scan_id.isin(kept.scan_id)].reset_index(drop=True)
     return kept.assign(patient_id=kept.scan_id.map(patients).astype("str")), found
+
+
+def read_batches(
+    scans: Sequence[str | Path], nodules: Sequence[str | Path], cohorts: Sequence[str | Path]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What `read_batch` reads, of several batches of several cohorts; the three are of the same length."""
+    tables = zip(*(read_batch(*paths) for paths in zip(scans, nodules, cohorts, strict=True)), strict=True)
+    all_scans, all_nodules = (pd.concat(each, ignore_index=True) for each in tables)
+    return all_scans, all_nodules
 
 
 def scan_manifest(scans: pd.DataFrame, label: str) -> pd.DataFrame:

@@ -31,7 +31,7 @@ VOI_TYPES = {
     "scan_id": "str",
     "patient_id": "str",
     "kind": "str",
-    "diameter_mm": "float64",
+    "equivalent_diameter_mm": "float64",
     "z_voxel": "float64",
     "y_voxel": "float64",
     "x_voxel": "float64",
@@ -51,8 +51,8 @@ class VoiSet:
     """VOIs and their table, in the same order.
 
     voxels: float32 [N, S, S, S] in HU. table: N rows with the columns of `VOI_TYPES`: `kind` is nodule or healthy;
-    `diameter_mm` the nodule's, or that of the sphere that was found healthy; z, y, x_voxel the centre in the voxels of
-    the scan it was cut from; `spacing_mm` the VOI's.
+    `equivalent_diameter_mm` the nodule's, or that of the sphere that was found healthy; z, y, x_voxel the centre in the
+    voxels of the scan it was cut from; `spacing_mm` the VOI's.
     """
 
     voxels: np.ndarray
@@ -99,7 +99,7 @@ def cut_nodule_vois(
             if why_not := _refuse_nodule(row, hounsfield.shape, scan["spacing_mm"], centre, settings):
                 rejected.append(Rejection(name, *why_not, counted=False))
             else:
-                kept.add(name, scan, hounsfield, centre, "nodule", row["diameter_mm"])
+                kept.add(name, scan, hounsfield, centre, "nodule", row["equivalent_diameter_mm"])
     return kept.together(), rejected_table(rejected)
 
 
@@ -107,7 +107,7 @@ def _refuse_nodule(
     row: dict[str, Any], shape: Sequence[int], spacing_mm: float, centre: Sequence[float], settings: VoiCut
 ) -> tuple[str, str, str] | None:
     """Reason, what was found, and remedy; None for a nodule that has a VOI."""
-    diameter = row["diameter_mm"]
+    diameter = row["equivalent_diameter_mm"]
     if not diameter > 0:
         return "nodule without a diameter", f"{diameter:g} mm", "annotate it, or leave it out"
     if diameter > largest_mm(settings):
@@ -177,7 +177,7 @@ class _Avoid:
         marked = np.argwhere(labels) * spacing_mm
         self.marked = KDTree(marked) if len(marked) else None
         self.centres = nodules[CENTRE].to_numpy(float) * spacing_mm
-        self.radii = nodules.diameter_mm.fillna(0).to_numpy(float) / 2
+        self.radii = nodules.equivalent_diameter_mm.fillna(0).to_numpy(float) / 2
 
     def clear(self, centre_mm: np.ndarray, distance_mm: float) -> bool:
         """Whether a place, (z, y, x) in mm, is at least this far from all of them."""
@@ -289,15 +289,6 @@ def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
         voxels = array[:]
         store.close()
     return VoiSet(voxels.astype(np.float32), table)
-
-
-def with_own_size(nodules: pd.DataFrame) -> pd.DataFrame:
-    """A nodule table whose `diameter_mm` is that of the sphere of the nodule's volume, where that is known.
-
-    LIDC's own diameter is that of the outline, which runs around the nodule: on coarse pixels it is up to 1.4 times as
-    large, and a network that is told so would learn to make nodules too small.
-    """
-    return nodules.assign(diameter_mm=nodules.equivalent_diameter_mm.fillna(nodules.diameter_mm))
 
 
 def read_parts_of_vois(voxels_path: str | Path, table_path: str | Path, split_path: str | Path) -> dict[str, VoiSet]:

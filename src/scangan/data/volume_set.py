@@ -383,14 +383,21 @@ def frame_volume(
     Beyond the scan is air (-1000) to the sides. Along z its last slice is repeated: a scan ends where the lungs do, not
     where the body does, and a network would learn to end bodies there.
     """
-    middle = (np.array(hounsfield.shape) - 1) / 2
-    if not lung_check and lungs.any():
-        middle = np.array([np.flatnonzero(lungs.any(others))[[0, -1]].mean() for others in ((1, 2), (0, 2), (0, 1))])
-    away = (np.arange(size) - (size - 1) / 2) * (target_mm / spacing_mm)
-    positions = [centre + away for centre in middle]
+    positions = cube_positions(lungs, spacing_mm, lung_check, size, target_mm)
     cube = np.rint(sample_box(hounsfield, positions, (target_mm / spacing_mm,) * 3)).astype(np.int16)
     for axis in (1, 2):
         length = hounsfield.shape[axis]
         beyond = (positions[axis] < -0.5) | (positions[axis] > length - 0.5)
         np.moveaxis(cube, axis, 0)[beyond] = AIR
     return cube
+
+
+def cube_positions(
+    lungs: np.ndarray, spacing_mm: float, lung_check: str, size: int, target_mm: float
+) -> list[np.ndarray]:
+    """Where the voxels of `frame_volume`'s cube lie along z, y, x, in the scan's voxels: [size] each."""
+    middle = (np.array(lungs.shape) - 1) / 2
+    if not lung_check and lungs.any():
+        middle = np.array([np.flatnonzero(lungs.any(others))[[0, -1]].mean() for others in ((1, 2), (0, 2), (0, 1))])
+    away = (np.arange(size) - (size - 1) / 2) * (target_mm / spacing_mm)
+    return [centre + away for centre in middle]

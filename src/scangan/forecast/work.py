@@ -242,10 +242,9 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
             return _Extra(other=scans / batches * each_scan, written=scans / batches * written)
         case "synthesize_volumes":
             shard = study.shard_settings(gan, job.wildcards["gan_seed"], job.wildcards["shard"])["volumes"]
-            # Half of the volumes are there once more, with nodules.
-            injected = shard / 2 if study.injection(gan) else 0
-            written = COMPRESSED_VOLUMES * disk_need(shard, edge, 1 + injected / shard)
-            other = shard * WRITE_MVOXEL * mvoxels + injected * (INJECT_VOLUME + INJECT_MVOXEL * mvoxels)
+            edited = shard * (study.versions(gan) - 1)
+            written = COMPRESSED_VOLUMES * disk_need(shard, edge, study.versions(gan))
+            other = shard * WRITE_MVOXEL * mvoxels + edited * (INJECT_VOLUME + INJECT_MVOXEL * mvoxels)
             network = settings.gan[gan]
             pace = paces.volume_gan(network, getattr(network, "image_size", None) or edge)
             slabs = (edge - 2) / network.slabs.depth if isinstance(network, CtSgan) else 1  # a step draws one of each

@@ -13,7 +13,7 @@ import re
 import secrets
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePath
 from typing import TextIO
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = ".scangan"
 KEY_BYTES = 32
+PUBLIC_KEY = b"scangan: the ids of a public set"
 # Identifiers of so many characters hide whole words only: `12` is in every tenth file's name.
 SHORT, SHORT_NUMBER = 2, 4
 
@@ -53,17 +54,26 @@ TOKEN = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class Pseudonyms:
-    """Stable names in place of identifiers, by HMAC-SHA256 under `key`."""
+    """Stable names in place of identifiers, by HMAC-SHA256 under `key`.
+
+    is_public: patients and scans of a public set are named under a key that everybody knows, the same at every site;
+    what is hidden in paths and sentences stays under the secret one.
+    """
 
     key: bytes
+    is_public: bool = False
 
     def patient(self, patient_id: str) -> str:
         """`p` and 12 hexadecimal digits."""
-        return "p" + self.digest("patient", patient_id)[:12]
+        return "p" + self._name("patient", patient_id)
 
     def scan(self, series_uid: str) -> str:
         """`s` and 12 hexadecimal digits."""
-        return "s" + self.digest("scan", series_uid)[:12]
+        return "s" + self._name("scan", series_uid)
+
+    def _name(self, domain: str, text: str) -> str:
+        named = replace(self, key=PUBLIC_KEY) if self.is_public else self
+        return named.digest(domain, text)[:12]
 
     def hidden(self, text: str) -> str:
         """What stands in the place of an identifying text: the same for the same text."""

@@ -22,6 +22,7 @@ from scangan.errors import DataError
 from scangan.ingest.data_files import list_files
 from scangan.ingest.dicom import Series, find_series, identifiers_of
 from scangan.ingest.listing import readable_name
+from scangan.ingest.negatives import patients_with_nodules
 from scangan.ingest.patients import no_patient, patient_in_path
 from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
 from scangan.ingest.volume_headers import SUFFIXES
@@ -99,8 +100,9 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     index holds neither paths nor uids. A volume file is a scan of its own; its patient is what `settings.patient_from`
     finds, or else its name, or its path where several share the name. The patient of a series is its PatientID, or its
     study; where these tell no patients apart, what `settings.patient_from` finds. At most `settings.scans` are taken,
-    the first in the order of their pseudonyms.
-    Raises DataError if the folder is missing or holds no scan.
+    the first in the order of their pseudonyms, which with the identity `public` are the same at every site.
+    Scans of patients with a nodule in `settings.negatives` are left out.
+    Raises DataError if the folder is missing or holds no scan, and for a list that cannot be read.
     """
     cohort = open_scan_folder(root)
     place = {file: number for number, file in enumerate(cohort.files)}
@@ -110,7 +112,9 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     series, findings = find_series([file for file in cohort.files if file not in parts], cohort.root, settings.modality)
 
     patients, without = _patients_of(series, volumes, cohort.root, settings.patient_from)
-    pseudonyms = cohort.pseudonyms
+    if settings.negatives is not None:
+        without += _leave_out(patients, patients_with_nodules(settings.negatives), series, cohort.root)
+    pseudonyms = replace(cohort.pseudonyms, is_public=settings.identity == "public")
     rows = [
         (pseudonyms.scan(scan), pseudonyms.patient(patients[scan]), [place[file] for file in files])
         for scan, files in [
@@ -164,6 +168,23 @@ def _patients_of(
         else:
             without.append(no_patient(readable_name(file.name)).of(path.as_posix()))
     return patients, without
+
+
+def _leave_out(
+    patients: dict[str, str], with_nodules: frozenset[str], series: Sequence[Series], root: Path
+) -> list[Rejection]:
+    """Take the scans of these patients from `patients`, see `_patients_of`; none counts as an error."""
+    of_series = {each.series_uid: each for each in series}
+    without = []
+    for scan in [scan for scan, patient in patients.items() if patient in with_nodules]:
+        del patients[scan]
+        source, identifiers = scan, frozenset({scan})
+        if each := of_series.get(scan):
+            folder = os.path.commonpath([file.parent for file in each.files])
+            source, identifiers = Path(folder).relative_to(root).as_posix(), each.identifiers
+        why_not = ("nodule known", "in the list of abnormalities", "none is needed: negatives are clear of nodules")
+        without.append(Rejection(source, *why_not, counted=False, identifiers=identifiers))
+    return without
 
 
 def _headers_tell_apart(series: Sequence[Series]) -> bool:

@@ -51,11 +51,9 @@ FOLDS, REPEATS = 5, 3  # of the detector's cross-validation
 class Diameters(NamedTuple):
     """Of one nodule, in mm, NaN where there is none.
 
-    axial: the greatest extent within an axial slice, as LIDC-IDRI's readers measure it: the one to compare with a
-    nodule table's `diameter_mm`. equivalent: of the sphere of the same volume, for `equivalent_diameter_mm`.
-    LIDC-IDRI's outlines run through the first pixels outside of a nodule, so that `diameter_mm` is more than the
-    nodule's by one to two pixels of the scan: little at 0.7 mm, but nearly half of the phantom's small nodules at
-    2.8 mm. There `equivalent_diameter_mm`, which is of the pixels inside, is the better truth.
+    equivalent: of the sphere of the same volume, as a nodule table's `equivalent_diameter_mm`. axial: the greatest
+    extent within an axial slice, as LIDC-IDRI's readers draw it; their outlines run through the first pixels outside of
+    a nodule, so that theirs (`diameter_mm`) is more by one to two pixels of the scan.
     """
 
     axial: float
@@ -146,15 +144,10 @@ def measure_diameters(voi: np.ndarray, voi_spacing_mm: float) -> Diameters:
     return Diameters(float(widest * spacing_mm), float((6 / np.pi * mask.sum()) ** (1 / 3) * spacing_mm))
 
 
-def measure_diameter(voi: np.ndarray, voi_spacing_mm: float) -> float:
-    """The axial diameter in mm of the nodule at the centre of a VOI; NaN without one. See `Diameters`."""
-    return measure_diameters(voi, voi_spacing_mm).axial
-
-
 def with_measured_diameters(vois: VoiSet) -> VoiSet:
-    """The same VOIs; their table has a column `measured_mm` besides: `measure_diameter` of each."""
+    """The same VOIs; their table has a column `measured_mm` besides: the equivalent diameter of each, as measured."""
     pairs = zip(vois.voxels, vois.table.spacing_mm, strict=True)
-    return VoiSet(vois.voxels, vois.table.assign(measured_mm=[measure_diameter(*pair) for pair in pairs]))
+    return VoiSet(vois.voxels, vois.table.assign(measured_mm=[measure_diameters(*pair).equivalent for pair in pairs]))
 
 
 def fill_lung_mean(voi: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -214,9 +207,9 @@ def eraser_table(
 ) -> pd.DataFrame:
     """`mae_hu` and `ssim` of the eraser and of the baselines, on VOIs whose truth without the nodule is known.
 
-    injected: VOIs with a nodule, of `diameter_mm`. erased, truth: float [N, S, S, S] in HU, of the same VOIs. The mask
-    is the sphere of half the diameter and `margin_mm`. Variants: `eraser`, then those of `baselines`, which get a VOI
-    and its mask. value: mean over the VOIs.
+    injected: VOIs with a nodule of `equivalent_diameter_mm`. erased, truth: float [N, S, S, S] in HU, of the same VOIs.
+    The mask is the sphere of half the diameter and `margin_mm`. Variants: `eraser`, then those of `baselines`, which
+    get a VOI and its mask. value: mean over the VOIs.
     Raises DataError if the three do not hold the same number of VOIs.
     """
     if not len(injected) == len(erased) == len(truth) > 0:
@@ -247,8 +240,8 @@ def injector_table(
 ) -> pd.DataFrame:
     """How like real nodules the injected ones are. Variants: `injector`, and, as what can be reached, `real`.
 
-    injected: VOIs with an injected nodule, `diameter_mm` as asked for. real: of real nodules of held-out patients,
-    `diameter_mm` as their readers measured it. Both `with_measured_diameters`. reference: of real nodules that the
+    injected: VOIs with an injected nodule, `equivalent_diameter_mm` as asked for. real: of real nodules of held-out
+    patients, that of their readers' consensus. Both `with_measured_diameters`. reference: of real nodules that the
     injector was trained on.
     What the scanner does to a VOI is not the injector's doing: inject into the cohort that the real ones come from.
 
@@ -268,7 +261,7 @@ def injector_table(
     expected, expected_texture = _histograms(reference).mean(0), _textures(reference).mean(0)
     for name, vois in region.items():
         weights, count = draw_patients(vois.table.patient_id, settings), len(vois)
-        asked = vois.table.diameter_mm.to_numpy()
+        asked = vois.table.equivalent_diameter_mm.to_numpy()
         ratio = vois.table.measured_mm.fillna(0).to_numpy() / asked
         for metric, values in (("diameter_ratio", ratio), ("diameter_error", np.abs(ratio - 1))):
             rows.append((name, metric, np.median(values), *interval_of(weighted_median(values, weights)), count))
@@ -380,7 +373,7 @@ def detector_features(vois: VoiSet, margin_mm: float) -> np.ndarray:
     rows = []
     for voi, row in zip(vois.voxels, vois.table.itertuples(), strict=True):
         away = np.sqrt(((np.indices(voi.shape) - (len(voi) - 1) / 2) ** 2).sum(0)) * row.spacing_mm
-        radius_mm = row.diameter_mm / 2
+        radius_mm = row.equivalent_diameter_mm / 2
         edges = (radius_mm / 2, radius_mm, radius_mm + margin_mm, radius_mm + margin_mm + 4 * row.spacing_mm)
         voi = voi.clip(*VOI_WINDOW)
         laplacian, edge = np.abs(ndimage.laplace(voi)), ndimage.gaussian_gradient_magnitude(voi, 0.7)
@@ -409,7 +402,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def _spheres(vois: VoiSet, margin_mm: float) -> list[np.ndarray]:
     """The mask, bool [S, S, S], of each VOI's nodule with its margin."""
     size = vois.voxels.shape[-1]
-    return [sphere(size, row.spacing_mm, row.diameter_mm / 2 + margin_mm) for row in vois.table.itertuples()]
+    return [sphere(size, row.spacing_mm, row.equivalent_diameter_mm / 2 + margin_mm) for row in vois.table.itertuples()]
 
 
 def _histograms(vois: VoiSet) -> np.ndarray:
@@ -427,5 +420,5 @@ def _histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 def _textures(vois: VoiSet) -> np.ndarray:
     """[N, 2]: `texture` of each VOI."""
-    rows = vois.table[["spacing_mm", "diameter_mm"]].to_numpy()
+    rows = vois.table[["spacing_mm", "equivalent_diameter_mm"]].to_numpy()
     return np.array([texture(voi, *row) for voi, row in zip(vois.voxels, rows, strict=True)])

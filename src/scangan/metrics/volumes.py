@@ -27,7 +27,7 @@ import scangan.compat  # noqa: F401  (before torch_fidelity)
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
 
 from scangan.config import Evaluation, Fidelity
-from scangan.ct.anatomy import PLANES, describe_volume
+from scangan.ct.anatomy import PLANES, STRIP_EDGE, describe_volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
 from scangan.ct.window import to_grey
 from scangan.data.store import ImageSet
@@ -38,10 +38,12 @@ from scangan.metrics.copies import find_copies
 from scangan.metrics.feature_sets import map_tensors, open_tensors
 from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
+from scangan.metrics.order import NOT_ORDERED, misplacement, pair_similarities
 from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
 
 log = logging.getLogger(__name__)
 
+MISPLACEMENT = "misplacement"
 REAL, TRAIN = "real", "train"  # variants: held-out and training volumes
 
 TYPES = {"features": np.float16, "logits": np.float16, "radiomics": np.float32}
@@ -344,6 +346,44 @@ def consistency_scores(descriptions: Mapping[str, pd.DataFrame], settings: Evalu
             found = _distance(values, train[column], min(len(values), len(real[column])), settings)
             rows.append((name, f"{column}_distance", *found))
     return _with_reference(pd.DataFrame(rows, columns=["variant", "metric", "value", "ci_low", "ci_high", "images"]))
+
+
+def order_scores(descriptions: Mapping[str, pd.DataFrame], settings: Evaluation) -> pd.DataFrame:
+    """Order and variety of each source of volumes, in the columns and with the arguments of `consistency_scores`:
+
+    - misplacement: how far slices lie from where the training volumes have such, as a share of the depth
+      (`order.misplacement`; of random order a third), median over volumes [95% bootstrap over volumes];
+    - pair_ms_ssim: how alike volumes are, seen as radiographs, mean over random pairs [95% bootstrap over pairs]: more
+      than real ones are, where a network draws but few.
+    """
+    strips, rows = _strips(descriptions[TRAIN]), []
+    for name in (name for name in descriptions if name != TRAIN):
+        misplaced = misplacement(_strips(descriptions[name]), strips)
+        rows.append((name, MISPLACEMENT, *_median(misplaced, settings)))
+        rows.append((name, "pair_ms_ssim", *_alike(descriptions[name], settings)))
+    return _with_reference(pd.DataFrame(rows, columns=["variant", "metric", "value", "ci_low", "ci_high", "images"]))
+
+
+def _strips(rows: pd.DataFrame) -> np.ndarray:
+    strips = np.stack(rows["strip"].to_list())
+    return strips.reshape(len(strips), -1, STRIP_EDGE, STRIP_EDGE)
+
+
+def _alike(rows: pd.DataFrame, settings: Evaluation) -> tuple[float, float, float, int]:
+    """Mean similarity of pairs of volumes, its interval, and the number of volumes."""
+    pictures = _radiographs(rows).images[:, 0]
+    found = pair_similarities(pictures, rows["patient_id"].to_numpy(), settings.seed)
+    if not len(found):
+        return np.nan, np.nan, np.nan, len(rows)
+    rng = np.random.default_rng([settings.seed, 11])
+    means = rng.choice(found, (settings.bootstrap, len(found))).mean(axis=1)
+    return float(found.mean()), *np.percentile(means, [2.5, 97.5]), len(rows)
+
+
+def not_ordered(scores: pd.DataFrame) -> list[str]:
+    """The networks of `order_scores` whose volumes' slices lie too far from where they should, see `order`."""
+    misplaced = scores[(scores["metric"] == MISPLACEMENT) & (scores["variant"] != REAL)]
+    return misplaced.loc[misplaced["value"] > NOT_ORDERED, "variant"].to_list()
 
 
 def _usable(rows: pd.DataFrame, column: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,7 @@ from scangan.arms import place_of
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.metrics.classifier_metrics import METRICS, Table, metrics_of
+from scangan.metrics.detection import AUC_INJECTED, AUC_REAL, AUC_SHAM
 from scangan.report.tables import SCORE_COLUMNS, to_markdown, write_table
 
 DIFFERENCE_COLUMNS = ["difference", "difference_low", "difference_high", "against", "detectable", "p_holm"]
@@ -28,8 +29,10 @@ SUBGROUPS_COLUMNS = [
 CALIBRATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], "if_calibrated", *SCORE_COLUMNS[-3:]]
 SIZES_COLUMNS = ["study", "arm", "diameter_mm", *SCORE_COLUMNS[:-1]]
 SIZES_NOTE = (
-    "A row without diameter: the test volumes as they are. With a diameter: each nodule-free test volume, and the same "
-    "volume with nodules of this size put into it; so chance is 0.5."
+    "A row without diameter: the test volumes as they are; auc_real and auc_injected are of those with real and with "
+    "injected nodules apart. With a diameter: each nodule-free test volume with nodules of this size put into it, and "
+    "the same volume edited at the same places without a nodule (a sham); so chance is 0.5. auc_sham: of telling shams "
+    "from untouched volumes; what it is above 0.5, a detector owes to traces of edits."
 )
 CALIBRATION_NOTE = (
     "If calibrated: what to expect of so few images if every probability were right. Only what an expected calibration "
@@ -120,9 +123,10 @@ def sizes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Figure 3(b) of CT-SGAN in numbers (`detection.csv`), from what `metrics.detection.score_sizes` returns.
 
     Accuracy, sensitivity, specificity and AUC of each arm: of the test volumes as they are (diameter missing), then of
-    each diameter.
+    each diameter; and the AUCs that `score_sizes` has besides.
     """
-    return _table("detection", scores, list(scores["arm"].unique()).index, facts)[SIZES_COLUMNS]
+    more = (AUC_REAL, AUC_INJECTED, AUC_SHAM)
+    return _table("detection", scores, list(scores["arm"].unique()).index, facts, more)[SIZES_COLUMNS]
 
 
 def write_scores(
@@ -247,7 +251,9 @@ def _decimals() -> dict[str, int]:
     return {name: metric.decimals for name, metric in METRICS.items()}
 
 
-def _table(name: Table, scores: pd.DataFrame, place: Callable[[str], int], facts: Facts) -> pd.DataFrame:
-    """The scores of the table's metrics, arm by arm in the order of their places, with all columns."""
-    chosen = facts.assign(scores[scores["metric"].isin(metrics_of(name))])
+def _table(
+    name: Table, scores: pd.DataFrame, place: Callable[[str], int], facts: Facts, more: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The scores of the table's metrics, and of `more`, arm by arm in the order of their places, with all columns."""
+    chosen = facts.assign(scores[scores["metric"].isin([*metrics_of(name), *more])])
     return chosen.sort_values("arm", key=lambda column: column.map(place), kind="stable", ignore_index=True)

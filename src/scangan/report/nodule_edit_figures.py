@@ -157,8 +157,8 @@ def compared_vois(
     """
     rows = []
     for place in _spread(truth, each):
-        diameter = truth.table.diameter_mm.iloc[place]
-        nearest = (real.table.diameter_mm - diameter).abs().to_numpy().argmin()
+        diameter = truth.table.equivalent_diameter_mm.iloc[place]
+        nearest = (real.table.equivalent_diameter_mm - diameter).abs().to_numpy().argmin()
         mask = sphere(truth.voxels.shape[-1], truth.table.spacing_mm.iloc[place], diameter / 2 + margin_mm)
         columns = {
             "before": truth.voxels[place],
@@ -167,7 +167,7 @@ def compared_vois(
             "erased again": erased.voxels[place],
             "a real nodule": real.voxels[nearest],
         }
-        rows.append((f"{diameter:.0f} mm; real: {real.table.diameter_mm.iloc[nearest]:.0f} mm", columns))
+        rows.append((f"{diameter:.0f} mm; real: {real.table.equivalent_diameter_mm.iloc[nearest]:.0f} mm", columns))
     return rows
 
 
@@ -200,5 +200,5 @@ def find_edits(
 
 def _spread(vois: VoiSet, each: int) -> list[int]:
     """Indices of VOIs evenly from the smallest diameter to the largest."""
-    order = vois.table.diameter_mm.to_numpy().argsort(kind="stable")
+    order = vois.table.equivalent_diameter_mm.to_numpy().argsort(kind="stable")
     return order[np.linspace(0, len(order) - 1, min(each, len(order))).round().astype(int)].tolist()

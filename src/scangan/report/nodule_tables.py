@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from scangan.facts import Facts
@@ -20,18 +22,31 @@ INJECTOR_NOTE = (
 )
 SCANNER_NOTE = (
     "Balanced accuracy of telling a test patient's scanner from the label alone, fitted on training patients "
-    "[95% interval: bootstrap over patients]: 1 if the label gives the scanner away."
+    "[95% interval: bootstrap over patients]: 1 if the label gives the scanner away. `after, size and grain`: from the "
+    "label, the largest nodule, and the grain of its nodules and edited places.\n"
+    "sizes_ks: two-sample Kolmogorov-Smirnov statistic of the sizes of injected and annotated nodules after the mix, "
+    "and its p value; small p: they differ."
 )
 
 
-def mix_table(mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+CLEAR = "assumed clear"
+CLEAR_NOTE = (
+    "Assumed clear: nobody said which scans of this cohort have nodules. Of NLST's low-dose screens about every fourth "
+    "was positive; `negatives` takes its table of abnormalities."
+)
+
+
+def mix_table(
+    mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, negatives: Mapping[str, str], facts: Facts
+) -> pd.DataFrame:
     """Scans of each scanner and part, with nodules before the mix and after it, and what was done and refused.
 
     mix: `scan_id, scanner, label, split, label_after`; done: `scan_id, action`; rejected: `source` (a scan, or a nodule
-    of one). Columns `study, scanner, split, scans, with_nodules_before, with_nodules_after, nodules_erased,
-    nodules_injected, refused, data, scale`.
+    of one). negatives: scanner -> how it is known which of its scans have no nodule. Columns `study, scanner, split,
+    scans, with_nodules_before, with_nodules_after, nodules_erased, nodules_injected, shams, refused, negatives, data,
+    scale`.
     """
-    actions = pd.crosstab(done["scan_id"], done["action"]).reindex(columns=["erase", "inject"], fill_value=0)
+    actions = pd.crosstab(done["scan_id"], done["action"]).reindex(columns=["erase", "inject", "sham"], fill_value=0)
     # A nodule of a scan is called <scan_id>-n2.
     refused = rejected["source"].str.replace(r"-n\d+$", "", regex=True).value_counts()
     each = mix.assign(
@@ -39,6 +54,7 @@ def mix_table(mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, fac
         after=mix["label_after"] == "nodules",
         erased=mix["scan_id"].map(actions["erase"]).fillna(0).astype(int),
         injected=mix["scan_id"].map(actions["inject"]).fillna(0).astype(int),
+        shams=mix["scan_id"].map(actions["sham"]).fillna(0).astype(int),
         refused=mix["scan_id"].map(refused).fillna(0).astype(int),
     )
     each["split"] = pd.Categorical(each["split"], ["train", "validation", "test"])
@@ -48,6 +64,8 @@ def mix_table(mix: pd.DataFrame, done: pd.DataFrame, rejected: pd.DataFrame, fac
         with_nodules_after=("after", "sum"),
         nodules_erased=("erased", "sum"),
         nodules_injected=("injected", "sum"),
+        shams=("shams", "sum"),
         refused=("refused", "sum"),
     )
+    table["negatives"] = table["scanner"].map(negatives)
     return facts.assign(table)[["study", *table.columns, "data", "scale"]]

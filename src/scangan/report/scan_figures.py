@@ -24,7 +24,8 @@ BARS = {"color": BLUE, "alpha": 0.45}
 LINE = {"color": VERMILION, "histtype": "step", "linewidth": 1.4}
 COLUMNS = 6
 DISTRIBUTION_COLUMNS = ["study", "source", "quantity", "statistic", "value", "data", "scale"]
-COUNT, RADIUS = "nodules per scan", "radius mm"  # keys of a source of nodules
+# Keys of a source of nodules. The radius is that of the sphere of a nodule's volume; the outline's is the readers'.
+COUNT, RADIUS, OUTLINE = "nodules per scan", "radius mm", "outline radius mm"
 STATISTICS: dict[str, Callable[[np.ndarray], float]] = {
     "mean": np.mean,
     "sd": lambda values: np.std(values, ddof=1) if len(values) > 1 else np.nan,
@@ -46,7 +47,7 @@ def contact_sheet(
 
     scans: (row, hounsfield [Z, Y, X], lungs [Z, Y, X], nodules [Z, Y, X], 0 or the nodule's number). They are read one
     by one, so that an iterator holds one volume at a time. row: of the scan table, with `scan_id`, `nodules` (NaN: not
-    annotated), `lung_check`, and `diameter_mm`, the largest nodule's, NaN without one.
+    annotated), `lung_check`, and `equivalent_diameter_mm`, the largest nodule's, NaN without one.
     The slice goes through the largest nodule, else through the widest part of the lungs, else through the middle. The
     patient's right is on the left.
     """
@@ -89,22 +90,29 @@ def _size(row: Mapping[str, Any]) -> str:
         return "not annotated"
     if row["nodules"] == 0:
         return "no nodule"
-    return f"{row['nodules']:.0f} nodule{'s' if row['nodules'] > 1 else ''}, {row['diameter_mm']:.1f} mm"
+    return f"{row['nodules']:.0f} nodule{'s' if row['nodules'] > 1 else ''}, {row['equivalent_diameter_mm']:.1f} mm"
+
+
+def radii(nodules: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Both radii in mm of the nodules of a table: of the sphere of the same volume, and of the readers' outline."""
+    diameters = {RADIUS: nodules.equivalent_diameter_mm, OUTLINE: nodules.diameter_mm}
+    return {name: diameter.to_numpy(float) / 2 for name, diameter in diameters.items()}
 
 
 def nodule_distributions(
     sources: Mapping[str, Mapping[str, np.ndarray]], data: Mapping[str, str], path: str | Path, facts: Facts
 ) -> None:
-    """Histograms of the number of nodules a scan and of their radius, in each source (CT-SGAN's figure B.3).
+    """Histograms of the number of nodules a scan and of their radii, in each source (CT-SGAN's figure B.3).
 
-    sources: name -> its `COUNT`, one value a scan, and `RADIUS` in mm, one value a nodule; the first of two sources,
-    the LIDC database, is drawn as bars, the second, the cohort, as a line. data: name of a source -> `real` or
+    sources: name -> its `COUNT`, one value a scan, and what `radii` gives, one value a nodule; the first of two
+    sources, the LIDC database, is drawn as bars, the second, the cohort, as a line. data: name of a source -> `real` or
     `phantom`: the bars are of real patients whatever the cohort is.
     """
     facts = replace(facts, data=" and ".join(dict.fromkeys(data[name] for name in sources)))
-    panels = ((COUNT, "scans", -0.5), (RADIUS, "nodules", 0))  # bins of counts lie around whole numbers
-    with house_figure(path, facts, (6.4, 3.2)) as figure:
-        for ax, (quantity, unit, first) in zip(figure.subplots(1, 2), panels, strict=True):
+    # Bins of counts lie around whole numbers.
+    panels = ((COUNT, "scans", -0.5), (RADIUS, "nodules", 0), (OUTLINE, "nodules", 0))
+    with house_figure(path, facts, (9.6, 3.2)) as figure:
+        for ax, (quantity, unit, first) in zip(figure.subplots(1, 3), panels, strict=True):
             values = {name: np.asarray(source[quantity]) for name, source in sources.items()}
             largest = max(each.max(initial=1) for each in values.values())
             bins = np.arange(first, largest + 1.5)
@@ -122,8 +130,8 @@ def distribution_table(
 ) -> pd.DataFrame:
     """The numbers behind `nodule_distributions`, one a row; arguments as there.
 
-    Columns: study, source, quantity (nodules per scan | radius mm), statistic (mean, sd, q05, q25, median, q75, q95, n;
-    NaN where there is no value, and for the sd of one), value, data, scale.
+    Columns: study, source, quantity (nodules per scan | radius mm | outline radius mm), statistic (mean, sd, q05, q25,
+    median, q75, q95, n; NaN where there is no value, and for the sd of one), value, data, scale.
     """
     rows = []
     for source, quantities in sources.items():

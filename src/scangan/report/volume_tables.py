@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from scangan.facts import Facts
@@ -19,6 +21,9 @@ CONSISTENCY_NOTE = (
     "Medians [95% bootstrap over volumes]: difference of neighbouring slices within the body, HU; lung volume, ml.\n"
     "two_lungs: share of volumes with two lungs, each in one piece [95% Wilson]. Volumes whose lung mask failed have "
     "no lung volume.\n"
+    "misplacement: how far slices lie from where the training volumes have such, as a share of the depth; in any order "
+    "it is 0.33. pair_ms_ssim: how alike two volumes are, seen as radiographs; above the reference a network draws "
+    "fewer different ones than there are.\n"
     "Distances: 1-Wasserstein, from the training volumes' distribution, of as many volumes as are held out "
     "[95% of random sets].\n"
     "suspected_copies: share of volumes that, seen from the front as radiographs and laid over a training volume, "
@@ -28,6 +33,14 @@ CONSISTENCY_NOTE = (
     "bootstrap over patients]; 0.5: nothing is told of the training volumes.\n"
     "Volumes are of each network's first training."
 )
+
+
+def order_note(networks: Sequence[str]) -> str:
+    """What every table of volumes says of networks whose volumes are not in order; nothing, if all are."""
+    if not networks:
+        return ""
+    named = ", ".join(networks)
+    return f"Not ordered: the slices of {named} lie nowhere near where they should (misplacement, table consistency)."
 
 
 def volume_fidelity_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:

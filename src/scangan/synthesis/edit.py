@@ -26,7 +26,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ from scangan.ingest.export import write_dicom_series, write_nifti
 from scangan.ingest.volume_files import read_volume_file
 from scangan.ingest.volume_headers import SUFFIXES
 from scangan.rejected import REJECTED_TYPES, Unusable
-from scangan.synthesis.paste import paste_into
+from scangan.synthesis.paste import Fill, fill_place
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +70,6 @@ REJECTED_ROW_TYPES = {"line": "int64", "series": "str"} | {
 }
 MOST_SHEAR = math.sin(math.radians(2))  # of a gantry tilt; it moves a voxel at a VOI's edge, 32 mm away, by about 1 mm
 
-# (vois float32 [N, S, S, S] in HU, radii_mm [N], seeds [N]) -> [N, S, S, S] in HU
-Fill = Callable[[np.ndarray, Sequence[float], Sequence[int]], np.ndarray]
 # Reason, what was found, remedy.
 Refusal = tuple[str, str, str]
 
@@ -369,7 +367,6 @@ def edit_scan(
     values of the old one, and the rows with how many voxels each changed (DONE_TYPES).
     """
     fills = {"inject": fill_injector, "erase": fill_eraser}
-    voi = settings.voi
     edited = scan.voxels.copy()
     hounsfield, affine = patient_axes(edited, scan.affine)
     spacing = _spacing(affine)
@@ -377,12 +374,8 @@ def edit_scan(
     changed = []
     for row in rows.to_dict("records"):
         centre, radius = _to_voxels(affine, [row[axis] for axis in PLACE]), row["diameter_mm"] / 2
-        before = cut_voi(hounsfield, spacing, centre, voi.size, voi.spacing_mm)
-        [after] = fills[row["action"]](before[None], [radius], [row["seed"]])
-        box, _ = ball(hounsfield.shape, spacing, centre, radius + voi.margin_mm)
-        old = hounsfield[box].copy()
-        paste_into(hounsfield, spacing, centre, after, voi.spacing_mm, radius, voi.margin_mm, limits)
-        changed.append(int((hounsfield[box] != old).sum()))
+        fill, seed = fills[row["action"]], row["seed"]
+        changed.append(fill_place(hounsfield, spacing, centre, radius, fill, seed, settings.voi, limits))
     return replace(scan, voxels=edited), rows.assign(changed_voxels=changed).astype(DONE_TYPES)
 
 

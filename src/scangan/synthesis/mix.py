@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,26 @@ import pandas as pd
 from scipy.ndimage import find_objects
 
 from scangan.config import VoiCut
-from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, cut_voi, outside_share
+from scangan.ct.grain import grain_ratio
+from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, outside_share
 from scangan.data.scan_store import NODULE_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
 from scangan.data.voi import CENTRE, largest_mm
 from scangan.errors import DataError
 from scangan.rejected import Rejection, rejected_table
-from scangan.synthesis.paste import paste_into
-from scangan.synthesis.placement import PlacementSettings, place_nodules
+from scangan.synthesis.paste import Fill, fill_place
+from scangan.synthesis.placement import PLACED_TYPES, PlacementSettings, place_nodules
 
 log = logging.getLogger(__name__)
 
 WITH, WITHOUT = "nodules", "none"  # labels
 LABELS = (WITH, WITHOUT)
+# source: annotated | injected, empty where there is no nodule. grain: see `ct.grain.grain_ratio`.
+PLACE_TYPES = {"scan_id": "str", "source": "str", "diameter_mm": "float64", "grain": "float64"}
 MIX_COLUMNS = ["scan_id", "patient_id", "scanner", "label", "split"]
 # `readers` is missing for an injected nodule, `seed` for an annotated one. source: annotated | injected.
 MIXED_NODULE_TYPES = NODULE_TYPES | {"readers": "Int64", "place": "str", "seed": "Int64", "source": "str"}
-# action: erase | inject. diameter_mm: of the sphere that was filled, without its margin.
+# action: erase | inject | sham. diameter_mm: of the sphere that was filled, without its margin.
 DONE_TYPES = {
     "scan_id": "str",
     "nodule": "int64",
@@ -44,9 +47,6 @@ DONE_TYPES = {
     "seed": "int64",
     "changed_voxels": "int64",
 }
-
-# (vois float32 [N, S, S, S] in HU, radii_mm [N], seeds [N]) -> [N, S, S, S] in HU
-Fill = Callable[[np.ndarray, Sequence[float], Sequence[int]], np.ndarray]
 
 
 def choose_mix(scans: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -171,8 +171,8 @@ def erase_nodules(
     scan, hounsfield int16 [Z, Y, X], labels uint8 [Z, Y, X]: as `scan_store.read_scans` gives them. nodules: a nodule
     table; rows of other scans are left alone. fill: the eraser's. seed: the nodules' own come from it and `scan_id`.
 
-    The radius is that of the sphere of the nodule's volume (`equivalent_diameter_mm`; where that is missing
-    `diameter_mm`), or larger, so that all annotated voxels lie within radius and margin. What cannot be erased stays,
+    The radius is that of the sphere of the nodule's volume, or larger, so that all annotated voxels lie within radius
+    and margin. What cannot be erased stays,
     is rejected by name, and keeps its row and label: without a size, too large for the VOI with its margin, or too far
     beyond the scan's border. Where a sphere's margin ends and beyond, not one voxel changes.
     Raises DataError for a label without a row: that nodule would stay, and nobody would know.
@@ -192,7 +192,7 @@ def erase_nodules(
         if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, counted=False))
             continue
-        changed = _edit(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
+        changed = fill_place(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
         remaining[remaining == row["nodule"]] = 0
         made = {"action": "erase", "diameter_mm": 2 * radius, "seed": row["own_seed"], "changed_voxels": changed}
         done.append(row | made)
@@ -225,7 +225,59 @@ def inject_nodules(
     Where a sphere's margin ends and beyond, not one voxel changes.
     Raises DataError if no count is above 0, if no diameter fits the VOI, and for a label without a row.
     """
-    nodules = _rows_of(scan, labels, nodules)
+    existing = _annotated(_rows_of(scan, labels, nodules))
+    settings = (counts, diameters_mm, fill, placement, voi, seed)
+    edited, done, refused = _fill_places(scan, hounsfield, lungs, existing, *settings, action="inject")
+    numbered, spacing = labels.copy(), (scan["spacing_mm"],) * 3
+    for row in done:
+        box, away_mm = ball(labels.shape, spacing, [row[axis] for axis in CENTRE], row["diameter_mm"] / 2)
+        numbered[box][away_mm <= max(row["diameter_mm"] / 2, away_mm.min())] = row["nodule"]
+    injected = pd.DataFrame(done, columns=list(PLACED_TYPES)).assign(source="injected")
+    # Its truth is the sphere that was asked for; how large it looks is another question (`metrics.nodules`).
+    injected = injected.assign(volume_mm3=np.pi / 6 * injected.equivalent_diameter_mm.astype(float) ** 3)
+    table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
+    return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
+
+
+def sham_nodules(
+    scan: dict[str, Any],
+    hounsfield: np.ndarray,
+    lungs: np.ndarray,
+    labels: np.ndarray,
+    nodules: pd.DataFrame,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
+    fill: Fill,
+    placement: PlacementSettings,
+    voi: VoiCut,
+    seed: int,
+) -> Edited:
+    """Edit a scan where `inject_nodules` would put nodules, and put none there: the same places, filled by the eraser.
+
+    So a trace that edits leave says nothing of a scan's label. Arguments as there, `fill` the eraser's; nodules and
+    labels stay as they are.
+    """
+    existing = _annotated(_rows_of(scan, labels, nodules))
+    settings = (counts, diameters_mm, fill, placement, voi, seed)
+    edited, done, refused = _fill_places(scan, hounsfield, lungs, existing, *settings, action="sham")
+    return Edited(edited, labels, existing, _table(done, DONE_TYPES), refused)
+
+
+def _fill_places(
+    scan: dict[str, Any],
+    hounsfield: np.ndarray,
+    lungs: np.ndarray,
+    existing: pd.DataFrame,
+    counts: Numbers | int,
+    diameters_mm: Numbers | float,
+    fill: Fill,
+    placement: PlacementSettings,
+    voi: VoiCut,
+    seed: int,
+    *,
+    action: str,
+) -> tuple[np.ndarray, list[dict[str, Any]], pd.DataFrame]:
+    """The scan with the places of new nodules filled, what was done (`DONE_TYPES` and more), and what was refused."""
     numbers, diameters = np.atleast_1d(counts), np.atleast_1d(np.asarray(diameters_mm, float))
     if not (numbers > 0).any():
         raise DataError(f"mix: counts: found {numbers.max() if numbers.size else 'none'}, allowed: one above 0")
@@ -235,12 +287,11 @@ def inject_nodules(
         raise DataError(
             f"mix: diameters_mm: found {found}, allowed: one from {voi.spacing_mm:g} to {largest_mm(voi):g} mm"
         )
-    edited, numbered, done, rejected = hounsfield.copy(), labels.copy(), [], []
-    existing = _annotated(nodules)
+    edited, done, rejected = hounsfield.copy(), [], []
     if scan["lung_check"]:
         why_not = ("lung mask failed", scan["lung_check"], "remove the scan, or mend its mask")
         refused = rejected_table([Rejection(scan["scan_id"], *why_not, counted=False)])
-        return Edited(edited, numbered, existing, _table([], DONE_TYPES), refused)
+        return edited, [], refused
     spacing = (scan["spacing_mm"],) * 3
     placed, no_place = place_nodules(
         lungs,
@@ -256,23 +307,14 @@ def inject_nodules(
     )
     limits = (int(hounsfield.min()), int(hounsfield.max()))
     for row in placed.to_dict("records"):
-        centre, radius = [row[axis] for axis in CENTRE], row["diameter_mm"] / 2
+        centre, radius = [row[axis] for axis in CENTRE], row["equivalent_diameter_mm"] / 2
         # In a corner of the scan the nodule itself may be inside, and most of its VOI not.
         if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
-        changed = _edit(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
-        box, away_mm = ball(labels.shape, spacing, centre, radius)
-        numbered[box][away_mm <= max(radius, away_mm.min())] = row["nodule"]
-        done.append(row | {"action": "inject", "changed_voxels": changed})
-    injected = pd.DataFrame(done, columns=list(placed.columns)).assign(source="injected")
-    # Its truth is the sphere that was asked for; how large it looks is another question (`metrics.nodules`).
-    injected = injected.assign(
-        equivalent_diameter_mm=injected.diameter_mm, volume_mm3=np.pi / 6 * injected.diameter_mm.astype(float) ** 3
-    )
-    table = pd.concat([existing, injected], ignore_index=True) if len(injected) else existing
-    refused = pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
-    return Edited(edited, numbered, _table(table, MIXED_NODULE_TYPES), _table(done, DONE_TYPES), refused)
+        changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
+        done.append(row | {"action": action, "diameter_mm": 2 * radius, "changed_voxels": changed})
+    return edited, done, pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
 
 
 def _rows_of(scan: dict[str, Any], labels: np.ndarray, nodules: pd.DataFrame) -> pd.DataFrame:
@@ -293,9 +335,8 @@ def _radius(
     row: dict[str, Any], labels: np.ndarray, boxes: Sequence[tuple | None], spacing_mm: float, margin_mm: float
 ) -> float:
     """mm, such that the nodule's voxels lie within radius and margin; 0 for one that has no size."""
-    # LIDC's diameter is that of the outline around the nodule, on coarse pixels up to 1.4 times its own.
-    sizes = [row.get("equivalent_diameter_mm"), row["diameter_mm"]]
-    radius = next((size / 2 for size in sizes if pd.notna(size) and size > 0), 0.0)
+    size = row["equivalent_diameter_mm"]
+    radius = size / 2 if size > 0 else 0.0
     number = int(row["nodule"])
     box = boxes[number - 1] if number <= len(boxes) else None
     if box is None:
@@ -320,31 +361,25 @@ def _refuse(
     return None
 
 
-def _edit(
-    hounsfield: np.ndarray,
-    spacing: Numbers,
-    centre: Numbers,
-    radius_mm: float,
-    fill: Fill,
-    seed: int,
-    voi: VoiCut,
-    limits: tuple[int, int],
-) -> int:
-    """Cut a VOI, fill it and paste it back in place; returns how many voxels changed."""
-    before = cut_voi(hounsfield, spacing, centre, voi.size, voi.spacing_mm)
-    [after] = fill(before[None], [radius_mm], [seed])
-    box, _ = ball(hounsfield.shape, spacing, centre, radius_mm + voi.margin_mm)
-    old = hounsfield[box].copy()
-    paste_into(hounsfield, spacing, centre, after, voi.spacing_mm, radius_mm, voi.margin_mm, limits)
-    return int((hounsfield[box] != old).sum())
-
-
 def _annotated(nodules: pd.DataFrame) -> pd.DataFrame:
     """Rows of a nodule table as those of a mixed one; those that were mixed already stay as they are."""
     defaults = {"place": "", "source": "annotated"}
     return _table(
         nodules.assign(**{name: value for name, value in defaults.items() if name not in nodules}), MIXED_NODULE_TYPES
     )
+
+
+def _places(scan: dict[str, Any], edited: Edited, margin_mm: float) -> pd.DataFrame:
+    """A scan's nodules, and the places that were edited and have none, with the grain that is there."""
+    without = edited.done[edited.done.action != "inject"]
+    spacing = (scan["spacing_mm"],) * 3
+    rows = []
+    for table, size in ((edited.table, "equivalent_diameter_mm"), (without, "diameter_mm")):
+        for row in table.to_dict("records"):
+            centre, radius = [row[axis] for axis in CENTRE], row[size] / 2
+            grain = grain_ratio(edited.hounsfield, spacing, centre, radius, margin_mm) if radius > 0 else np.nan
+            rows.append((scan["scan_id"], row.get("source", ""), row[size], grain))
+    return _table(rows, PLACE_TYPES)
 
 
 def _table(rows: pd.DataFrame | Sequence[Any], types: dict[str, str]) -> pd.DataFrame:
@@ -367,7 +402,8 @@ def label_scans(scans: pd.DataFrame, split: pd.DataFrame) -> pd.DataFrame:
 class Mixer:
     """The mix, scan by scan: what was chosen, and all that it takes.
 
-    edit: scan_id -> erase | inject | nothing, as `choose_mix` says. The rest: see `inject_nodules`, `erase_nodules`.
+    edit: scan_id -> erase | inject | nothing, as `choose_mix` says. sham: scans for which nothing was chosen, with
+    nodules or without, are edited by `sham_nodules`; else they stay. The rest: see `inject_nodules`, `erase_nodules`.
     """
 
     edit: pd.Series
@@ -378,19 +414,22 @@ class Mixer:
     placement: PlacementSettings
     voi: VoiCut
     seed: int
+    sham: bool = True
 
     def mix(
         self, scan: dict[str, Any], hounsfield: np.ndarray, lungs: np.ndarray, labels: np.ndarray, nodules: pd.DataFrame
     ) -> Edited:
-        """A scan of the store after the mix; one that was not chosen is as it was."""
+        """A scan of the store after the mix."""
         own = nodules[nodules.scan_id == scan["scan_id"]]
-        match self.edit[scan["scan_id"]]:
-            case "erase":
-                return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed)
-            case "inject":
-                counts, diameters = self.counts, self.diameters_mm
-                arguments = (own, counts, diameters, self.inject, self.placement, self.voi, self.seed)
-                return inject_nodules(scan, hounsfield, lungs, labels, *arguments)
+        edit = self.edit[scan["scan_id"]]
+        if edit == "erase":
+            return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed)
+        arguments = (scan, hounsfield, lungs, labels, own, self.counts, self.diameters_mm)
+        settings = (self.placement, self.voi, self.seed)
+        if edit == "inject":
+            return inject_nodules(*arguments, self.inject, *settings)
+        if self.sham:
+            return sham_nodules(*arguments, self.erase, *settings)
         return Edited(hounsfield, labels, _annotated(own), _table([], DONE_TYPES), rejected_table())
 
 
@@ -399,9 +438,10 @@ def edit_scans(
 ) -> dict[str, pd.DataFrame]:
     """Write the scans of a batch after the mix to the scan store `out`, one at a time.
 
-    volumes: the batch's scan store. scans, nodules: its tables. Returns the tables `nodules`, `done` and `rejected`.
+    volumes: the batch's scan store. scans, nodules: its tables. Returns the tables `nodules`, `done`, `rejected`, and
+    `places` (`PLACE_TYPES`): where there is a nodule, or an edit left none.
     """
-    tables: dict[str, list[pd.DataFrame]] = {"nodules": [], "done": [], "rejected": []}
+    tables: dict[str, list[pd.DataFrame]] = {"nodules": [], "done": [], "rejected": [], "places": []}
     with write_volumes(Path(out)) as write:
         for scan, hounsfield, lungs, labels in read_scans([volumes], scans):
             edited = mixer.mix(scan, hounsfield, lungs, labels, nodules)
@@ -409,5 +449,6 @@ def edit_scans(
             tables["nodules"].append(edited.table)
             tables["done"].append(edited.done)
             tables["rejected"].append(edited.rejected)
+            tables["places"].append(_places(scan, edited, mixer.voi.margin_mm))
             log.info("%s: %d edits done, %d refused", scan["scan_id"], len(edited.done), len(edited.rejected))
     return {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scangan.ct.grain import Grain
 from scangan.ct.window import to_hounsfield, to_network
 from scangan.data.voi import VoiSet
 from scangan.device import compute_device
@@ -35,7 +36,8 @@ def fill(
     generator: an injector or eraser (`nodule_cgan.Generator`) for VOIs of this edge and spacing. vois: [N, S, S, S] in
     HU. radii_mm: of the nodule to be made, or to be taken away. seeds: of each VOI's noise; the same VOI, radius and
     seed give the same result, but for rounding, in whatever batch.
-    Outside the sphere not one voxel changes; inside, values lie in `VOI_WINDOW`.
+    The network sees the VOIs without their grain, see `ct.grain`, which is added again to what it makes: values in
+    `VOI_WINDOW`, and grain as the place had it. Outside the sphere not one voxel changes.
     """
     expected = (generator.image_size,) * 3
     if vois.shape[1:] != expected or voi_spacing_mm != generator.voi_spacing_mm:
@@ -52,14 +54,18 @@ def fill(
     filled = np.array(vois, np.float32)
     for start in range(0, len(vois), batch_size):
         batch = slice(start, start + batch_size)
-        voi = torch.from_numpy(to_network(filled[batch]))[:, None].to(device)
+        grains = [Grain.of(voi, voi_spacing_mm) for voi in filled[batch]]
+        shown = to_network(filled[batch] - [grain.own for grain in grains])
         radius_mm = torch.tensor(np.asarray(radii_mm[batch]), dtype=torch.float32, device=device)
         mask = sphere_mask(radius_mm + margin_mm, len(filled[0]), voi_spacing_mm)
         noise = torch.cat(
             [generator.draw_latent(1, torch.Generator().manual_seed(int(seed))) for seed in seeds[batch]]
         ).to(device)
+        voi = torch.from_numpy(shown)[:, None].to(device)
         made = to_hounsfield(generator(voi, mask, radius_mm, noise).float()).squeeze(1).cpu().numpy()
-        np.copyto(filled[batch], made, where=mask.squeeze(1).cpu().numpy())
+        each = zip(grains, made, to_hounsfield(shown), seeds[batch], strict=True)
+        grainy = [grain.added_to(new, old, int(seed)) for grain, new, old, seed in each]
+        np.copyto(filled[batch], np.stack(grainy), where=mask.squeeze(1).cpu().numpy())
     return filled
 
 
@@ -72,8 +78,8 @@ def blend(
     """
     blended = np.rint(vois).astype(np.int16)
     middle = ((vois.shape[-1] - 1) / 2,) * 3
-    for target, voi, radius_mm in zip(blended, filled, radii_mm, strict=True):
-        paste_into(target, (voi_spacing_mm,) * 3, middle, voi, voi_spacing_mm, radius_mm, margin_mm, CT_RANGE)
+    for target, voi, new, radius_mm in zip(blended, vois, filled, radii_mm, strict=True):
+        paste_into(target, (voi_spacing_mm,) * 3, middle, voi, new, voi_spacing_mm, radius_mm, margin_mm, CT_RANGE)
     return blended.astype(np.float32)
 
 
@@ -94,8 +100,8 @@ class Filling:
         return fill(self.generator, vois, radii_mm, self.margin_mm, self.generator.voi_spacing_mm, seeds)
 
     def paste_into_vois(self, vois: VoiSet, seed: int) -> VoiSet:
-        """The same VOIs with a nodule of `diameter_mm` put in, or taken out; the k-th from the seed `seed` + k."""
-        radii_mm = vois.table.diameter_mm.to_numpy() / 2
+        """The same VOIs with a nodule of their size put in, or taken out; the k-th from the seed `seed` + k."""
+        radii_mm = vois.table.equivalent_diameter_mm.to_numpy() / 2
         filled = self.fill(vois.voxels, radii_mm, range(seed, seed + len(vois)))
         voxels = blend(vois.voxels, filled, radii_mm, self.margin_mm, self.generator.voi_spacing_mm)
         return VoiSet(voxels, vois.table)

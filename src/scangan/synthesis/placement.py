@@ -14,7 +14,7 @@ from scangan.errors import ConfigError, DataError
 from scangan.rejected import Rejection, rejected_table
 
 RULES = ("anywhere", "parenchyma", "wall", "vessel")
-PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "diameter_mm"]
+PLACED = ["scan_id", "nodule", "x_mm", "y_mm", "z_mm", *CENTRE, "equivalent_diameter_mm"]
 PLACED_TYPES = {name: NODULE_TYPES[name] for name in PLACED} | {"place": "str", "seed": "int64"}
 
 
@@ -50,6 +50,21 @@ class PlacementSettings:
                 raise ConfigError(f"placement: {name}: found {getattr(self, name)}, allowed: {allowed}")
 
 
+def annotated_sizes(
+    scans: pd.DataFrame, nodules: pd.DataFrame, limits_mm: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many nodules the scans of a cohort have that have any, and how large they are: what injected ones are like.
+
+    scans, nodules: tables of the annotated cohort. limits_mm: least and greatest `equivalent_diameter_mm` that counts.
+    Returns counts [scans with nodules] and diameters in mm [nodules]. Raises DataError where there is none.
+    """
+    fitting = nodules[nodules.equivalent_diameter_mm.between(*limits_mm) & nodules.scan_id.isin(scans.scan_id)]
+    if fitting.empty:
+        found = f"none among {len(nodules)} nodules"
+        raise DataError(f"nodules: voi.diameters_mm: found {found}, allowed: limits with a nodule between them")
+    return fitting.scan_id.value_counts(sort=False).to_numpy(), fitting.equivalent_diameter_mm.to_numpy()
+
+
 def place_nodules(
     lungs: np.ndarray,
     hounsfield: np.ndarray,
@@ -67,8 +82,8 @@ def place_nodules(
 
     lungs: bool [Z, Y, X]; hounsfield: the same shape; spacing_mm: of their voxels, (z, y, x); origin_mm: LPS position
     (x, y, z) of the centre of voxel [0, 0, 0]. existing: a table of nodules that are there already, with `nodule`, z,
-    y, x_voxel and diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such as those of
-    LIDC-IDRI (`lidc.lidc_distributions`; leave out its zeros where a scan must have a nodule), or one fixed value.
+    y, x_voxel and equivalent_diameter_mm; None: none. counts, diameters_mm: what number and sizes are drawn from, such
+    as `annotated_sizes` (without zeros where a scan must have a nodule), or one fixed value.
 
     Wherever the centre is, the ball of `inside_share` (half or more) of the radius lies in the lungs, the whole ball in
     the scan, and both apart from every other nodule. The largest is placed first.
@@ -90,7 +105,8 @@ def place_nodules(
 
     taken, number = [], 0
     if existing is not None and len(existing):
-        taken = list(zip(existing[CENTRE].to_numpy(float) * spacing, existing.diameter_mm.fillna(0) / 2, strict=True))
+        radii_mm = existing.equivalent_diameter_mm.fillna(0) / 2
+        taken = list(zip(existing[CENTRE].to_numpy(float) * spacing, radii_mm, strict=True))
         number = int(existing.nodule.max())
     candidates = np.flatnonzero(lungs)
     placed, rejected = [], []

@@ -1,7 +1,7 @@
 """Mass synthesis of whole CT volumes, each from a seed of its own, and nodules put into them.
 
 Source: Pesaranghader et al., CT-SGAN, section 3: nodules in half of 10,000 synthetic volumes, their number and radii
-drawn from LIDC-IDRI's distributions.
+drawn from LIDC-IDRI's distributions; here from those of the annotated cohort.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from scangan.device import compute_device
 from scangan.errors import DataError
 from scangan.progress import Progress
 from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
-from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, Fill, inject_nodules
+from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, inject_nodules, sham_nodules
+from scangan.synthesis.paste import Fill
 from scangan.synthesis.placement import PlacementSettings
 
 log = logging.getLogger(__name__)
@@ -120,7 +121,11 @@ def _own_seed(seed: int, attempt: int) -> int:
 
 @dataclass(frozen=True)
 class Injection:
-    """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id."""
+    """What nodules are put into volumes, see `mix.inject_nodules`; a volume's own random numbers come from its id.
+
+    erase: the eraser's, with which volumes that get no nodules are edited as often (`mix.sham_nodules`); None: they are
+    not.
+    """
 
     counts: Numbers
     diameters_mm: Numbers | float
@@ -128,21 +133,42 @@ class Injection:
     placement: PlacementSettings
     voi: VoiCut
     seed: int
+    erase: Fill | None = None
 
     def put_into(
         self, volume_id: str, hounsfield: np.ndarray, lungs: np.ndarray, spacing_mm: float, diameters_mm: Any = None
     ) -> Edited:
         """hounsfield: int16 [S, S, S] without nodules, lungs: bool. diameters_mm: others than the injection's own."""
+        return self._edit(inject_nodules, self.fill, volume_id, hounsfield, lungs, spacing_mm, diameters_mm)
+
+    def put_sham_into(
+        self, volume_id: str, hounsfield: np.ndarray, lungs: np.ndarray, spacing_mm: float, diameters_mm: Any = None
+    ) -> np.ndarray:
+        """The volume edited where `put_into` puts nodules, without any; as it was, if there is no eraser."""
+        if self.erase is None:
+            return hounsfield
+        return self._edit(sham_nodules, self.erase, volume_id, hounsfield, lungs, spacing_mm, diameters_mm).hounsfield
+
+    def _edit(
+        self,
+        edit: Callable[..., Edited],
+        fill: Fill,
+        volume_id: str,
+        hounsfield: np.ndarray,
+        lungs: np.ndarray,
+        spacing_mm: float,
+        diameters_mm: Any,
+    ) -> Edited:
         scan = {"scan_id": volume_id, "spacing_mm": spacing_mm, "lung_check": ""}
         scan |= dict.fromkeys(("origin_x_mm", "origin_y_mm", "origin_z_mm"), 0.0)
         labels = np.zeros(hounsfield.shape, np.uint8)
         diameters = self.diameters_mm if diameters_mm is None else diameters_mm
-        arguments = (self.counts, diameters, self.fill, self.placement, self.voi, self.seed)
-        return inject_nodules(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
+        arguments = (self.counts, diameters, fill, self.placement, self.voi, self.seed)
+        return edit(scan, hounsfield, lungs, labels, NO_NODULES, *arguments)
 
 
-def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, settings: dict[str, Any]) -> Injection:
-    """What a configuration asks for. settings: `mix_seed`, `placement`, `voi` of `nodules`."""
+def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, erase: Fill, settings: dict[str, Any]) -> Injection:
+    """What a configuration asks for. settings: `mix_seed`, `placement`, `sham`, `voi` of `nodules`."""
     placement = Placement.model_validate(settings["placement"])
     return Injection(
         counts=np.asarray(counts),
@@ -151,6 +177,7 @@ def injection(counts: Numbers, diameters_mm: Numbers, fill: Fill, settings: dict
         placement=PlacementSettings(**placement.model_dump()),
         voi=Voi.model_validate(settings["voi"]),
         seed=settings["mix_seed"],
+        erase=erase if settings["sham"] else None,
     )
 
 
@@ -189,7 +216,7 @@ def synthesize_volumes(
     """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
 
     With an injection the writer's second manifest has the same volumes, of which those of even seed have nodules: half
-    of them, in any shard of even length. A volume of either half is drawn again if no plausible lungs are found in it,
+    of them, in any shard of even length. The others are edited as often, see `Injection`. A volume of either half is drawn again if no plausible lungs are found in it,
     or else the label would tell how good the volume is; and one in which no nodule finds a place. After `attempts`
     draws, the first included, it is left out.
 
@@ -256,7 +283,8 @@ class _Work:
         return made if self.injection is None else self._inject(self.injection, made, hounsfield, lungs)
 
     def _inject(self, asked: Injection, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
-        injection = replace(asked, fill=lambda *vois: self.networks.submit(asked.fill, *vois).result())
+        fill, erase = self._in_turn(asked.fill), self._in_turn(asked.erase) if asked.erase else None
+        injection = replace(asked, fill=fill, erase=erase)
         seed, name, spacing_mm = (made.row[key] for key in ("synthesis_seed", "volume_id", "spacing_mm"))
         failures = []
         for attempt in range(1, self.attempts + 1):
@@ -268,7 +296,9 @@ class _Work:
                 continue
             row = made.row | {"lung_volume_ml": lungs.volume_ml, "attempts": attempt}
             if seed % 2:
-                return replace(made, edited=compress(hounsfield) if attempt > 1 else None, edited_row=row)
+                sham = injection.put_sham_into(name, hounsfield, lungs.mask, spacing_mm)
+                unchanged = attempt == 1 and sham is hounsfield
+                return replace(made, edited=None if unchanged else compress(sham), edited_row=row)
             edited = injection.put_into(name, hounsfield, lungs.mask, spacing_mm)
             if edited.has_nodules:
                 row |= {"label": WITH, "nodules": len(edited.table)}
@@ -285,6 +315,10 @@ class _Work:
             made, rejected=_refuse(name, f"no volume in {self.attempts} attempts", "; ".join(failures), remedy)
         )
 
+    def _in_turn(self, fill: Fill) -> Fill:
+        """The same in the networks' thread."""
+        return lambda *vois: self.networks.submit(fill, *vois).result()
+
     def _draw(self, seed: int, attempt: int) -> np.ndarray:
         return self.networks.submit(self.synthesizer.start, seed, attempt).result().wait()
 
@@ -292,10 +326,12 @@ class _Work:
 def inject_sized(
     volumes: VolumeSet, diameters_mm: Sequence[float], injection: Injection, writer: VolumeWriter
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write each volume once for every diameter, with nodules of just that diameter: the test set of figure 3(b).
+    """Write each volume for every diameter, with nodules of just that diameter, and with shams: the test set of
+    figure 3(b).
 
     volumes: free of nodules. A place is looked for as many of them in each copy of a volume, drawn from
-    `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`.
+    `injection.counts`, so that a curve over the diameter does not show their number. Volume v's copy is `v-8mm`, and
+    where there is an eraser `v-8mm-sham`, edited at the same places without a nodule.
     Returns nodules and rejected as `synthesize_volumes` does; copies without a nodule are left out and counted.
     """
     nodules, rejected = [], []
@@ -319,6 +355,11 @@ def inject_sized(
                 made |= {"nodules": len(edited.table), "lung_volume_ml": lungs.volume_ml}
                 writer.write(edited.hounsfield, row | made)
                 nodules.append(edited.table.assign(scan_id=name))
+                if injection.erase is not None:
+                    sham = injection.put_sham_into(
+                        row["volume_id"], hounsfield, lungs.mask, row["spacing_mm"], diameter
+                    )
+                    writer.write(sham, row | made | {"volume_id": f"{name}-sham", "label": WITHOUT, "nodules": 0})
     asked = len(volumes) * len(diameters_mm)
     return _join(nodules, MIXED_NODULE_TYPES), _report(_join(rejected, REJECTED_TYPES), asked)
 

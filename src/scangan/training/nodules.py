@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scangan.config import GradientPenalty, NoduleNetwork, Rules, Voi
+from scangan.ct.grain import without_grain
 from scangan.ct.window import to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError
@@ -112,12 +113,17 @@ class NoduleTraining(AdversarialTraining):
         settings: NoduleNetwork,
         voi: Voi,
     ) -> None:
-        super().__init__(fabric, generator, discriminator, _tensor(pairs.targets), OUTPUT_RANGE, settings)
+        super().__init__(
+            fabric, generator, discriminator, _tensor(pairs.targets, voi.spacing_mm), OUTPUT_RANGE, settings
+        )
         self.voi, self.edge = voi, pairs.targets.shape[-1]
-        self.shown, self.radii_mm = _tensor(pairs.shown), torch.tensor(pairs.radii_mm, dtype=torch.float32)
+        self.shown, self.radii_mm = (
+            _tensor(pairs.shown, voi.spacing_mm),
+            torch.tensor(pairs.radii_mm, dtype=torch.float32),
+        )
         self.healthy_batches = None
         if pairs.healthy is not None:
-            self.healthy = _tensor(pairs.healthy)
+            self.healthy = _tensor(pairs.healthy, voi.spacing_mm)
             self.healthy_radii_mm = torch.tensor(pairs.healthy_radii_mm, dtype=torch.float32)
             self.healthy_batches = ShuffledBatches(
                 len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
@@ -201,9 +207,9 @@ class NoduleTraining(AdversarialTraining):
         return sphere_mask(radius_mm + self.voi.margin_mm, self.edge, self.voi.spacing_mm)
 
 
-def _tensor(vois: np.ndarray) -> Tensor:
-    """HU [N, S, S, S] -> [N, 1, S, S, S] in [-1, 1]."""
-    return torch.from_numpy(to_network(np.asarray(vois, np.float32)))[:, None]
+def _tensor(vois: np.ndarray, voi_spacing_mm: float) -> Tensor:
+    """HU [N, S, S, S] -> [N, 1, S, S, S] in [-1, 1], without their grain, as `synthesis.nodules.fill` shows them."""
+    return torch.from_numpy(to_network(without_grain(vois, voi_spacing_mm)))[:, None]
 
 
 def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -290,10 +296,10 @@ def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float)
 
 def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
     """What an injector is trained on: real nodules, and healthy places."""
-    radii_mm, healthy_radii_mm = (vois.table.diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
+    radii_mm, healthy_radii_mm = (vois.table.equivalent_diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
     return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm)
 
 
 def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
     """What an eraser is trained on: healthy VOIs with a nodule injected, and the same without it."""
-    return Pairs(injected.voxels, healthy.voxels, healthy.table.diameter_mm.to_numpy() / 2)
+    return Pairs(injected.voxels, healthy.voxels, healthy.table.equivalent_diameter_mm.to_numpy() / 2)

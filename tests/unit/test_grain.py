@@ -1,0 +1,80 @@
+"""Grain: noise and nothing else of a VOI, put back where it was, and drawn where something else was."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from scangan.ct.grain import Grain, grain_ratio, without_grain
+
+
+def noise(size=32, sigma=30.0, blur=0.0):
+    white = np.random.default_rng(99).normal(size=(size,) * 3)
+    blurred = gaussian_filter(white, blur, mode="wrap") if blur else white
+    return (sigma * blurred / blurred.std()).astype(np.float32)
+
+
+def test_of_plain_lung_the_grain_is_its_noise():
+    voi = noise() - 850
+    grain = Grain.of(voi, 1.0)
+    assert grain.is_own.mean() > 0.9
+    assert grain.most == pytest.approx(90, rel=0.1)
+    assert (voi - grain.own)[grain.is_own].std() < 3
+    np.testing.assert_array_equal(without_grain(voi[None], 1.0)[0], voi - grain.own)
+
+
+def test_an_edge_and_a_vessel_are_no_grain():
+    voi = noise(sigma=10) - 850
+    voi[:, :, 16:] += 800
+    voi[:, 8, :] += 300
+    grain = Grain.of(voi, 1.0)
+    assert np.abs(grain.own).max() <= grain.most < 80
+    assert not grain.is_own[:, :, 13:19].any()
+    assert not grain.is_own[:, 7:10, :13].any()
+    assert grain.is_own[:, 20:, 4:8].mean() > 0.9
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+def test_drawn_grain_has_the_deviation_and_the_spectrum_of_the_own(blur):
+    field = noise(blur=blur)
+    grain = Grain.of(field - 850, 1.0)
+    drawn = grain.draw(1)
+    assert drawn.std() == pytest.approx(grain.own[grain.is_own].std(), rel=0.01)
+    of_own, of_drawn = (each - gaussian_filter(each, 1) for each in (grain.own, drawn))
+    assert of_drawn.std() == pytest.approx(of_own.std(), rel=0.1)
+    np.testing.assert_array_equal(drawn, grain.draw(1))
+    assert np.abs(np.corrcoef(drawn.ravel(), grain.own.ravel())[0, 1]) < 0.1
+
+
+def test_what_was_made_gets_the_places_own_grain_and_drawn_grain_where_a_nodule_was():
+    nodule = np.sqrt(((np.indices((32,) * 3) - 15.5) ** 2).sum(0)) < 5
+    voi = noise() - 850 + 850 * nodule.astype(np.float32)
+    grain = Grain.of(voi, 1.0)
+    shown = voi - grain.own
+    np.testing.assert_array_equal(grain.added_to(shown, shown, 0)[~grain.is_own], voi[~grain.is_own])
+    np.testing.assert_allclose(grain.added_to(shown, shown, 0), voi, atol=1e-3)
+    made = grain.added_to(np.full_like(voi, -850), shown, 0)
+    assert made[nodule].mean() == pytest.approx(-850, abs=10)
+    assert made[nodule].std() == pytest.approx(30, rel=0.3)
+    assert not grain.is_own[nodule].any()
+
+
+def test_a_voi_beyond_its_scan_has_grain_where_the_scan_is():
+    voi = np.full((24, 24, 24), -1000, np.float32)
+    empty = Grain.of(voi, 1.0)
+    assert not empty.own.any()
+    assert not empty.draw(0).any()
+    voi[:12] = noise(24)[:12] - 1000
+    grain = Grain.of(voi, 1.0)
+    assert grain.own[:8].std() == pytest.approx(30, rel=0.1)
+    assert not grain.own[22:].any()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7)])
+def test_the_ratio_of_grain_inside_and_around(spacing):
+    rng, shape = np.random.default_rng(0), tuple(round(40 / step) for step in spacing)
+    centre = (np.array(shape) - 1) / 2
+    away = np.linalg.norm((np.moveaxis(np.indices(shape), 0, -1) - centre) * spacing, axis=-1)
+    lung = np.rint(-850 + np.where(away <= 8, 15, 30) * rng.normal(size=shape)).astype(np.int16)
+    assert grain_ratio(lung, spacing, centre, 7, 4) == pytest.approx(0.5, rel=0.1)
+    assert np.isnan(grain_ratio(np.full(shape, -850, np.int16), spacing, centre, 7, 4))
+    assert np.isnan(grain_ratio(lung, spacing, centre, 0.5, 4))
