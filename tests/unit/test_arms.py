@@ -165,8 +165,9 @@ def test_phases_read_their_sets_and_share_the_steps(new_arm):
     assert (second.name, second.steps, second.learning_rate, second.augmented) == ("both", 7, 0.002, range(0))
     assert first.augment is not None
     assert second.augment is None
-    assert torch.equal(first.data.images, real.images)
-    assert torch.equal(second.data.images, torch.cat([real.images, generated.images]))
+    of_real, of_both = (torch.cat(list(phase.data.batches(5))) for phase in (first, second))
+    assert torch.equal(of_real, torch.cat(list(real.batches(6))))
+    assert torch.equal(of_both, torch.cat([of_real, *generated.batches(8)]))
 
 
 def test_a_new_arm_is_trained(new_arm, monkeypatch):

@@ -75,6 +75,8 @@ def run_script(folder, root, edits, out):
         log=[str(folder / "logs" / "edit_own_scans.log")],
         threads=None,
         resources={},
+        wildcards=SimpleNamespace(),
+        rule="edit_own_scans",
     )
     logger = logging.getLogger("scangan")
     handlers, level = list(logger.handlers), logger.level

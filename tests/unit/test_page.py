@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from scangan.report.page import write as page_module
-from scangan.report.page.markdown import to_html
+from scangan.report.page.markdown import as_html
 from scangan.report.page.methods import FOR_THE_AUTHOR, bibtex, checklist_of
 from scangan.report.page.pictures import difference_text, embedded, forest_alt
 from scangan.report.page.run import describe_run, length_of_union, software_of
@@ -89,7 +89,7 @@ def test_what_stands_beside_the_grade():
 
 
 def test_markdown_becomes_a_table_with_headers_and_its_signs_stay_signs():
-    found = to_html(
+    found = as_html(
         "**mine; phantom data**\n\n| arm | auc |\n|:--|:--|\n| <i> | `a` |\n\nA note, **so**.", "mine: Scores"
     )
     assert "<caption>mine; phantom data</caption>" in found
@@ -100,7 +100,7 @@ def test_markdown_becomes_a_table_with_headers_and_its_signs_stay_signs():
 
 def test_a_table_of_many_columns_is_laid_on_its_side_and_two_have_names_of_their_own():
     wide = "| variant | " + " | ".join("abcdefghi") + " |\n|--|\n| one | " + " | ".join("123456789") + " |"
-    found = to_html(f"{wide}\n\n{wide}", "mine: Scores")
+    found = as_html(f"{wide}\n\n{wide}", "mine: Scores")
     assert '<th scope="col">variant</th><th scope="col">one</th>' in found
     assert '<th scope="row">i</th><td>9</td>' in found
     assert 'aria-label="mine: Scores"' in found

@@ -411,8 +411,9 @@ def test_volumes_in_shards_and_of_compared_networks():
     }
     assert ct_sgan.exported_shard("gan3d", "3")["manifest"] == "results/ct_sgan/synthetic/gan3d/seed0/shard0.parquet"
     # Nodules are for the volumes of arms.
-    assert set(ct_sgan.injection("ct_sgan")) >= {"injector_weights", "lidc_counts"}
-    assert set(ct_sgan.injection_settings("ct_sgan")) == {"attempts", "mix_seed", "placement", "voi"}
+    assert set(ct_sgan.injection("ct_sgan")) >= {"injector_weights", "eraser_weights", "annotated_nodules"}
+    assert set(ct_sgan.injection_settings("ct_sgan")) == {"attempts", "mix_seed", "placement", "sham", "voi"}
+    assert (ct_sgan.versions("ct_sgan"), ct_sgan.versions("gan3d")) == (2, 1)
     assert (ct_sgan.injection("gan3d"), ct_sgan.injection_settings("gan3d")) == ({}, None)
     measured = ct_sgan.measured_sources()
     assert measured["generators"] == [f"results/ct_sgan/gan/{gan}/seed0/generator.json" for gan in ct_sgan.gans()]

@@ -13,11 +13,11 @@ ON_PATH = {"write_text", "write_bytes", "touch"}
 FIRST = {"to_csv", "to_parquet", "to_json", "to_html", "to_pickle", "save", "savez", "save_as", "savefig", "tofile"}
 SECOND = {"save_file", "WriteImage", "torch.save", "copy", "copy2", "copyfile", "copytree", "move", "dump"}
 # Functions that write to a path as it is given: into the temporary folder, or file, of their caller.
-GIVEN = {"zip_folder", "write_series", "_write_info", "_write"}
+GIVEN = {"zip_folder", "write_series", "_write_info", "_write", "map_tensors"}
 # Those with ways of their own: the name of a checkpoint holds the digest of its content; the key of pseudonyms must
 # not replace another job's, and rows are added to the table beside it.
-# A file that is locked stays in its place.
-OWN_WAYS = {"CheckpointStore.save", "_open_private", "hold", "hold_job", "hold_run"}
+# A file that is locked stays in its place. What is kept of a file's code is renamed there, on a floor without `atomic`.
+OWN_WAYS = {"_kept_essence", "CheckpointStore.save", "_open_private", "hold", "hold_job", "hold_run"}
 
 
 def raw_writes(text: str) -> list[str]:

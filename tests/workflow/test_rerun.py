@@ -459,7 +459,6 @@ ANOTHER = {
     "classifier.real_share": 0.5,
     "classifier.classical.images_per_class": 9,
     "classifier.weights": None,  # not without pretrained: imagenet
-    "classifier.mirror": {"head_ct": None, "ct_sgan": False},
     "judge.weights": None,
     "judge.outputs": None,
     "synthesis.screening.kept": 45,

@@ -9,8 +9,8 @@ import argparse
 import logging
 import os
 import sys
-import tempfile
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from scangan.check.folder import Seen, look, recognise
 from scangan.check.proposal import Scale, as_yaml, choose, name_of, scales_for, study_of
@@ -82,7 +82,7 @@ def _work_of(config: dict, name: str, cores: int) -> list[Work]:
     """What each job of a study takes."""
     from scangan.forecast.calibration import Calibration  # torch
 
-    with tempfile.TemporaryDirectory() as scratch:
+    with TemporaryDirectory() as scratch:
         file = Path(scratch, "study.yaml")
         file.write_text(as_yaml(config | {"results": f"{scratch}/results"}), encoding="utf-8")
         files = [str(CONFIG), str(file)]

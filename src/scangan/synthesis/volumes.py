@@ -216,9 +216,9 @@ def synthesize_volumes(
     """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
 
     With an injection the writer's second manifest has the same volumes, of which those of even seed have nodules: half
-    of them, in any shard of even length. The others are edited as often, see `Injection`. A volume of either half is drawn again if no plausible lungs are found in it,
-    or else the label would tell how good the volume is; and one in which no nodule finds a place. After `attempts`
-    draws, the first included, it is left out.
+    of them, in any shard of even length. The others are edited as often, see `Injection`. A volume of either half is
+    drawn again if no plausible lungs are found in it, or else the label would tell how good the volume is; and one in
+    which no nodule finds a place. After `attempts` draws, the first included, it is left out.
 
     All that is done to a volume is done at once, its lungs found but once, by one of `threads` threads; networks
     compute in one more, one volume at a time. Few volumes are ahead of the one that is written, so memory does not

@@ -16,7 +16,7 @@ def inline(text: str) -> Markup:
     return Markup(BOLD.sub(r"<strong>\1</strong>", CODE.sub(r"<code>\1</code>", str(escape(text)))))
 
 
-def to_html(markdown: str, title: str) -> Markup:
+def as_html(markdown: str, title: str) -> Markup:
     """The whole of a table's Markdown file: its heading becomes the caption of its tables, its notes paragraphs.
 
     title: of the region that scrolls where the table is too wide, for those who hear the page.

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.report.page.markdown import inline, to_html
+from scangan.report.page.markdown import inline, as_html
 from scangan.report.page.methods import bibtex, checklist_of, facts_of, methods_paragraph
 from scangan.report.page.pictures import embedded, forest_alt, forest_plot
 from scangan.report.page.trust import TABLES as MEASURED
@@ -234,7 +234,7 @@ def _numbers(tables: Mapping[str, pd.DataFrame], table: str, key: str, metric: s
 def _table(folder: Path, name: str, table: str) -> dict[str, Any]:
     title = TEXTS["tables"].get(table, table)
     markdown = (folder / f"tables/{table}.md").read_text(encoding="utf-8")
-    html = to_html(markdown, f"{name}: {title}")
+    html = as_html(markdown, f"{name}: {title}")
     return {"name": table, "title": title, "html": html, "href": f"{name}/tables/{table}.csv"}
 
 
