@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.report.page.markdown import inline, as_html
+from scangan.report.page.markdown import as_html, inline
 from scangan.report.page.methods import bibtex, checklist_of, facts_of, methods_paragraph
 from scangan.report.page.pictures import embedded, forest_alt, forest_plot
 from scangan.report.page.trust import TABLES as MEASURED
