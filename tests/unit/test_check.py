@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+import scangan.__main__
 from scangan.check import __main__ as command
 from scangan.check.folder import look, recognise
 from scangan.check.proposal import SCALES, as_yaml, choose, name_of, scales_for, study_of
@@ -184,3 +185,12 @@ def test_the_command_says_all_and_writes_the_study(pictures, tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["check", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere: root: found no such folder"):
         command.main()
+
+
+def test_commands_are_found_by_their_names(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["scangan", "check", str(tmp_path / "nowhere")])
+    with pytest.raises(SystemExit, match=r"error: .*nowhere: root: found no such folder"):
+        scangan.__main__.main()
+    monkeypatch.setattr("sys.argv", ["scangan", "chek"])
+    with pytest.raises(SystemExit, match=r"found 'chek', allowed: plan \| check"):
+        scangan.__main__.main()

@@ -181,13 +181,13 @@ def test_a_dry_run_ends_in_a_line(tmp_path, monkeypatch):
         Job("tabulate_fidelity", {"study": "head_ct"}),
         Job("simulate_reader", {"study": "brain_mr", "number": "1"}),
     ]
-    unknown = "2 jobs, hours not known yet, 0.0 GB of disk; `python -m scangan.forecast` tells them, and says more"
+    unknown = "2 jobs, hours not known yet, 0.0 GB of disk; `python -m scangan plan` tells them, and says more"
     assert announce(jobs, plan, 2, False) == unknown
     kept = {"machine": "this one", "paces": {"start": {"seconds": 3600 * BUSY, "scaled": False}}}
     file = tmp_path / ".snakemake/scangan/calibration.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(kept))
-    known = "2 jobs, about 1.0 h, 0.0 GB of disk; `python -m scangan.forecast` says more"
+    known = "2 jobs, about 1.0 h, 0.0 GB of disk; `python -m scangan plan` says more"
     assert announce(jobs, plan, 2, False) == known
     trained = Job("train_nodule_gan", {"study": "ct_sgan", "network": "eraser"})
     assert "hours not known yet" in announce([*jobs, trained], plan, 2, False)

@@ -142,7 +142,9 @@ def test_half_of_the_synthetic_volumes_have_nodules_and_seeds_of_their_own(toy: 
     assert len(rows) + rejected.counted.sum() == 8
     assert (rows.label.eq("nodules") == rows.synthesis_seed.mod(2).eq(0)).all()
     assert rows.nodules[rows.label == "nodules"].ge(1).all()
-    plain, injected = volumes_of(folder, "shard[01]"), volumes_of(folder, "nodules/shard[01]")
+    plain = volumes_of(folder, "shard[01]")
+    shards, edited = stores(folder, "shard[01].zarr.zip"), stores(folder, "nodules/shard[01].parquet")
+    injected = read_volume_set(shards, edited, verify=True)
     assert plain.manifest.synthesis_seed.tolist() == list(range(8))
     assert plain.manifest.sha256.nunique() == 8
     first = dict(zip(plain.manifest.volume_id, plain.manifest.sha256, strict=True))

@@ -459,6 +459,7 @@ ANOTHER = {
     "classifier.real_share": 0.5,
     "classifier.classical.images_per_class": 9,
     "classifier.weights": None,  # not without pretrained: imagenet
+    "classifier.precision": "bf16-mixed",
     "judge.weights": None,
     "judge.outputs": None,
     "synthesis.screening.kept": 45,

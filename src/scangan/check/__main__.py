@@ -1,4 +1,4 @@
-"""`python -m scangan.check FOLDER`: what the folder is, a study for it, and the hours that this will take.
+"""`python -m scangan check FOLDER`: what the folder is, a study for it, and the hours that this will take.
 
 Writes nothing but the study, with `--write`. Run it where the workflow lies.
 """
@@ -26,7 +26,7 @@ TRIAL = 1 / 6  # hours
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m scangan.check", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scangan check", description=__doc__)
     parser.add_argument("folder", type=Path, help="any folder of images or scans")
     parser.add_argument("--hours", type=float, default=TRIAL, help="what the study may take; default: ten minutes")
     parser.add_argument("--cores", type=int, default=8, help="as snakemake's")

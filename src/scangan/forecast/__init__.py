@@ -1,1 +1,1 @@
-"""What a run will take, before it begins: jobs, hours, memory and disk. `python -m scangan.forecast`."""
+"""What a run will take, before it begins: jobs, hours, memory and disk. `python -m scangan plan`."""

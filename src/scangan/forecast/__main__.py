@@ -1,4 +1,4 @@
-"""`python -m scangan.forecast [overlay.yaml ...]`: what the run with these overlays of the default will take."""
+"""`python -m scangan plan [overlay.yaml ...]`: what the run with these overlays of the default will take."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONFIG = Path("config/config.yaml")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m scangan.forecast", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m scangan plan", description=__doc__)
     parser.add_argument("overlays", nargs="*", help="configuration files laid over config/config.yaml")
     parser.add_argument("--cores", type=int, default=8, help="as snakemake's")
     parser.add_argument("--target", nargs="*", default=[], help="what is to be made, as snakemake's; default: all")

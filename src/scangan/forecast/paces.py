@@ -69,9 +69,7 @@ class Paces:
         return self.paces[name]
 
     def _measure(self, kind: str, *told: Any) -> Pace:
-        raise DataError(
-            f"{self.file}: {kind}: found no time, allowed: those that `python -m scangan.forecast` measures"
-        )
+        raise DataError(f"{self.file}: {kind}: found no time, allowed: those that `python -m scangan plan` measures")
 
 
 class NoPaces(Paces):

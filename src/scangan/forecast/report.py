@@ -47,13 +47,13 @@ def describe(
 
 def announce(jobs: Sequence[Job], plan: Plan, cores: int, on_gpu: bool) -> str:
     """A line for the end of a dry run: how many jobs, how much disk, and how many hours where networks are timed."""
-    more = "`python -m scangan.forecast` says more"
+    more = "`python -m scangan plan` says more"
     try:
         work = work_of(jobs, plan, Paces())
         hours = f"about {_number(hours_of(work, cores, on_gpu))} h"
     except DataError:  # not timed, or not all of them
         work = work_of(jobs, plan, NoPaces())
-        hours, more = "hours not known yet", "`python -m scangan.forecast` tells them, and says more"
+        hours, more = "hours not known yet", "`python -m scangan plan` tells them, and says more"
     written = sum(each.written for each in work) / 1e9
     return f"{len(jobs)} jobs, {hours}, {_number(written)} GB of disk; {more}"
 
