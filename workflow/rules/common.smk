@@ -88,6 +88,8 @@ def announce_jobs():
 
 if workflow.is_main_process:
     atexit.register(announce_jobs)
+
+
 def volume_threads(wildcards):
     """Of a job that has as much to do on all cores as its network has on the GPU."""
     return workflow.cores if ON_GPU else network_threads(wildcards)
