@@ -102,7 +102,9 @@ def memory_of(rule):
     on_gpu = not ON_CPU and "gpu" in rule.resources and rule.resources["gpu"].value != 0
 
     def mem_mb(wildcards, threads):
-        study = PLAN.studies.get(wildcards.get("study", "").removesuffix("/external").split("/cohorts/")[0])
+        # A branch is a study of its own; a cohort, or another hospital's images, are the study's.
+        name = wildcards.get("study", "")
+        study = PLAN.studies.get(name) or PLAN.studies.get(name.partition("/")[0])
         asked = job_mb(rule.name, study, wildcards, threads, on_gpu)
         return min(asked, MACHINE_MB) if workflow.local_exec else asked
 
