@@ -40,9 +40,10 @@ if workflow.is_main_process:
         handler.results = Path(RESULTS)  # where the plugin that shows the run finds verdicts
     RUN = hold_run()  # until this process ends
     bring_back(RESULTS)
+    OUT_OF_DATE = out_of_date(RESULTS)
     for files, why in (
         (changed_results(RESULTS), "changed since it was written"),
-        (out_of_date(RESULTS), "made of what was to be made anew, and is not there"),
+        (OUT_OF_DATE, "made of what was to be made anew, and is not there"),
     ):
         for file in files:
             print(f"{file}: {why}; it is made anew", file=sys.stderr)
@@ -260,6 +261,16 @@ def volumes_to_write(jobs):
             shard = study.shard_settings(gan, job.wildcards.gan_seed, job.wildcards.shard)
             need += disk_need(shard["volumes"], study.settings.grid.size, study.versions(gan))
     return need
+
+
+def forget_others(jobs):
+    """Of what is out of date unmark the outputs that these jobs do not make.
+
+    The next plan finds them again: as they are found here or, once what they are made of is there, by its time.
+    """
+    made = {str(file) for job in jobs for file in job.output}
+    for file in set(OUT_OF_DATE) - made:
+        workflow.persistence._unmark_incomplete(file)
 
 
 def check_times(jobs):
