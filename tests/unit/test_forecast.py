@@ -168,7 +168,7 @@ def test_the_text_says_what_it_does_not_know():
     lines = [line.split() for line in text.splitlines()]
     assert lines[1] == ["generative", "networks", "1", "1.00", "8.0", "2.0"]
     assert lines[3][:4] == ["in", "all", "2", "1.00"]
-    assert "About 1.0 h on 2 cores, if nothing else runs there: 0.7 to 1.5 h." in text
+    assert "About 1.0 h on 2 cores, if nothing else runs there: 0.7 to 1.5 h, a range that one run bears out" in text
     assert "100% of the networks' time is of networks too large" in text
     assert text.endswith("how many images or scans there are in head_ct.")
     assert "not said" in describe([Job("score")], done[1:], 2, False, "", [])

@@ -11,7 +11,7 @@ from scangan.forecast.work import REST, STAGES, Work, work_of
 from scangan.plan import Plan
 
 BUSY = 0.72  # share of the cores' time that a run on a CPU used (default run of November 2026 on two cores)
-MARGIN = 1.5  # within which the default run's time was foretold
+MARGIN = 1.5  # within which the one run that was compared was foretold
 
 
 def hours_of(work: Sequence[Work], cores: int, on_gpu: bool) -> float:
@@ -81,7 +81,7 @@ def _notes(
     where = f"a GPU and {cores} cores" if on_gpu else f"{cores} cores"
     notes = [
         f"About {_number(hours)} h on {where}, if nothing else runs there: {_number(hours / MARGIN)} to "
-        f"{_number(hours * MARGIN)} h.",
+        f"{_number(hours * MARGIN)} h, a range that one run bears out (docs/forecast.md).",
         f"Networks are timed on this machine ({machine}); all else goes by rates that were measured once elsewhere.",
         "Memory is what the largest job asks for, disk what is there in the end; hours of stages overlap.",
         "Classifiers are counted with all of their steps: they end sooner where nothing improves.",
