@@ -34,6 +34,7 @@ except ConfigError as error:
 config = sort_keys(validated.model_dump(mode="json"))
 RESULTS = validated.results
 PLAN = Plan(validated, json.loads(Path(workflow.source_path("../../config/scales.json")).read_text()))
+OUT_OF_DATE = []  # as the process that plans the run finds it
 
 if workflow.is_main_process:
     for handler in workflow.logger_manager.get_log_handlers():
