@@ -20,8 +20,8 @@ STUDY = {
 }
 
 
-def options(study: dict = STUDY) -> tuple[str, str]:
-    return "--config", f"studies={json.dumps({'head_ct': study})}"
+def options(study: dict = STUDY) -> tuple[str, str, str]:
+    return "--config", f"studies={json.dumps({'head_ct': study})}", "keep_classifiers=false"
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +83,8 @@ def test_one_more_share_trains_that_share_alone(folds: Workflow):
     planned = folds.planned(*options(STUDY | {"curve": {"real": [0.25, 0.5]}}), target=TARGETS)
     trained = {job.split()[0] for job in planned if "train_" in job}
     assert trained == {f"head_ct/share0.25/fold{fold}" for fold in range(3)}
+
+
+def test_weights_of_classifiers_go_and_nobody_misses_them(folds: Workflow):
+    assert not list(folds.folder.rglob("classifier.safetensors"))
+    assert folds.planned(*options(), target=TARGETS) == set()

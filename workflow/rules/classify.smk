@@ -32,7 +32,7 @@ rule train_classifier:
         split=rules.split_cohort.output.split,
         pretrained=of_study("pretrained_file"),
     output:
-        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors",
+        weights=of_classifier(f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors"),
         history=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/history.csv",
         predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/predictions.parquet",
     log:

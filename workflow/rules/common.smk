@@ -288,6 +288,11 @@ def check_times(jobs):
         )
 
 
+def of_classifier(path):
+    """Weights of a classifier, which stay only if the configuration says so."""
+    return path if validated.keep_classifiers else temp(path)
+
+
 def report_table(name):
     """A table as CSV for programs and Markdown for people; the latter stands in the report."""
     stem = f"{RESULTS}/{{study}}/tables/{name}"

@@ -230,7 +230,7 @@ rule train_detector:
         unpack(of_study("arm_inputs", "arm", "training")),
         split=rules.split_cohort.output.split,
     output:
-        weights=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors",
+        weights=of_classifier(f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/classifier.safetensors"),
         history=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/history.csv",
         predictions=f"{RESULTS}/{{study}}/classifier/{{arm}}/{{training}}/predictions.parquet",
     log:

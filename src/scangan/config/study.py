@@ -425,6 +425,11 @@ class Config(Section):
     data_roots: dict[Name, Annotated[str, Field(min_length=1)] | None] = Field(
         {}, validate_default=True, description="folder of each data set; null: the embedded phantom"
     )
+    keep_classifiers: bool = Field(
+        True,
+        description="whether the weights of classifiers stay once their predictions are written and nothing in the run "
+        "needs them; without them a later external cohort, judge or embedding trains its classifiers again",
+    )
     studies: dict[
         Name,
         Annotated[
