@@ -76,10 +76,12 @@ class Plan:
 
     scales: study -> scale -> digest of its settings (config/scales.json).
     configured: those that the configuration names. studies: these and their branches, as `head_ct/fold0`.
+    keeps_classifiers: whether their weights stay.
     """
 
     def __init__(self, config: Config, scales: dict[str, dict[str, str]]) -> None:
         plain = config.model_dump(mode="json")
+        self.keeps_classifiers = config.keep_classifiers
         self.configured: list[ImagePlan | VolumePlan] = []
         for name, study in config.studies.items():
             scale = scale_of(name, plain, scales)

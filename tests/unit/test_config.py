@@ -111,7 +111,11 @@ def test_null_may_come_as_text():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("studis", {}, "studis: unknown key (did you mean studies?), allowed: results | data_roots | studies"),
+        (
+            "studis",
+            {},
+            "studis: unknown key (did you mean studies?), allowed: results | data_roots | keep_classifiers",
+        ),
         (f"{GAN}.gradient_penalty.wieght", 3, "unknown key (did you mean weight?), allowed: kind | weight"),
         ("studies.head_ct.phantom.zzz", 3, "phantom.zzz: unknown key, allowed: renderer | seed | images | image_size"),
         ("studies.head_ct.split.tran", 3, "split.tran: unknown key (did you mean train?), allowed: train | validation"),
@@ -997,7 +1001,8 @@ def test_the_shipped_files_have_each_key_once():
         ),
         (
             {"studies.head_ct.classifier.centre_crop": 8},
-            "studies.head_ct.classifier.centre_crop: found 8, allowed: at least 32 for resnet50, stem imagenet",
+            "studies.head_ct.classifier.centre_crop: found 8, allowed: at least 32 for efficientnet-lite0, stem "
+            "imagenet",
         ),
         (
             {"studies.head_ct.classifier.pretrained": "imagenet", "studies.head_ct.classifier.stem": "small"},

@@ -125,7 +125,9 @@ def test_work_by_hand():
     drawn = work("synthesize", study="head_ct", gan="dcgan32", gan_seed="0", label="normal", shard="0")
     assert drawn.network == pytest.approx(144 / 16 / DRAW_SHARE)
     judged = work("train_classifier", study="head_ct", arm="real", training="seed0")
-    assert judged.network == pytest.approx(60 + (60 / 15 * 34 + 34 + 22) / 16 * FORWARD)
+    assert judged.network == pytest.approx(40 + (40 / 10 * 34 + 34 + 22) / 16 * FORWARD)
+    kept = work("train_classifier", DEMO | {"keep_classifiers": True}, study="head_ct", arm="real", training="seed0")
+    assert judged.written == 0 < kept.written
     volumes = work("train_volume_gan", study="ct_sgan", gan="ct_sgan", gan_seed="0")
     assert (volumes.network, volumes.scaled) == (24 * round(0.6 * 96) / 4, True)
     assert work("train_nodule_gan", study="ct_sgan", network="eraser").network == 180

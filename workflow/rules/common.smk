@@ -290,7 +290,7 @@ def check_times(jobs):
 
 def of_classifier(path):
     """Weights of a classifier, which stay only if the configuration says so."""
-    return path if validated.keep_classifiers else temp(path)
+    return path if PLAN.keeps_classifiers else temp(path)
 
 
 def report_table(name):

@@ -119,7 +119,8 @@ def work_of(jobs: Iterable[Job], plan: Plan, paces: Paces) -> list[Work]:
             extra = _of_volumes(job, study, size(study), paces)
         else:
             extra = _Extra()
-        found.append(Work(stage, start, extra.network, extra.other, extra.written, extra.scaled))
+        goes = job.rule in ("train_classifier", "train_detector") and not plan.keeps_classifiers
+        found.append(Work(stage, start, extra.network, extra.other, 0 if goes else extra.written, extra.scaled))
     return found
 
 
