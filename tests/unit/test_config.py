@@ -111,7 +111,11 @@ def test_null_may_come_as_text():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("studis", {}, "studis: unknown key (did you mean studies?), allowed: results | data_roots | studies"),
+        (
+            "studis",
+            {},
+            "studis: unknown key (did you mean studies?), allowed: results | data_roots | studies | tensorboard",
+        ),
         (f"{GAN}.gradient_penalty.wieght", 3, "unknown key (did you mean weight?), allowed: kind | weight"),
         ("studies.head_ct.phantom.zzz", 3, "phantom.zzz: unknown key, allowed: renderer | seed | images | image_size"),
         ("studies.head_ct.split.tran", 3, "split.tran: unknown key (did you mean train?), allowed: train | validation"),

@@ -423,6 +423,8 @@ rule write_page:
     output:
         page=f"{RESULTS}/index.html",
         run=f"{RESULTS}/run.json",
+        crate=f"{RESULTS}/ro-crate-metadata.json",
+        workflow=f"{RESULTS}/workflow/Snakefile",
     log:
         f"{RESULTS}/logs/write_page.log",
     benchmark:
@@ -442,6 +444,8 @@ rule write_study_page:
     output:
         page=f"{RESULTS}/{{study}}/index.html",
         run=f"{RESULTS}/{{study}}/run.json",
+        crate=f"{RESULTS}/{{study}}/ro-crate-metadata.json",
+        workflow=f"{RESULTS}/{{study}}/workflow/Snakefile",
     log:
         f"{RESULTS}/{{study}}/logs/write_study_page.log",
     benchmark:

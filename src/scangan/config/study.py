@@ -432,11 +432,6 @@ class Config(Section):
     data_roots: dict[Name, Annotated[str, Field(min_length=1)] | None] = Field(
         {}, validate_default=True, description="folder of each data set; null: the embedded phantom"
     )
-    tensorboard: bool = Field(
-        False,
-        description="logs of the generative networks' trainings below `tensorboard/` in the results, for the package "
-        "TensorBoard (`pip install tensorboard`); changes no result",
-    )
     studies: dict[
         Name,
         Annotated[
@@ -444,6 +439,11 @@ class Config(Section):
             Discriminator(_kind_of),
         ],
     ] = Field(min_length=1, description="the studies, by name")
+    tensorboard: bool = Field(
+        False,
+        description="logs of the generative networks' trainings below `tensorboard/` in the results, for the package "
+        "TensorBoard (`pip install tensorboard`); changes no result",
+    )
 
     @field_validator("results")
     @classmethod
