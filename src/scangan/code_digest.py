@@ -17,7 +17,7 @@ from typing import TypedDict
 PACKAGE_ROOT = Path(__file__).parent.parent
 # What cannot change a job's bytes: the settings' model, whose values reach a job as its settings, and whatever is
 # said to people while it runs. With a package its modules.
-LEFT_OUT = ("scangan", "scangan.config", "scangan.errors", "scangan.jobs", "scangan.progress")
+LEFT_OUT = ("scangan", "scangan.config", "scangan.errors", "scangan.jobs", "scangan.progress", "scangan.report.watch")
 # Errors that end a job: what they say stands in no output. The text of a DataError does where a reader catches it and
 # writes it down as the reason of a rejection.
 ENDING = {"ConfigError", "DataError", "TrainingError"}

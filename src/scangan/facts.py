@@ -44,6 +44,11 @@ class Facts:
             return ""
         return f"{self.positive} against {', '.join(self.negatives[:-1])} and {self.negatives[-1]} together"
 
+    @property
+    def all_classes(self) -> str:
+        """What metrics of three or more classes are of: `a, b, c and d alike`."""
+        return f"{', '.join([self.positive or '', *self.negatives[:-1]])} and {self.negatives[-1]} alike"
+
     def assign(self, table: pd.DataFrame) -> pd.DataFrame:
         """The table with the columns `study, data, scale`, and `extractor`, `pretrained` where they are known."""
         known = {"study": self.study, "data": self.data, "scale": self.scale}

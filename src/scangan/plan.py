@@ -322,6 +322,10 @@ class StudyPlan(ABC):
     def labels(self) -> list[str]:
         """The names of its classes."""
 
+    def classes(self) -> list[str]:
+        """The same of three or more, which classifiers tell apart; none of two, of which one is positive."""
+        return self.labels() if len(self.labels()) > 2 else []
+
     # Generative networks
 
     def gans(self) -> list[str]:
@@ -483,7 +487,8 @@ class StudyPlan(ABC):
         """The tables of its classifiers, if it has any."""
         if self.settings.classifier is None:
             return []
-        return ["classification", "calibration"] + ["shares"] * bool(self.settings.classifier.shares)
+        of_classes = ["classes", "confusion"] if self.classes() else []
+        return ["classification", *of_classes, "calibration"] + ["shares"] * bool(self.settings.classifier.shares)
 
     def experiment_figures(self) -> list[str]:
         """The figures of its classifiers, if it has any."""
@@ -734,13 +739,17 @@ class ImagePlan(StudyPlan):
 
     def network_of_classifiers(self) -> Settings:
         """What it takes to build the network that a classifier's weights belong to, and to use it."""
-        return {key: getattr(self._classifier, key) for key in NETWORK_KEYS}
+        return {key: getattr(self._classifier, key) for key in NETWORK_KEYS} | {"classes": self.classes()}
+
+    def predicting_network(self) -> Settings:
+        """The same, and the class whose probability it is asked for."""
+        return plain(self.network_of_classifiers() | {"positive": self._classifier.positive})
 
     def judge_settings(self) -> Settings:
         """Which classifier the judges are, and the images that they take; of a published one the outputs."""
         classifier, judge = self._classifier, existing(self.settings.judge)
         if judge.outputs is None:
-            return plain(self.network_of_classifiers() | {"image_size": self.settings.data.image_size})
+            return plain(self.predicting_network() | {"image_size": self.settings.data.image_size})
         own = {key: getattr(classifier, key) for key in ("backbone", "batch_size", "positive")}
         return plain(own | {"image_size": self.settings.data.image_size, "outputs": judge.outputs})
 

@@ -826,3 +826,32 @@ def test_two_processes_train_one_network_and_resume_it(tmp_path):
     for name in ("loss_d", "loss_g", "penalty", "augment_probability"):
         assert np.isfinite(history[name]).all()
         assert history[name] == history_resumed[name] == second["whole"][1][name]
+
+
+def test_who_watches_a_training_changes_nothing(uninterrupted, monkeypatch):
+    monkeypatch.setattr(adversarial, "WATCH_SECONDS", 0.0)
+    seen = []
+
+    def watch(training, last):
+        drawn, samples = training.draw_for_validation(), training.samples_so_far()
+        seen.append((training.step_count, last, drawn.shape[1:], len(samples) - len(training.samples)))
+
+    settings = ImageGan.of_kind(VALUES)
+    assert_identical(train_gan(IMAGES, settings, make_fabric("32-true", 1, "cpu"), watch=watch), uninterrupted)
+    assert seen == [*((step, False, (1, 32, 32), 1) for step in range(3, STEPS + 1, 3)), (STEPS, True, (1, 32, 32), 1)]
+
+
+@pytest.mark.parametrize(
+    ("distances", "is_said"),
+    [
+        ([0.8] * 8, True),  # as far as at first
+        ([0.8, 0.6, 0.4, 0.3, 0.3, 0.3, 0.3, 0.3], False),  # still far, but nearer and nearer
+        ([0.2] * 8, False),  # near from the first
+        ([0.8, 0.75, 0.3, 0.2, 0.1, 0.1, 0.1, 0.1], True),  # late: at a quarter it had not learnt
+    ],
+)
+def test_a_generator_that_does_not_learn_is_said_once_and_early(distances, is_said, caplog):
+    found = iter(distances)
+    train(validate=lambda images: (next(found), 1.0), validations=8)
+    said = [record.getMessage() for record in caplog.records if "does not learn" in record.getMessage()]
+    assert [message.split(":")[0] for message in said] == ["step 6 of 24"] * is_said

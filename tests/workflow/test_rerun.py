@@ -715,7 +715,7 @@ def test_two_swapped_learning_rates_are_seen(toy_copy: Workflow):
 def test_threads_cores_and_profile_rerun_nothing(toy: Workflow):
     resources = ("--set-resources", "train_gan:mem_mb=9000", "train_classifier:runtime=5")
     assert toy.planned("--cores", "4", "--set-threads", "train_gan=1", "train_classifier=3", *resources) == set()
-    assert toy.planned("--profile", "profiles/slurm") == set()
+    assert toy.planned("--profile", "profiles/slurm", "--config", "tensorboard=true") == set()
 
 
 def test_a_docstring_or_a_comment_reruns_nothing(toy_copy: Workflow):

@@ -47,6 +47,7 @@ rule train_classifier:
     resources:
         gpu=1,
     params:
+        classes=of_study("classes"),
         settings=of_study("classifier_settings", "arm"),
     script:
         "../scripts/train_classifier.py"
@@ -71,6 +72,6 @@ rule predict_external:
     resources:
         gpu=1,
     params:
-        settings=of_study("network_of_classifiers"),
+        settings=of_study("predicting_network"),
     script:
         "../scripts/predict_external.py"

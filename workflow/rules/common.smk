@@ -3,6 +3,7 @@ import atexit
 import os
 import time
 from collections import Counter
+from importlib.util import find_spec
 
 from snakemake.exceptions import WorkflowError
 from snakemake.persistence.file import FilePersistence
@@ -30,6 +31,8 @@ try:
     ORDER = [name for name in config.get("studies", {}) if name in validated.studies]
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
+if validated.tensorboard and workflow.is_main_process and find_spec("tensorboard") is None:
+    print("tensorboard: no such package; no logs are written: pip install 'scangan[tensorboard]'", file=sys.stderr)
 
 config = sort_keys(validated.model_dump(mode="json"))
 RESULTS = validated.results

@@ -49,6 +49,27 @@ rule tabulate_classification:
         "../scripts/tabulate_classification.py"
 
 
+rule tabulate_classes:
+    input:
+        scores=rules.score.output.scores,
+        predictions=of_study("predictions"),
+    output:
+        classes=report_table("classes"),
+        confusion=report_table("confusion"),
+    log:
+        f"{RESULTS}/{{study}}/logs/tabulate_classes.log",
+    benchmark:
+        f"{RESULTS}/{{study}}/benchmarks/tabulate_classes.tsv"
+    conda:
+        "../../envs/scangan.yaml"
+    params:
+        folds=of_study("fold_count"),
+        gan_seeds=of_study("gan_seeds_of_arms"),
+        study=facts("pretrained"),
+    script:
+        "../scripts/tabulate_classes.py"
+
+
 rule reach_verdict:
     input:
         comparisons=rules.compare_arms.output.comparisons,
@@ -402,6 +423,8 @@ rule write_page:
     output:
         page=f"{RESULTS}/index.html",
         run=f"{RESULTS}/run.json",
+        crate=f"{RESULTS}/ro-crate-metadata.json",
+        workflow=f"{RESULTS}/workflow/Snakefile",
     log:
         f"{RESULTS}/logs/write_page.log",
     benchmark:
@@ -421,6 +444,8 @@ rule write_study_page:
     output:
         page=f"{RESULTS}/{{study}}/index.html",
         run=f"{RESULTS}/{{study}}/run.json",
+        crate=f"{RESULTS}/{{study}}/ro-crate-metadata.json",
+        workflow=f"{RESULTS}/{{study}}/workflow/Snakefile",
     log:
         f"{RESULTS}/{{study}}/logs/write_study_page.log",
     benchmark:

@@ -11,10 +11,10 @@ with job(snakemake, snakemake.threads):
     from scangan.training.supervised import predict_parts, read_classifier
 
     settings = dict(snakemake.params.settings)
-    batch_size = settings.pop("batch_size")
+    batch_size, positive, classes = settings.pop("batch_size"), settings.pop("positive"), settings["classes"]
     tested = pd.read_csv(snakemake.input.tested, dtype=str, keep_default_na=False)
     external = read_image_set(snakemake.input.external_images, snakemake.input.external_manifest)
     images = select_tested(external, tested)
     model = read_classifier(Path(snakemake.input.weights), *images.images.shape[1:3], **settings)
     with atomic(snakemake.output.predictions) as path:
-        predict_parts(model, {EXTERNAL: images}, batch_size).to_parquet(path, index=False)
+        predict_parts(model, {EXTERNAL: images}, batch_size, positive, classes).to_parquet(path, index=False)

@@ -13,7 +13,7 @@ with job(snakemake, snakemake.threads):
     from scangan.training.supervised import predict_parts, train_classifier
 
     arm, seed = arm_of_folder(snakemake.wildcards.arm), find_training(snakemake.wildcards.training).seed
-    settings = Classifier.model_validate(snakemake.params.settings)
+    settings, classes = Classifier.model_validate(snakemake.params.settings), snakemake.params.classes
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
     added = None
     if arm.reads_synthetic:
@@ -27,11 +27,12 @@ with job(snakemake, snakemake.threads):
     sets = [parts["train"], parts["validation"], *([added] if added else [])]
     checksums = [checksum for images in sets for checksum in images.manifest.sha256]
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
-    trained = train_classifier(arm, parts["train"], parts["validation"], added, settings, seed, resume)
+    trained = train_classifier(arm, parts["train"], parts["validation"], added, settings, seed, resume, classes=classes)
     write_weights(Path(snakemake.output.weights), trained.state_dict)
     with atomic(snakemake.output.history) as path:
         trained.history.to_csv(path, index=False)
     parts.pop("train")
     with atomic(snakemake.output.predictions) as path:
-        predict_parts(trained.model, parts, settings.batch_size).to_parquet(path, index=False)
+        predictions = predict_parts(trained.model, parts, settings.batch_size, settings.positive, classes)
+        predictions.to_parquet(path, index=False)
     CheckpointStore(resume).remove()

@@ -9,6 +9,7 @@ with job(snakemake, snakemake.threads):
     from scangan.metrics.validation import Validator
     from scangan.models.catalogue import feature_networks, network_options
     from scangan.report.samples import write_trained
+    from scangan.report.watch import watch_job
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import resume_folder
     from scangan.training.conditional import train_conditional_gan
@@ -32,7 +33,8 @@ with job(snakemake, snakemake.threads):
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     images = {label: np.asarray(each.images) for label, each in train.items()}
-    trained = train_conditional_gan(images, settings, fabric, resume, description="all classes", validate=validate)
+    asked = {"description": "all classes", "validate": validate, "watch": watch_job(snakemake, resume, "all classes")}
+    trained = train_conditional_gan(images, settings, fabric, resume, **asked)
     if fabric.is_global_zero:
         write_trained(
             trained,

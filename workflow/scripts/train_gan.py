@@ -9,6 +9,7 @@ with job(snakemake, snakemake.threads):
     from scangan.metrics.validation import Validator
     from scangan.models.catalogue import feature_networks, network_options
     from scangan.report.samples import write_trained
+    from scangan.report.watch import watch_job
     from scangan.training.adversarial import make_fabric, train_gan
     from scangan.training.checkpoint import resume_folder
 
@@ -19,14 +20,17 @@ with job(snakemake, snakemake.threads):
     )
     images = scale_images(draw_images(images, settings.training_images, settings.seed), settings.image_size)
     validate, checksums = None, images.manifest.sha256.tolist()
+    held_out = scale_images(held_out, settings.image_size)
+    referee = Validator(*(np.asarray(each.images) for each in (images, held_out))) if len(held_out) > 1 else None
     if settings.validations:
-        held_out = scale_images(held_out, settings.image_size)
-        validate = Validator(*(np.asarray(each.images) for each in (images, held_out)))
+        validate, referee = referee, None
         checksums += held_out.manifest.sha256.tolist()
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     description = f"{snakemake.wildcards.label} GAN"
-    trained = train_gan(np.asarray(images.images), settings, fabric, resume, description=description, validate=validate)
+    watch = watch_job(snakemake, resume, description, referee)
+    pixels = np.asarray(images.images)
+    trained = train_gan(pixels, settings, fabric, resume, description=description, validate=validate, watch=watch)
     if fabric.is_global_zero:
         write_trained(
             trained,

@@ -6,6 +6,7 @@ with job(snakemake, snakemake.threads):
     from scangan.config import NoduleNetwork, Voi
     from scangan.data.voi import read_parts_of_vois
     from scangan.report.samples import write_trained
+    from scangan.report.watch import watch_job
     from scangan.synthesis.nodules import Filling
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import resume_folder
@@ -26,7 +27,8 @@ with job(snakemake, snakemake.threads):
         pairs = eraser_pairs(injector.paste_into_vois(healthy["train"], voi.seed), healthy["train"])
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), pairs.digests())
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
-    trained = train_nodule_gan(network, pairs, settings, voi, fabric, resume, description=network)
+    asked = {"description": network, "watch": watch_job(snakemake, resume, network)}
+    trained = train_nodule_gan(network, pairs, settings, voi, fabric, resume, **asked)
     if fabric.is_global_zero:
         write_trained(
             trained,

@@ -5,6 +5,7 @@ with job(snakemake, snakemake.threads):
     from scangan.data.volume_set import read_volume_set, split_volumes
     from scangan.models.catalogue import feature_networks, network_options
     from scangan.report.samples import write_trained
+    from scangan.report.watch import watch_job
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import resume_folder
     from scangan.training.volumes import train_volume_gan
@@ -15,7 +16,8 @@ with job(snakemake, snakemake.threads):
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), volumes.manifest.sha256)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     name = snakemake.wildcards.gan
-    trained = train_volume_gan(volumes.read(range(len(volumes))), window, settings, fabric, resume, description=name)
+    asked = {"description": name, "watch": watch_job(snakemake, resume, name)}
+    trained = train_volume_gan(volumes.read(range(len(volumes))), window, settings, fabric, resume, **asked)
     if fabric.is_global_zero:
         write_trained(
             trained,

@@ -6,6 +6,8 @@ with job(snakemake):
     import pandas as pd
     import yaml
 
+    from scangan.files import atomic
+    from scangan.report.page.crate import write_crate
     from scangan.report.page.run import describe_run, software_of, write_run
     from scangan.report.page.write import compare_study, write_page
 
@@ -18,3 +20,8 @@ with job(snakemake):
     citation = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
     run["software"] = software_of(run)
     write_page(snakemake.output.page, results, studies, compared, run, citation)
+    with atomic(snakemake.output.workflow) as path:
+        path.write_bytes((root / "workflow/Snakefile").read_bytes())
+    made = [*snakemake.input, snakemake.output.page, snakemake.output.run]
+    title = f"Results of Scangan: {', '.join(studies)}"
+    write_crate(snakemake.output.crate, run, made, snakemake.output.workflow, title)

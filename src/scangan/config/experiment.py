@@ -403,11 +403,26 @@ class Subgroups(Section):
     )
 
 
+OF_CLASSES = ("accuracy_of_classes", "balanced_accuracy", "macro_f1", "macro_auc")  # of three or more
+
+
 class Evaluation(Section):
     """Intervals of the classifiers' scores, and the comparison of arms with and without synthetic images."""
 
-    primary: Literal["accuracy", "sensitivity", "specificity", "f1", "auc"] = Field(
-        "auc", description="the metric that the verdict is about, and the only one that is tested"
+    primary: Literal[
+        "accuracy",
+        "sensitivity",
+        "specificity",
+        "f1",
+        "auc",
+        "accuracy_of_classes",
+        "balanced_accuracy",
+        "macro_f1",
+        "macro_auc",
+    ] = Field(
+        "auc",
+        description="the metric that the verdict is about, and the only one that is tested; of three or more classes "
+        "the first five are of `classifier.positive` against all others together, the last four of all classes alike",
     )
     margin: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.02, description="the largest difference of the primary metric that does not matter to you"

@@ -129,7 +129,8 @@ class Images(ImageSource):
     phantom_renderer: ClassVar[str] = "head_ct"
     classes: dict[Name, str | int] = Field(
         description="class name: its value in the label column, or its folder's name; at least two. The classifier "
-        "tells `classifier.positive` from all others together"
+        "tells all apart, and its scores are of `classifier.positive` against all others together, of all classes "
+        "alike, and of each"
     )
     fit: Literal["pad", "stretch"] = Field(
         "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"

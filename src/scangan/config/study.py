@@ -14,6 +14,7 @@ from scangan.arms import find_arm
 from scangan.config.base import Name, Section, plain_path
 from scangan.config.experiment import (
     FURTHER_ARM,
+    OF_CLASSES,
     SMALLEST_IMAGES,
     TORCHVISIONS,
     VOLUME_ARMS,
@@ -116,6 +117,11 @@ class Study(Section):
         named = {find_arm(arm).gan for arm in self.classifier.arms}
         added = [arm for gan, arm in further.items() if gan not in named]
         self.classifier.arms = [*self.classifier.arms, *added]
+
+    def _check_primary(self, classes: Collection[str]) -> None:
+        if (primary := self.evaluation.primary) in OF_CLASSES and len(classes) < 3:
+            allowed = "accuracy | sensitivity | specificity | f1 | auc"
+            raise ValueError(f"evaluation.primary: found {primary}, allowed: {allowed}, of two classes")
 
     def _check_arm_real(self, key: str) -> None:
         if self.classifier is None or "real" not in self.classifier.arms:
@@ -232,6 +238,7 @@ class ImageStudy(Study):
         if isinstance(self.data, Scans):
             raise ValueError(f"classifier: found one, allowed: null, as {self.data.reader} gives one class only")
         _check("classifier.positive", self.classifier.positive, self.data.class_names)
+        self._check_primary(self.data.class_names)
         if (crop := self.classifier.centre_crop or 0) > self.data.image_size:
             raise ValueError(f"classifier.centre_crop: found {crop}, allowed: {self.data.image_size} at most")
         network, stem = self.classifier.network_of_images, self.classifier.stem
@@ -437,6 +444,11 @@ class Config(Section):
             Discriminator(_kind_of),
         ],
     ] = Field(min_length=1, description="the studies, by name")
+    tensorboard: bool = Field(
+        False,
+        description="logs of the generative networks' trainings below `tensorboard/` in the results, for the package "
+        "TensorBoard (`pip install tensorboard`); changes no result",
+    )
 
     @field_validator("results")
     @classmethod

@@ -13,9 +13,10 @@ import pandas as pd
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classifier_metrics import METRICS, weighted_metrics
+from scangan.metrics.classifier_metrics import Classes, find_metric, metric_names, weighted_metrics
 
 CHUNK = 2**22  # numbers held at once: 32 MB
+OF_CLASS = "probability:"  # columns of predictions, before the class's name; of three or more classes
 Key = TypeVar("Key", bound=Hashable)
 
 
@@ -67,12 +68,14 @@ def score_arms(
     settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
     part: str = "test",
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Scores of every arm on the test images.
 
     predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`), and `fold` if there are any. gan_seeds: the generators behind them, with as many trainings each; None:
-    one. part: the `split` of the test images.
+    `positive`), of three or more classes `probability:<class>` of each, and `fold` if there are any. gan_seeds: the
+    generators behind them, with as many trainings each; None: one. part: the `split` of the test images. metrics: some;
+    None: all that there are of so many classes.
     Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
 
     - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
@@ -81,15 +84,18 @@ def score_arms(
       trainings and arms share the draw.
     - if_calibrated: what perfectly calibrated probabilities would give (NaN where a metric is none of calibration).
 
-    Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1.
+    Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1, or
+    a class has no test image.
     """
     cases, probabilities = align_images(predictions, part)
-    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, METRICS, part)
+    chosen = metric_names(class_names(predictions)) if metrics is None else metrics
+    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, chosen, part)
     rows = []
     for arm, probability in probabilities.items():
-        for name, metric in METRICS.items():
+        for name in chosen:
             low, high = np.percentile(resampled[arm][name], [2.5, 97.5])
-            calibrated = metric.if_calibrated(probability).mean() if metric.if_calibrated else np.nan
+            if_calibrated = find_metric(name).if_calibrated
+            calibrated = if_calibrated(probability).mean() if if_calibrated else np.nan
             rows.append((arm, name, values[arm][name], low, high, len(probability), len(cases), calibrated))
     columns = ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
     return pd.DataFrame(rows, columns=columns)
@@ -109,11 +115,14 @@ def bootstrap_scores(
     """
     cases, probabilities = align_images(predictions, part)
     is_positive, names = both_classes(cases, positive, part), list(metrics)
+    classes = align_classes(predictions, cases, part) if any(find_metric(name).of_classes for name in names) else {}
+    label = next(iter(classes.values())).label if classes else is_positive.astype(int)
     patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
     drawn: dict[Key, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in names} for arm in probabilities}
-    for weights in _resamples(patient, is_positive, settings):
+    for weights in _resamples(patient, label, settings):
         for arm, probability in probabilities.items():
-            for name, found in weighted_metrics(probability, is_positive, weights, names, fold).items():
+            scores = weighted_metrics(probability, is_positive, weights, names, fold, classes.get(arm))
+            for name, found in scores.items():
                 drawn[arm][name].append(found)
 
     values, resampled = {}, {}
@@ -122,7 +131,7 @@ def bootstrap_scores(
         replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * len(probability)))
         replicates = replicate.max() + 1
         draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
-        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), names, fold)
+        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), names, fold, classes.get(arm))
         values[arm] = {name: float(scores[name].mean()) for name in names}
         resampled[arm] = {
             name: (np.concatenate(drawn[arm][name]) * draws).sum(axis=1) / len(probability) for name in names
@@ -156,6 +165,33 @@ def align_images(
     return cases, probabilities
 
 
+def class_names(predictions: Mapping[Key, Sequence[pd.DataFrame]]) -> tuple[str, ...]:
+    """The names of three or more classes, from the columns of their probabilities; none of two."""
+    columns = next(iter(predictions.values()))[0].columns
+    return tuple(column.removeprefix(OF_CLASS) for column in columns if column.startswith(OF_CLASS))
+
+
+def align_classes(
+    predictions: Mapping[Key, Sequence[pd.DataFrame]], cases: pd.DataFrame, part: str = "test"
+) -> dict[Key, Classes]:
+    """Arm -> what is predicted of three or more classes, of the images that `align_images` returns, in their order.
+
+    Raises DataError where a class has no image.
+    """
+    names = class_names(predictions)
+    label = cases["label"].map({name: number for number, name in enumerate(names)}).to_numpy()
+    if missing := [name for name in names if name not in set(cases["label"])]:
+        raise DataError(
+            f"predictions: label: found none of {', '.join(missing)} in the {part} set, allowed: all classes"
+        )
+    columns = [f"{OF_CLASS}{name}" for name in names]
+    found = {}
+    for arm, tables in predictions.items():
+        rows = [table[table["split"] == part].sort_values("image_id")[columns].to_numpy(float) for table in tables]
+        found[arm] = Classes(names, label, np.stack(rows))
+    return found
+
+
 def both_classes(cases: pd.DataFrame, positive: str, part: str = "test") -> np.ndarray:
     """Which images [N] of a part are of the class `positive`. Raises DataError where all are, or none is."""
     is_positive = (cases["label"] == positive).to_numpy()
@@ -172,20 +208,25 @@ def read_probability(table: pd.DataFrame, where: str) -> np.ndarray:
     return table["probability"].to_numpy(dtype=float)
 
 
-def labels_of(patient: np.ndarray, is_positive: np.ndarray) -> np.ndarray:
-    """Which images each patient [patients] has: 1, negative ones only; 2, positive ones only; 3, both.
+def labels_of(patient: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Of which classes each patient has images: bool [patients, K].
 
-    patient, is_positive: [N], patients numbered from 0.
+    patient: [N], numbered from 0; label: [N], numbers of classes, or whether an image is positive.
     """
-    labels = np.zeros(patient.max() + 1, dtype=int)
-    np.bitwise_or.at(labels, patient, 1 + is_positive)
-    return labels
+    found = np.zeros((patient.max() + 1, int(label.max()) + 1), dtype=bool)
+    found[patient, label.astype(int)] = True
+    return found
 
 
-def _resamples(patient: np.ndarray, is_positive: np.ndarray, settings: Evaluation) -> Iterator[np.ndarray]:
+def number_strata(labels: np.ndarray) -> np.ndarray:
+    """[patients], from 0: the same number for patients with images of the same classes, `labels_of` [patients, K]."""
+    return np.unique(labels[:, ::-1], axis=0, return_inverse=True)[1]
+
+
+def _resamples(patient: np.ndarray, label: np.ndarray, settings: Evaluation) -> Iterator[np.ndarray]:
     """Weights [chunk, N] of the images in each bootstrap sample of patients, stratified by the labels a patient has."""
     rng = np.random.default_rng([settings.seed, 0])
-    stratum = labels_of(patient, is_positive)
+    stratum = number_strata(labels_of(patient, label))
     patients = len(stratum)
     rows = max(1, CHUNK // len(patient))
     for start in range(0, settings.bootstrap, rows):

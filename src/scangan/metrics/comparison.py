@@ -26,13 +26,16 @@ from scangan.config import Evaluation
 from scangan.metrics.classification import (
     CHUNK,
     GanSeeds,
+    align_classes,
     align_images,
     both_classes,
+    class_names,
     labels_of,
     number_generators,
     number_replicates,
+    number_strata,
 )
-from scangan.metrics.classifier_metrics import metrics_of, weighted_metrics
+from scangan.metrics.classifier_metrics import Classes, find_metric, metrics_of, weighted_metrics
 
 LEVEL, POWER = 0.05, 0.8  # of the tests, and of what they are said to be able to show
 _NORMAL = 1e4  # degrees of freedom from which t is the normal distribution
@@ -156,15 +159,15 @@ def compare_arms(
     settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
     part: str = "test",
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Every arm with synthetic images against its counterpart without, its control, and the best arm without.
 
-    predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`), and `fold` if there are any.
+    predictions: arm -> one table a training: as `metrics.classification.score_arms` takes them.
     gan_seeds: the generators behind them; None: one. Where an arm has several generators they are its replicates, each
     the mean over its classifiers, which are no independent ones. Where it has one, the interval is of this generator,
     not of another.
-    part: the `split` of the test images.
+    part: the `split` of the test images. metrics: which; None: those of the table `classification`.
 
     The best arm without synthetic images is that with the highest primary metric on the validation images: chosen on
     the test images it would be the luckiest, too, and the test no longer valid.
@@ -173,7 +176,8 @@ def compare_arms(
     - counterpart, control, best: what `against` is to the arm, see `Pair`.
     - those of `Difference`; p_holm: of the primary metric alone, Holm's p value for all pairs together.
     - trainings, against_trainings: independent ones of the two arms; generators: that the arm's images are from.
-    - smaller_class: patients with images of the class of which fewer patients have any.
+    - smaller_class: patients with images of the class of which fewest patients have any; of one class against the
+      rest of the smaller of both.
 
     Raises DataError as `score_arms` does, and without validation images where several arms have no synthetic ones.
     """
@@ -188,18 +192,22 @@ def compare_arms(
         for arm, rows in probabilities.items()
     }
     compared = {arm for pair in pairs for arm in (pair.arm, pair.against)}
-    metrics = metrics_of("classification")
+    chosen = metrics_of("classification", class_names(predictions)) if metrics is None else metrics
+    of_classes = any(find_metric(metric).of_classes for metric in chosen)
+    classes = align_classes(predictions, cases, part) if of_classes else {}
+    label = {metric: _label_of(metric, is_positive, next(iter(classes.values()), None)) for metric in chosen}
     replicates = {
-        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], metrics, fold) for arm in compared
+        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], chosen, fold, classes.get(arm))
+        for arm in compared
     }
     rows = []
-    for pair, metric in product(pairs, metrics):
+    for pair, metric in product(pairs, chosen):
         one, other = replicates[pair.arm][metric], replicates[pair.against][metric]
         rows.append(
             asdict(pair)
             | {"metric": metric, "trainings": len(one.value), "against_trainings": len(other.value)}
             | {"generators": generators[pair.arm].max() + 1, "cases": len(cases)}
-            | {"patients": patient.max() + 1, "smaller_class": smaller_class(patient, is_positive)}
+            | {"patients": patient.max() + 1, "smaller_class": smaller_class(patient, label[metric])}
             | asdict(compare(one, other))
         )
     table = pd.DataFrame(rows)
@@ -215,14 +223,16 @@ def replicates_of(
     generator: np.ndarray,
     metrics: Sequence[str],
     fold: np.ndarray | None = None,
+    classes: Classes | None = None,
 ) -> dict[str, Replicates]:
     """Metric -> one arm's replicates.
 
     probability: [trainings, N]; is_positive, patient: [N], patients numbered from 0; generator: [trainings], numbered
-    from 0: where there are several, their classifiers' means are the replicates; fold: [N], None without.
+    from 0: where there are several, their classifiers' means are the replicates; fold: [N], None without; classes: None
+    of two.
     """
-    values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics, fold)
-    influences = influence_of_patients(probability, is_positive, patient, metrics, fold)
+    values = weighted_metrics(probability, is_positive, np.ones((1, len(patient))), metrics, fold, classes)
+    influences = influence_of_patients(probability, is_positive, patient, metrics, fold, classes)
     group = number_replicates(generator)
     mean = np.eye(group.max() + 1)[group].T / np.bincount(group)[:, None]  # [replicates, trainings]
     return {metric: Replicates(mean @ values[metric][0], mean @ influences[metric]) for metric in metrics}
@@ -234,33 +244,38 @@ def influence_of_patients(
     patient: np.ndarray,
     metrics: Sequence[str],
     fold: np.ndarray | None = None,
+    classes: Classes | None = None,
 ) -> dict[str, np.ndarray]:
     """Metric -> [trainings, patients]: how a score changes without a patient, within patients of the same labels.
 
     Scaled so that the sum over the patients of the products of two trainings is the jackknife's covariance of their
     scores over the cases. NaN where a class has a single patient, without whom there is no score.
     """
-    labels = labels_of(patient, is_positive)
-    if smaller_class(patient, is_positive) < 2:
-        return {metric: np.full((len(probability), len(labels)), np.nan) for metric in metrics}
-    without: dict[str, list[np.ndarray]] = {metric: [] for metric in metrics}
-    for left_out in np.array_split(np.arange(len(labels)), -(-len(labels) * len(patient) // CHUNK)):
+    patients = patient.max() + 1
+    strata = {metric: number_strata(labels_of(patient, _label_of(metric, is_positive, classes))) for metric in metrics}
+    known = [metric for metric in metrics if smaller_class(patient, _label_of(metric, is_positive, classes)) > 1]
+    without: dict[str, list[np.ndarray]] = {metric: [] for metric in known}
+    for left_out in np.array_split(np.arange(patients), -(-patients * len(patient) // CHUNK)) if known else ():
         weights = (left_out[:, None] != patient).astype(float)
-        for metric, values in weighted_metrics(probability, is_positive, weights, metrics, fold).items():
+        for metric, values in weighted_metrics(probability, is_positive, weights, known, fold, classes).items():
             without[metric].append(values)
-    influences = {metric: np.concatenate(values).T for metric, values in without.items()}
-    for members in (labels == each for each in np.unique(labels)):
-        scale = np.sqrt(1 - 1 / np.count_nonzero(members))
-        for influence in influences.values():
+    influences = {metric: np.full((len(probability), patients), np.nan) for metric in metrics}
+    for metric, found in without.items():
+        influence = influences[metric] = np.concatenate(found).T
+        for members in (strata[metric] == each for each in np.unique(strata[metric])):
             influence[:, members] -= influence[:, members].mean(axis=1, keepdims=True)
-            influence[:, members] *= scale
+            influence[:, members] *= np.sqrt(1 - 1 / np.count_nonzero(members))
     return influences
 
 
-def smaller_class(patient: np.ndarray, is_positive: np.ndarray) -> int:
-    """Patients with images of the class of which fewer patients have any."""
-    labels = labels_of(patient, is_positive)
-    return min(int(np.count_nonzero(labels & each)) for each in (1, 2))
+def _label_of(metric: str, is_positive: np.ndarray, classes: Classes | None) -> np.ndarray:
+    """The classes [N] that a metric tells apart: all, or the positive one and the rest."""
+    return classes.label if classes is not None and find_metric(metric).of_classes else is_positive
+
+
+def smaller_class(patient: np.ndarray, label: np.ndarray) -> int:
+    """Patients with images of the class of which fewest patients have any."""
+    return int(labels_of(patient, label).sum(axis=0).min())
 
 
 def _pairs(predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, primary: str) -> list[Pair]:
@@ -281,9 +296,11 @@ def _best(predictions: Mapping[str, Sequence[pd.DataFrame]], arms: Sequence[str]
     """The arm with the highest mean primary metric on the validation images."""
     cases, probabilities = align_images({arm: predictions[arm] for arm in arms}, "validation")
     is_positive, fold = both_classes(cases, positive, "validation"), cases["fold"].to_numpy()
+    of_classes = find_metric(primary).of_classes
+    classes = align_classes(predictions, cases, "validation") if of_classes else {}
     everyone = np.ones((1, len(cases)))
     means = {
-        arm: weighted_metrics(rows, is_positive, everyone, [primary], fold)[primary].mean()
+        arm: weighted_metrics(rows, is_positive, everyone, [primary], fold, classes.get(arm))[primary].mean()
         for arm, rows in probabilities.items()
     }
     return max(means, key=means.__getitem__)

@@ -78,8 +78,9 @@ def _keep(predictions: Mapping[str, Sequence[pd.DataFrame]], images: set[str]) -
 def _scores(
     predictions: Mapping[str, Sequence[pd.DataFrame]], positive: str, settings: Evaluation, gan_seeds: GanSeeds | None
 ) -> pd.DataFrame:
-    scores = score_arms(predictions, positive, settings, gan_seeds)
-    comparisons = compare_arms(predictions, positive, settings, gan_seeds)
+    # Of three or more classes too, for a subgroup may lack one.
+    metrics = metrics_of("classification")
+    scores = score_arms(predictions, positive, settings, gan_seeds, metrics=metrics)
+    comparisons = compare_arms(predictions, positive, settings, gan_seeds, metrics=metrics)
     differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCES]]
-    scores = scores.loc[scores["metric"].isin(metrics_of("classification")), SCORES]
-    return scores.merge(differences, on=["arm", "metric"], how="left")
+    return scores[SCORES].merge(differences, on=["arm", "metric"], how="left")

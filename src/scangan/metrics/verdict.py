@@ -13,6 +13,7 @@ import pandas as pd
 from scangan.arms import find_arm
 from scangan.config import Evaluation
 from scangan.facts import Facts
+from scangan.metrics.classifier_metrics import find_metric
 from scangan.metrics.comparison import LEVEL
 
 Outcome = Literal["helps", "cannot be told", "no difference", "harms", "not compared"]
@@ -115,7 +116,9 @@ def _verdict_of(
         reasons.append(_could_show(row, needed, settings))
     if cut_short or single:
         outcome = "cannot be told"
-    sentence = "; ".join([_lead(outcome, row, settings, whose), *reasons, *more, _of_what(row, facts)])
+    sentence = "; ".join(
+        [_lead(outcome, row, settings, whose), *reasons, *more, _of_what(row, settings.primary, facts)]
+    )
     return Verdict(outcome, f"{sentence}.", row["arm"], row["against"], cut_short, needed)
 
 
@@ -202,12 +205,13 @@ def _rounded(number: int) -> str:
     return f"about {-(-number // 10**digits) * 10**digits:,}"
 
 
-def _of_what(row: pd.Series, facts: Facts) -> str:
+def _of_what(row: pd.Series, primary: str, facts: Facts) -> str:
     one, other = row["trainings"], row["against_trainings"]
     trainings = f"{one}" if one == other else f"{one} and {other}"
     generators = "one generator" if row["generators"] == 1 else f"{row['generators']} generators"
     each = " in each fold" if facts.folds > 1 else ""
-    asked = f"{facts.question}, " if facts.question else ""
+    question = facts.all_classes if find_metric(primary).of_classes else facts.question
+    asked = f"{question}, " if question else ""
     said = f"{asked}{facts.provenance}, trainings of each arm: {trainings}{each}, images of {generators}{each}, "
     said += f"{row['cases']} test images of {row['patients']} patients"
     return f"{said}, which says nothing about medicine" if "phantom" in facts.data else said

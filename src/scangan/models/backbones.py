@@ -1,4 +1,4 @@
-"""Classifiers for images: well-known networks with one logit, pretrained or not, grey or colour."""
+"""Classifiers for images: well-known networks, pretrained or not, grey or colour, of two classes or more."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ TORCHVISION_WEIGHTS = {"resnet50": "ResNet50_Weights", "densenet169": "DenseNet1
 
 
 class ImageClassifier(nn.Module):
-    """A network that crops and normalises its own input. x: [N, C, H, W] in [0, 1] -> logits of the positive class [N].
+    """A network that crops and normalises its own input.
 
+    x: [N, C, H, W] in [0, 1] -> logits of the positive class [N]; of three or more classes those of each [N, K].
     centre_crop: edge of the middle of an image that it sees; None: the whole.
     """
 
@@ -59,8 +60,9 @@ def build_classifier(
     dropout: float,
     centre_crop: int | None = None,
     weights: str | None = None,
+    outputs: int = 1,
 ) -> ImageClassifier:
-    """A classifier with one logit and a new last layer, drawn with the global torch seed.
+    """A classifier with a new last layer of one logit, or more, drawn with the global torch seed.
 
     backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019).
     pretrained: none | imagenet | efficientnet-lite0 (whatever the backbone, the network is then this one)
@@ -72,6 +74,7 @@ def build_classifier(
     dropout: before the last layer.
     centre_crop: edge of the middle of the images that the network sees; None: the whole.
     weights: torchvision's file of the ImageNet weights; None: it is downloaded.
+    outputs: logits; 1 for two classes.
 
     Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
     wrong.
@@ -85,7 +88,7 @@ def build_classifier(
         raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
 
     networks = {"resnet50": _resnet50, "densenet169": _densenet169, "efficientnet-lite0": _efficientnet_lite0}
-    network = networks[backbone](stem, channels, dropout)
+    network = networks[backbone](stem, channels, dropout, outputs)
     if pretrained == "none":
         return ImageClassifier(network, torch.full((channels,), 0.5), torch.full((channels,), 0.5), centre_crop)
     _load_pretrained(network, *_read_weights(backbone, pretrained, weights), channels)
@@ -102,7 +105,7 @@ def _resolve(backbone: str, pretrained: str) -> tuple[str, str]:
     return backbone, pretrained
 
 
-def _resnet50(stem: str, channels: int, dropout: float) -> nn.Module:
+def _resnet50(stem: str, channels: int, dropout: float, outputs: int) -> nn.Module:
     from torchvision.models import resnet50
 
     network = resnet50(weights=None)
@@ -110,11 +113,11 @@ def _resnet50(stem: str, channels: int, dropout: float) -> nn.Module:
     nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision does
     if stem == "small":
         network.maxpool = nn.Identity()
-    network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, 1))
+    network.fc = nn.Sequential(nn.Dropout(dropout), nn.Linear(network.fc.in_features, outputs))
     return network
 
 
-def _densenet169(stem: str, channels: int, dropout: float) -> nn.Module:
+def _densenet169(stem: str, channels: int, dropout: float, outputs: int) -> nn.Module:
     from torchvision.models import densenet169
 
     network = densenet169(weights=None)
@@ -122,7 +125,7 @@ def _densenet169(stem: str, channels: int, dropout: float) -> nn.Module:
     nn.init.kaiming_normal_(network.features.conv0.weight)  # as torchvision does, and the bias below
     if stem == "small":
         network.features.pool0 = nn.Identity()
-    last = nn.Linear(network.classifier.in_features, 1)
+    last = nn.Linear(network.classifier.in_features, outputs)
     nn.init.zeros_(last.bias)
     network.classifier = nn.Sequential(nn.Dropout(dropout), last)
     return network
@@ -134,13 +137,13 @@ def _first_convolution(stem: str, channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, 64, kernel, stride, padding=kernel // 2, bias=False)
 
 
-def _efficientnet_lite0(stem: str, channels: int, dropout: float) -> nn.Module:
+def _efficientnet_lite0(stem: str, channels: int, dropout: float, outputs: int) -> nn.Module:
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name(
         "efficientnet-lite0",
         in_channels=channels,
-        num_classes=1,
+        num_classes=outputs,
         dropout_rate=dropout,
         image_size=None,  # padding follows the image
         # Original: 0.99, for 100,000s of steps; with it the running statistics would trail a short training.

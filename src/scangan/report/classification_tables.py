@@ -10,7 +10,8 @@ import pandas as pd
 from scangan.arms import place_of
 from scangan.facts import Facts
 from scangan.files import atomic
-from scangan.metrics.classifier_metrics import METRICS, Table, metrics_of
+from scangan.metrics.classifier_metrics import METRICS, Table, find_metric
+from scangan.metrics.confusion import COLUMNS as CALLS
 from scangan.metrics.detection import AUC_INJECTED, AUC_REAL, AUC_SHAM
 from scangan.report.tables import SCORE_COLUMNS, to_markdown, write_table
 
@@ -26,6 +27,8 @@ SUBGROUPS_COLUMNS = [
     *("difference", "difference_low", "difference_high", "against", *SUBGROUP_COUNTS, "not_scored"),
     *SCORE_COLUMNS[-3:],
 ]
+CLASSES_COLUMNS = ["study", "arm", "class", *SCORE_COLUMNS]
+CONFUSION_COLUMNS = ["study", *CALLS, *SCORE_COLUMNS[-3:]]
 CALIBRATION_COLUMNS = ["study", "arm", *SCORE_COLUMNS[:-3], "if_calibrated", *SCORE_COLUMNS[-3:]]
 SIZES_COLUMNS = ["study", "arm", "diameter_mm", *SCORE_COLUMNS[:-1]]
 SIZES_NOTE = (
@@ -37,6 +40,19 @@ SIZES_NOTE = (
 CALIBRATION_NOTE = (
     "If calibrated: what to expect of so few images if every probability were right. Only what an expected calibration "
     "error has beyond that speaks of the classifier."
+)
+CLASSES_NOTE = (
+    "accuracy_of_classes, balanced_accuracy (mean recall), macro_f1 and macro_auc (mean of each class against the "
+    "rest): of {classes}, an image being called by its most probable class. All others: of the positive class."
+)
+RECALL_NOTE = (
+    "Recall: of the images of a class the share that is called so. Precision: of the images that are called so the "
+    "share that is of the class (0: none is called so). Mean over trainings [95% interval, over trainings and test "
+    "patients]; none is tested."
+)
+CONFUSION_NOTE = (
+    "Test images of a class (rows) by the class that they are called (columns), that of the highest probability: mean "
+    "over trainings (share of the row)."
 )
 EXTERNAL_NOTE = (
     "The classifiers are those of the table `classification`: nothing was trained, chosen or calibrated on these "
@@ -81,7 +97,7 @@ FOLDS_NOTE = (
 
 def study_note(facts: Facts) -> str:
     """The lines below a table of several folds, or of more classes than two; empty without."""
-    asked = [f"Positive: {facts.question}."] if facts.question else []
+    asked = [f"Positive: {facts.question}.", CLASSES_NOTE.format(classes=facts.all_classes)] if facts.question else []
     return "\n".join([*asked, *([FOLDS_NOTE.format(folds=facts.folds)] if facts.folds > 1 else [])])
 
 
@@ -119,6 +135,20 @@ def calibration_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     return _table("calibration", scores, place_of, facts)[CALIBRATION_COLUMNS]
 
 
+def classes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`classes.csv` from what `score_arms` returns: recall and precision of each of three or more classes."""
+    table = _table("classes", scores, place_of, facts)
+    named = table["metric"].str.partition(":")
+    return table.assign(**{"metric": named[0], "class": named[2]})[CLASSES_COLUMNS]
+
+
+def confusion_table(calls: pd.DataFrame, facts: Facts) -> pd.DataFrame:
+    """`confusion.csv` from what `metrics.confusion.count_calls` returns."""
+    return facts.assign(calls).sort_values(
+        "arm", key=lambda column: column.map(place_of), kind="stable", ignore_index=True
+    )[CONFUSION_COLUMNS]
+
+
 def sizes_table(scores: pd.DataFrame, facts: Facts) -> pd.DataFrame:
     """Figure 3(b) of CT-SGAN in numbers (`detection.csv`), from what `metrics.detection.score_sizes` returns.
 
@@ -147,6 +177,25 @@ def write_classification(
         how = "\n".join(filter(None, (STEPS_NOTE, _convergence_note(tidy))))
         scores = to_markdown(shown, "arm", note=how, decimals=_decimals())
         markdown.write_text(_joined([scores, *differences_markdown(comparisons), *note.splitlines()]), encoding="utf-8")
+
+
+def write_classes(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path) -> None:
+    """`classes.csv`, and for people a row for each arm and class."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        cells = tidy.assign(score=[_score(row) for row in tidy.to_dict("records")])
+        markdown.write_text(
+            _joined([_wide(cells, ["arm", "class", "data", "scale"], "score"), RECALL_NOTE]), encoding="utf-8"
+        )
+
+
+def write_confusion(tidy: pd.DataFrame, csv_path: str | Path, md_path: str | Path) -> None:
+    """`confusion.csv`, and for people a row for each arm and class, a column for each class that is called."""
+    with atomic(csv_path) as csv, atomic(md_path) as markdown:
+        tidy.to_csv(csv, index=False)
+        cells = tidy.assign(cell=[f"{row.images:.4g} ({row.share:.0%})" for row in tidy.itertuples()])
+        wide = _wide(cells.assign(metric="called " + cells["called"]), ["arm", "class", "data", "scale"], "cell")
+        markdown.write_text(_joined([wide, CONFUSION_NOTE]), encoding="utf-8")
 
 
 def write_external(
@@ -255,5 +304,6 @@ def _table(
     name: Table, scores: pd.DataFrame, place: Callable[[str], int], facts: Facts, more: Sequence[str] = ()
 ) -> pd.DataFrame:
     """The scores of the table's metrics, and of `more`, arm by arm in the order of their places, with all columns."""
-    chosen = facts.assign(scores[scores["metric"].isin([*metrics_of(name), *more])])
+    belongs = [metric in more or name in find_metric(metric).tables for metric in scores["metric"]]
+    chosen = facts.assign(scores[belongs])
     return chosen.sort_values("arm", key=lambda column: column.map(place), kind="stable", ignore_index=True)

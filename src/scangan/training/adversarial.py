@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,10 +50,18 @@ COLLAPSE_LOOKS = 3
 VALIDATION_IMAGES = 128  # drawn at each validation, always from the same noise
 # Before it collapses, a generator draws images that differ less from each other than this share of what real ones do.
 LOW_DIVERSITY = 0.5
+# It does not learn when after a quarter of the training its images are still as far from held-out ones as what the page
+# calls one that did not learn, and hardly nearer than at first: distances of 0 to 1.
+FAR = 0.25
+HARDLY_NEARER = 0.9
+DISTANCE = "validation_distance"  # in the history
+WATCH_SECONDS = 60.0
 
 # Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones, and how far they differ from each other, as a
 # share of what real ones do.
 Validate = Callable[[np.ndarray], tuple[float, float]]
+# Is shown the training now and then, and, with True, when it has ended; it changes nothing.
+Watch = Callable[["AdversarialTraining", bool], None]
 
 
 class Batches(Protocol):
@@ -150,6 +158,7 @@ class AdversarialTraining(ABC):
         self.history: list[dict[str, float]] = []
         self.samples: list[Tensor] = []
         self.kept: dict[str, Any] | None = None
+        self.said_not_learning = False
 
     @property
     @abstractmethod
@@ -233,6 +242,18 @@ class AdversarialTraining(ABC):
             d_fake = self._judge(fake)
         return {"loss_g": generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)}
 
+    def samples_so_far(self) -> np.ndarray:
+        """`TrainedGan.samples` as they are now, with a row of this moment, which is not kept."""
+        kept = list(self.samples)
+        self.draw_samples()
+        shown, self.samples = torch.stack(self.samples).numpy(), kept
+        return shown
+
+    @torch.no_grad()
+    def draw_for_validation(self) -> np.ndarray:
+        """[VALIDATION_IMAGES, C, H, W] in [0, 1], of the averaged generator."""
+        return self._draw_all(self._validation_noise())
+
     @torch.no_grad()
     def draw_samples(self) -> None:
         """Add one row of images of the averaged generator from the fixed noise."""
@@ -254,17 +275,34 @@ class AdversarialTraining(ABC):
 
     def _measure(self, measure: Validate, latent: Tensor, of_what: str = "") -> tuple[float, float]:
         """What is found of images drawn from `latent`; too little diversity is logged."""
-        images = torch.cat([self._draw(part).clamp(0, 1).cpu() for part in latent.split(self.settings.batch_size)])
-        distance, diversity = measure(images.numpy())
+        distance, diversity = measure(self._draw_all(latent))
         if self._is_late() and diversity < LOW_DIVERSITY:
             self._warn_of_collapse(f"images{of_what}", diversity)
         return distance, diversity
 
+    def _draw_all(self, latent: Tensor) -> np.ndarray:
+        parts = [self._draw(part).clamp(0, 1).cpu() for part in latent.split(self.settings.batch_size)]
+        return torch.cat(parts).numpy()
+
+    def say_if_not_learning(self, distances: Sequence[float]) -> None:
+        """Log, once, that the generator does not learn; distances: to held-out images, of all validations so far."""
+        if len(distances) < 2 or self.step_count < self.steps_in_all / 4 or self.said_not_learning:
+            return
+        if (nearest := min(distances)) > max(FAR, HARDLY_NEARER * distances[0]):
+            said = (
+                "step %d of %d: the generator does not learn: its images are still %.2f from held-out ones (0: alike, "
+                "1: nothing in common), at first %.2f; look at its samples, and try other learning rates, or another "
+                "network"
+            )
+            log.warning(said, self.step_count, self.steps_in_all, nearest, distances[0])
+            self.said_not_learning = True
+
     def _keep_nearest(self, distance: float, diversity: float) -> None:
-        self.history[-1] |= {"validation_distance": distance, "diversity": diversity}
+        self.history[-1] |= {DISTANCE: distance, "diversity": diversity}
         if self.kept is None or distance < self.kept["distance"]:
             weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
             self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
+        self.say_if_not_learning([row[DISTANCE] for row in self.history if DISTANCE in row])
 
     def _warn_of_collapse(self, what: str, diversity: float) -> None:
         said = "step %d: the generator's %s differ from each other by %.0f%% of what real ones do: it may be collapsing"
@@ -502,10 +540,12 @@ def train_gan(
     checkpoint_seconds: float = 60.0,
     description: str = "train_gan",
     validate: Validate | None = None,
+    watch: Watch | None = None,
 ) -> TrainedGan:
     """Train the model that `settings` names on images [N, C, H, W] in [0, 1].
 
     validate: measures what is drawn at `settings.validations` moments; without it the last weights are kept.
+    watch: is shown the training once a minute.
     Resumes from `resume_folder` where a checkpoint lies there. Raises TrainingError on NaN, on a collapsed generator,
     when asked to stop (SIGTERM, SIGINT: the state is written first), or for a network of several classes; ConfigError
     when the images do not fit.
@@ -522,7 +562,7 @@ def train_gan(
     scaled = torch.from_numpy(images) * (high - low) + low
     kind = ProjectedTraining if isinstance(settings, ProjectedGan) else ImageTraining
     training = kind(fabric, generator, discriminator, scaled, output_range, settings)
-    return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations)
+    return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations, watch)
 
 
 def check_batch_size(batch_size: int, fabric: Fabric) -> None:
@@ -540,10 +580,12 @@ def run(
     description: str,
     validate: Validate | Mapping[str, Validate] | None = None,
     validations: int = 0,
+    watch: Watch | None = None,
 ) -> TrainedGan:
     """Take all steps of a training, from where the newest checkpoint in `resume_folder` left it.
 
-    It is validated `validations` times at most, at ends of stretches, the last of them at the end.
+    It is validated `validations` times at most, at ends of stretches, the last of them at the end; and shown to `watch`
+    at such ends, `WATCH_SECONDS` apart.
     Raises TrainingError as `train_gan` does.
     """
     fabric, settings, images = training.fabric, training.settings, training.batches.images
@@ -568,7 +610,7 @@ def run(
         return store.save(training.step_count, training.state(), checkpoint_seconds)
 
     pause = checkpoint_seconds
-    saved_at = row_at = time.monotonic()
+    saved_at = row_at = watched_at = time.monotonic()
     shown_at = training.images_shown
     with (
         Progress(total, training.step_count, description) as progress,
@@ -586,6 +628,9 @@ def run(
                 # The first process writes what is kept.
                 if validate_every and fabric.is_global_zero and (step % validate_every == 0 or step == total):
                     training.validate(validate)
+                if watch is not None and fabric.is_global_zero and now - watched_at >= WATCH_SECONDS:
+                    watch(training, False)
+                    watched_at = time.monotonic()
                 row_at, shown_at = time.monotonic(), images_shown
             if step in sample_at:
                 training.draw_samples()
@@ -602,6 +647,8 @@ def run(
                 # At the end of a stretch: its losses were just found finite, so no broken state is ever kept.
                 pause = save()
                 saved_at = time.monotonic()
+    if watch is not None and fabric.is_global_zero:
+        watch(training, True)
     history = pd.DataFrame(training.history)
     if training.kept is not None:
         history["kept"] = history["step"] == training.kept["step"]

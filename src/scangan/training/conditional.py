@@ -24,6 +24,7 @@ from scangan.training.adversarial import (
     ShuffledBatches,
     TrainedGan,
     Validate,
+    Watch,
     check_batch_size,
     run,
 )
@@ -142,11 +143,12 @@ def train_conditional_gan(
     checkpoint_seconds: float = 60.0,
     description: str = "train_conditional_gan",
     validate: Mapping[str, Validate] | None = None,
+    watch: Watch | None = None,
 ) -> TrainedGan:
     """Train one network on the images of all classes: class -> [N, C, H, W] in [0, 1], in the order of its one-hot.
 
     `settings.epochs` are passes over as many images as all classes have together. validate: a measure for each class,
-    as `train_gan` takes one. The samples have a row for each class at each moment.
+    as `train_gan` takes one; watch: as of `train_gan`. The samples have a row for each class at each moment.
     Resumes, and raises, as `train_gan` does; TrainingError also for fewer than two classes, and for a network that is
     not conditional.
     """
@@ -165,4 +167,4 @@ def train_conditional_gan(
     training = ConditionalTraining(
         fabric, generator, discriminator, scaled, output_range, settings, classes, list(images)
     )
-    return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations)
+    return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations, watch)

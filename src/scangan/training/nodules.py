@@ -34,6 +34,7 @@ from scangan.training.adversarial import (
     AdversarialTraining,
     ShuffledBatches,
     TrainedGan,
+    Watch,
     check_batch_size,
     run,
 )
@@ -246,11 +247,13 @@ def train_nodule_gan(
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     description: str = "train_nodule_gan",
+    watch: Watch | None = None,
 ) -> TrainedGan:
     """Train an `injector` or an `eraser` on pairs; the samples are uint8 [rows, SAMPLE_COLUMNS, 1, S, S].
 
-    Resumes from `resume_folder` where a checkpoint lies there, on a CPU to the bit. Raises TrainingError as `train_gan`
-    does, ConfigError for a VOI that the network cannot have, DataError for no pairs, or a nodule beyond its VOI.
+    Resumes from `resume_folder` where a checkpoint lies there, on a CPU to the bit; watch: as of `train_gan`. Raises
+    TrainingError as that does, ConfigError for a VOI that the network cannot have, DataError for no pairs, or a nodule
+    beyond its VOI.
     """
     check_batch_size(settings.batch_size, fabric)
     if not len(pairs):
@@ -265,7 +268,7 @@ def train_nodule_gan(
     torch.manual_seed(settings.seed)
     generator, discriminator = build("nodule_cgan", 1, edge, **nodule_network_options(kind, settings, voi))
     training = NoduleTraining(fabric, generator, discriminator, pairs, settings, voi)
-    return run(training, resume_folder, checkpoint_seconds, description)
+    return run(training, resume_folder, checkpoint_seconds, description, watch=watch)
 
 
 def random_turn(vois: Tensor) -> Tensor:

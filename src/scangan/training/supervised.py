@@ -22,7 +22,7 @@ from scangan.config import Classifier
 from scangan.device import compute_device
 from scangan.errors import DataError, TrainingError
 from scangan.files import reading
-from scangan.models.backbones import build_classifier, read_judge
+from scangan.models.backbones import OneAgainstTheRest, build_classifier, read_judge
 from scangan.models.catalogue import check_weights
 from scangan.progress import Progress
 from scangan.training.augment import ClassicalAugmentation
@@ -55,11 +55,11 @@ class TrainedClassifier:
 
 
 class LabelledData(Protocol):
-    """What is trained on: images or volumes, and their targets [N] (1.0: positive) on the device of the training."""
+    """What is trained on: images or volumes, and their targets [N] on the device of the training."""
 
     @property
     def targets(self) -> torch.Tensor:
-        """[N], 1.0: positive."""
+        """[N], 1.0: positive; of three or more classes their numbers, as integers."""
 
     def and_also(self, other: Self) -> Self:
         """These, then the others."""
@@ -73,7 +73,7 @@ class LabelledData(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images in one or several parts, one after the other, and targets [N] (1.0: positive), on one device.
+    """Images in one or several parts, one after the other, and targets [N], on one device.
 
     parts: float32 [n, C, H, W] in [0, 1] on the device; of a large set its pixels, int16 that stand for uint16, on a
     GPU, or on a CPU its files, which are read when they are asked for.
@@ -83,8 +83,13 @@ class LabelledImages:
     targets: torch.Tensor
 
     @staticmethod
-    def of(image_set: ImageSet, positive: str, device: torch.device) -> LabelledImages:
-        targets = torch.from_numpy((image_set.manifest["label"] == positive).to_numpy(np.float32, copy=True))
+    def of(image_set: ImageSet, positive: str, device: torch.device, classes: Sequence[str] = ()) -> LabelledImages:
+        """classes: the names of three or more; none of two."""
+        label = image_set.manifest["label"]
+        if classes:
+            targets = torch.from_numpy(label.map(list(classes).index).to_numpy(np.int64, copy=True))
+        else:
+            targets = torch.from_numpy((label == positive).to_numpy(np.float32, copy=True))
         images: Any = image_set.images
         if isinstance(images, np.ndarray):
             images = torch.from_numpy(images).to(device)
@@ -184,18 +189,20 @@ def train_classifier(
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     progress: Callable[..., Progress] = Progress,
+    classes: Sequence[str] = (),
 ) -> TrainedClassifier:
     """Train on one arm, with one seed, on the GPU where there is one.
 
     Every arm has the same budget of `settings.steps` optimisation steps, and is judged on the same real validation
-    images every `settings.validate_every` steps, or after each pass over the arm's images (loss with both
+    images every `settings.validate_every` steps, or after each pass over the arm's images (loss with all
     classes weighted alike); training stops after `settings.patience` validations without a better loss, and the best
     weights are kept. An arm of several phases does so in each, from the best weights of the one before:
     `synthetic-then-real` on the synthetic images, then on the real
     ones. Classical augmentation is of real images only.
 
     added: the synthetic images; for an arm of the sweep (`real+synthetic-x2`) those that its caller draws
-    (`data.split.draw_share`), for one with copies these (`data.split.repeat_images`).
+    (`data.split.draw_share`), for one with copies these (`data.split.repeat_images`). classes: the names of three or
+    more, which the network tells apart; none of two.
 
     With a `resume_folder` the whole state is kept there every `checkpoint_seconds` (less often where that takes more
     than a hundredth of the time), and a training that was interrupted
@@ -217,10 +224,11 @@ def train_classifier(
         settings.dropout,
         settings.centre_crop,
         settings.weights,
+        outputs_for(classes),
     )
     # A GPU's convolutions read channels last; on a CPU, where small images gain nothing, weights are as they ever were.
     model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
-    labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
+    labelled = partial(LabelledImages.of, positive=settings.positive, device=device, classes=classes)
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
     name = f"classifier {arm.name} seed {seed}"
@@ -293,15 +301,24 @@ def read_classifier(
     stem: str,
     dropout: float,
     centre_crop: int | None = None,
+    classes: Sequence[str] = (),
 ) -> nn.Module:
     """A trained classifier, ready for `predict`, on the GPU where there is one; see `build_classifier`.
+
+    classes: the names of three or more that it tells apart; none of two.
 
     Raises DataError naming a weights file that is damaged or another network's.
     """
     # Its own weights replace the pretrained ones: only the network that they mean is needed.
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
-    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop)
+    outputs = outputs_for(classes)
+    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop, outputs=outputs)
     return load_classifier(model, weights)
+
+
+def outputs_for(classes: Sequence[str]) -> int:
+    """The logits of a classifier of three or more classes of these names, or of two (none named)."""
+    return len(classes) or 1
 
 
 def read_published_judge(
@@ -320,35 +337,53 @@ def load_classifier(model: nn.Module, weights: Path) -> nn.Module:
 
 
 def predict(model: nn.Module, image_set: ImageSet, batch_size: int) -> np.ndarray:
-    """Probability of the positive class for every image, float32 [N]. Leaves the model in evaluation mode."""
+    """Probability of the positive class for every image, float32 [N]; of three or more classes of each, [N, K].
+
+    Leaves the model in evaluation mode.
+    """
     device = next(model.parameters()).device
     images = image_set.images
     starts = range(0, len(images), batch_size)
     batches = (torch.from_numpy(images[start : start + batch_size]).to(device) for start in starts)
-    return torch.sigmoid(logits_of(model, batches)).cpu().numpy()
+    logits = logits_of(model, batches)
+    return (torch.sigmoid(logits) if logits.ndim == 1 else logits.softmax(1)).cpu().numpy()
 
 
-def predict_parts(model: nn.Module, parts: dict[str, ImageSet], batch_size: int) -> pd.DataFrame:
-    """Predictions on several parts of a cohort: `image_id, patient_id, label, split, probability` (of the positive)."""
+def against_the_rest(model: nn.Module, classes: Sequence[str], positive: str) -> nn.Module:
+    """The same classifier of three or more classes with the logit of one of them against all others together, [N]."""
+    return nn.Sequential(model, OneAgainstTheRest(list(classes).index(positive), len(classes)), nn.Flatten(0)).eval()
+
+
+def predict_parts(
+    model: nn.Module, parts: dict[str, ImageSet], batch_size: int, positive: str = "", classes: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Predictions on several parts of a cohort: `image_id, patient_id, label, split, probability` (of the positive).
+
+    Of three or more classes also `probability:<class>` of each.
+    """
     import pandas as pd
 
-    columns = ["image_id", "patient_id", "label"]
-    return pd.concat(
-        [
-            part.manifest[columns].assign(split=name, probability=predict(model, part, batch_size))
-            for name, part in parts.items()
-        ],
-        ignore_index=True,
-    )
+    columns, tables = ["image_id", "patient_id", "label"], []
+    for name, part in parts.items():
+        found, table = predict(model, part, batch_size), part.manifest[columns].assign(split=name)
+        if classes:
+            table["probability"] = found[:, list(classes).index(positive)]
+            table = table.assign(**{f"probability:{each}": found[:, place] for place, each in enumerate(classes)})
+        else:
+            table["probability"] = found
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def class_weights(targets: torch.Tensor, where: str, real: int = 0, real_share: float | None = None) -> torch.Tensor:
-    """Weight of every image, [N]: N / (2 N_class). Both classes then weigh the same, and the mean weight is 1.
+    """Weight of every image, [N]: N / (K N_class). All K classes then weigh the same, and the mean weight is 1.
 
     With a `real_share`, that of the first `real` images in a batch, N_class is what is drawn of a class in N draws.
 
     Raises DataError, beginning with `where`, if a class is missing.
     """
+    if not targets.is_floating_point():
+        return _weights_of_classes(targets, where, real, real_share)
     positives = int(targets.sum())
     negatives = len(targets) - positives
     if not positives or not negatives:
@@ -360,6 +395,25 @@ def class_weights(targets: torch.Tensor, where: str, real: int = 0, real_share: 
         positive_of_real, positive_of_others = targets[:real].mean().item(), targets[real:].mean().item()
         drawn = len(targets) * (real_share * positive_of_real + (1 - real_share) * positive_of_others)
     return torch.where(targets == 1, len(targets) / (2 * drawn), len(targets) / (2 * (len(targets) - drawn)))
+
+
+def _weights_of_classes(targets: torch.Tensor, where: str, real: int, real_share: float | None) -> torch.Tensor:
+    """The same of three or more classes, numbered from 0; the largest number is there."""
+    counts = targets.bincount().double()
+    if not counts.all():
+        missing = ", ".join(str(int(number)) for number in (counts == 0).nonzero())
+        raise DataError(f"{where}: label: found no images of class {missing}, allowed: some of every class")
+    if real_share is not None:
+        shares = [part.bincount(minlength=len(counts)) / len(part) for part in (targets[:real], targets[real:])]
+        counts = len(targets) * (real_share * shares[0] + (1 - real_share) * shares[1]).double()
+    return (len(targets) / (len(counts) * counts))[targets].float()
+
+
+def weighted_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Mean of the images' weighted cross-entropies: binary for logits [N], of three or more classes for [N, K]."""
+    if logits.ndim == 1:
+        return F.binary_cross_entropy_with_logits(logits, targets, weight=weights)
+    return (F.cross_entropy(logits, targets, reduction="none") * weights).mean()
 
 
 def order_with_share(real: int, others: int, share: float, batch_size: int, generator: torch.Generator) -> torch.Tensor:
@@ -417,9 +471,20 @@ def phases_of(
 
 def with_repeats(real: LabelledData, each: int) -> Chosen:
     """The real images, then of each class so many of them again, all as often as the others to within once."""
-    of_class = [(real.targets == value).nonzero().squeeze(1).cpu() for value in (1, 0)]
-    again = [own[torch.arange(each) % len(own)] for own in of_class if len(own)]
+    of_class = [(real.targets == value).nonzero().squeeze(1).cpu() for value in real.targets.unique().flip(0)]
+    again = [own[torch.arange(each) % len(own)] for own in of_class]
     return Chosen(real, torch.cat([torch.arange(len(real.targets)), *again]))
+
+
+def _describe_classes(targets: torch.Tensor, weights: torch.Tensor) -> str:
+    """How many images of each class there are, and what each weighs."""
+    values = targets.unique().flip(0)
+    counts = [(int((targets == value).sum()), weights[targets == value][0]) for value in values]
+    if targets.is_floating_point():
+        (positives, heavy), (negatives, light) = counts
+        return f"{positives} positive (weight in the loss {heavy:.3f}) and {negatives} negative ({light:.3f})"
+    said = ", ".join(f"{count} ({weight:.3f})" for count, weight in reversed(counts))
+    return f"of each class (weight in the loss): {said}"
 
 
 class _PhaseTraining:
@@ -448,11 +513,9 @@ class _PhaseTraining:
         self.batch_size = min(settings.batch_size, len(phase.data.targets))
         self.weights = class_weights(phase.data.targets, f"{name}: {phase.name}", phase.real, phase.real_share)
         self.held_out_weights = class_weights(held_out.targets, f"{name}: validation")
-        positive = phase.data.targets == 1
         log.info(
-            "%s: %s: up to %d steps on %d images, %d positive (weight in the loss %.3f) and %d negative (%.3f)",
-            *(name, phase.name, phase.steps, len(positive)),
-            *(positive.sum(), self.weights[positive][0], (~positive).sum(), self.weights[~positive][0]),
+            "%s: %s: up to %d steps on %d images, %s",
+            *(name, phase.name, phase.steps, len(self.weights), _describe_classes(phase.data.targets, self.weights)),
         )
         # On the CPU, so that every device sees the same order and the same augmentation.
         self.order_generator = torch.Generator().manual_seed(2 * seed)
@@ -487,9 +550,7 @@ class _PhaseTraining:
         self.model.train()
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16-mixed"):
             logits = self.model(images)
-        loss = F.binary_cross_entropy_with_logits(
-            logits.float(), self.phase.data.targets[batch], weight=self.weights[batch]
-        )
+        loss = weighted_loss(logits.float(), self.phase.data.targets[batch], self.weights[batch])
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -504,7 +565,7 @@ class _PhaseTraining:
         for step, value in enumerate(recent, start=self.step - len(recent) + 1):
             self._assert_finite("training", value, step)
         logits = logits_of(self.model, self.held_out.batches(self.settings.batch_size))
-        loss = F.binary_cross_entropy_with_logits(logits, self.held_out.targets, weight=self.held_out_weights).item()
+        loss = weighted_loss(logits, self.held_out.targets, self.held_out_weights).item()
         self._assert_finite("validation", loss, self.step)
         if loss < self.best_loss:
             self.best_loss, self.best_step, self.stale = loss, self.step, 0
@@ -550,7 +611,7 @@ class _PhaseTraining:
 
 @torch.inference_mode()
 def logits_of(model: nn.Module, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-    """Logits [N] in evaluation mode, of batches on the model's device."""
+    """Logits [N], or [N, K] of three or more classes, in evaluation mode, of batches on the model's device."""
     model.eval()
     return torch.cat([model(batch) for batch in batches])
 

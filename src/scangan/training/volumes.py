@@ -26,6 +26,7 @@ from scangan.training.adversarial import (
     SAMPLE_COLUMNS,
     GanTraining,
     TrainedGan,
+    Watch,
     channels_last,
     check_batch_size,
     run,
@@ -237,12 +238,13 @@ def train_volume_gan(
     resume_folder: Path | None = None,
     checkpoint_seconds: float = 60.0,
     description: str = "train_volume_gan",
+    watch: Watch | None = None,
 ) -> TrainedGan:
     """Train the model that `settings` names, `ct_sgan` or `gan3d`, on volumes int16 [N, S, S, S] in HU.
 
     `gan3d` learns them at `settings.image_size` voxels an edge. Resumes from `resume_folder` where a checkpoint lies
-    there, on a CPU to the bit. Raises TrainingError as `train_gan` does; ConfigError for a size that the model cannot
-    have; DataError for fewer than 2 volumes.
+    there, on a CPU to the bit; watch: as of `train_gan`. Raises TrainingError as that does; ConfigError for a size that
+    the model cannot have; DataError for fewer than 2 volumes.
     """
     check_batch_size(settings.batch_size, fabric)
     if len(volumes) < 2:
@@ -257,7 +259,7 @@ def train_volume_gan(
     else:
         scaled = torch.cat([_shrink(to_network(volume.float(), window), size) for volume in known])
         training = VolumeTraining(fabric, generator, discriminator, scaled, OUTPUT_RANGE, settings)
-    return run(training, resume_folder, checkpoint_seconds, description)
+    return run(training, resume_folder, checkpoint_seconds, description, watch=watch)
 
 
 def _shrink(volume: Tensor, size: int) -> Tensor:

@@ -27,17 +27,20 @@ def describe_run(
 
     config: the validated configuration, of which the digest is taken. studies: whose jobs count. source: the code's
     folder, asked for its commit.
-    seconds: while at least one job ran, from the benchmarks of all jobs; job_seconds: of all jobs, one after another.
+    started: of the first job that is known; ended: now. seconds: while at least one job ran, from the benchmarks of all
+    jobs; job_seconds: of all jobs, one after another.
     """
     text = json.dumps(config, sort_keys=True)
     commit, changed = _commit(source)
-    times = _job_times(Path(results), studies)
+    times, now = _job_times(Path(results), studies), datetime.now(UTC)
     packages = {name: found for name in PACKAGES if (found := _version(name))}
     return {
         "version": scangan.__version__,
         "commit": commit,
         "changed": changed,
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "written": now.strftime("%Y-%m-%d %H:%M UTC"),
+        "started": _iso(min((start for start, _ in times), default=now.timestamp())),
+        "ended": _iso(now.timestamp()),
         "seconds": round(length_of_union(times), 1),
         "job_seconds": round(sum(end - start for start, end in times), 1),
         "jobs": len(times),
@@ -49,6 +52,10 @@ def describe_run(
         "config_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "config": config,
     }
+
+
+def _iso(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="seconds")
 
 
 def software_of(run: Mapping[str, Any]) -> str:
