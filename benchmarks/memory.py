@@ -10,6 +10,7 @@ has mapped from files, which the system takes back when it needs room, is not co
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,33 @@ class StandIn:
         return [torch.zeros(len(pixels), 1280), torch.zeros(len(pixels), 1000)]
 
 
+def measure_fidelity(folder: Path, number: int) -> None:
+    """Without radiomics, which are made image by image, and with features out of thin air."""
+    from scangan.config import Fidelity
+    from scangan.data.store import read_image_set, read_image_sets
+    from scangan.metrics import generators
+    from scangan.metrics.feature_sets import map_tensors, read_feature_set
+
+    generators.radiomics = lambda images, threads: np.random.default_rng(0).random((len(images), 93))
+    drawn = read_image_sets(*shards(folder, "shard", number))
+    real = read_image_set(folder / "cohort.zarr.zip", folder / "cohort.parquet")
+    # Shards are all the same file.
+    names = [f"{place}" for place in range(len(drawn))]
+    drawn.manifest["image_id"] = names
+    sets = []
+    for images in (real, drawn):
+        path, kinds = folder / f"{len(images)}.safetensors", {"features": 1280, "logits": 1000}
+        wanted = {kind: (np.dtype(np.float32), (len(images), width)) for kind, width in kinds.items()}
+        ids = json.dumps(images.manifest["image_id"].tolist())
+        for values in map_tensors(path, wanted, {"image_ids": ids}).values():
+            for start in range(0, len(values), 1024):
+                values[start : start + 1024] = np.random.default_rng(start).random(values[start : start + 1024].shape)
+        sets.append(generators.JudgedSet.of(images, read_feature_set(path, images.manifest)))
+    held_out = np.arange(len(real)) % 4 // 2 == 1
+    settings = Fidelity(resamples=2)
+    generators.evaluate_generators(sets[0].select(~held_out), sets[0].select(held_out), sets[1], "gan", settings)
+
+
 def plot_gan(folder: Path, number: int) -> None:
     from scangan.data.store import read_image_set, read_image_sets
     from scangan.facts import Facts
@@ -112,7 +140,7 @@ def plot_gan(folder: Path, number: int) -> None:
 
     sets = {
         "real": read_image_set(folder / "cohort.zarr.zip", folder / "cohort.parquet"),
-        "synthetic": read_image_sets(*shards(folder, "shard", number)),
+        "synthetic": read_image_sets(*shards(folder, "shard", number), hold=False),
     }
     columns = {title: images_by_class(images) for title, images in sets.items()}
     side_by_side(columns, folder / "images.png", Facts("study", "phantom", "benchmark"))
@@ -125,7 +153,7 @@ def open_reading_room(folder: Path, number: int) -> None:
     from scangan.report.reading_room import draw_cases, write_reading_room
 
     real = read_image_set(folder / "cohort.zarr.zip", folder / "cohort.parquet")
-    cases = draw_cases(real, read_screened(*shards(folder, "shard", number), []), 50, ["a", "b"], 0)
+    cases = draw_cases(real, read_screened(*shards(folder, "shard", number), [], hold=False), 50, ["a", "b"], 0)
     write_reading_room(folder / "index.html", cases, Facts("study", "phantom", "benchmark"), 0, ["a", "b"])
 
 
@@ -136,7 +164,8 @@ def embed_images(folder: Path, number: int) -> None:
     from scangan.metrics.embedding import draw_categories, map_spaces
 
     real = read_image_set(folder / "cohort.zarr.zip", folder / "cohort.parquet")
-    drawn = draw_categories(real, read_screened(*shards(folder, "shard", number), []), Classical(), 50, 0)
+    synthetic = read_screened(*shards(folder, "shard", number), [], hold=False)
+    drawn = draw_categories(real, synthetic, Classical(), 50, 0)
     map_spaces({"raw images": drawn.images}, drawn.manifest, 10, 250, 0)
 
 
@@ -160,7 +189,7 @@ def measure_volumes(folder: Path, number: int) -> None:
     from scangan.metrics import volumes as module
 
     features.create_feature_extractor = lambda *_, **__: StandIn()
-    module.radiomics = lambda images: np.zeros((len(images), 93))
+    module.radiomics = lambda images, threads: np.zeros((len(images), 93))
     volumes = read_volume_set(*shards(folder, "volumes", number))
     module.extract_slices(volumes, POSITIONS, "efficientnet-lite0", None, WINDOW, folder / "slices.safetensors")
     module.describe_volumes(volumes, WINDOW, 2)
@@ -227,7 +256,7 @@ def train_detector(folder: Path, number: int) -> None:
         batch.mean()
 
 
-OF_IMAGES = (extract_features, plot_gan, open_reading_room, embed_images, train_classifier)
+OF_IMAGES = (extract_features, measure_fidelity, plot_gan, open_reading_room, embed_images, train_classifier)
 OF_VOLUMES = (synthesize_volumes, measure_volumes, tabulate_volumes, train_detector)
 OF_A_SHARD = {"tabulate_volumes": MEASURED, "train_detector": 4 * VOLUMES}
 # A job draws one shard; distances are of so many volumes at most.

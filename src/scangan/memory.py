@@ -10,15 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from scangan.plan import ImagePlan, StudyPlan, VolumePlan
 
 MB = 1e6
 PLAIN, TORCH = 700, 1200  # a job's libraries, without torch and with it
 CUDA = 3000  # what CUDA's libraries take besides
 HELD = 1100  # a set of images, or volumes, that is held at most, see `data.store` and `data.volume_set`
-FEATURES = 1280 + 1000  # numbers of an image, float32
-BANDS = 50e3  # bytes of an image among which copies are looked for
-SCANS = 1200  # LIDC-IDRI's are 1,018
+FEATURES = 4 * (1280 + 1000)  # bytes of an image
+RADIOMICS = 4 * 8 * 93  # of an image's, and copies of them
+TEMPLATES = 600  # MB, of the images among which copies are looked for at once
+INFERENCE = 5  # a step's memory is so many times that of a forward pass
+AT_ONCE = 32  # images that `embed_images` shows its classifier at once
+SCANS, NODULES = 1200, 2.6  # LIDC-IDRI's are 1,018; of each
 CHEST_MM = 420  # of a scan's edges, about
 # Of networks at their papers' size: parameters of both, millions; bytes that live at the peak of a step, GB; for what
 # edge, width and batch.
@@ -35,6 +40,7 @@ NETWORKS = {
 DETECTOR = (12.9, 224, 64, 8)  # likewise, of `squeezenet3d`
 CLASSIFIER = (16.6, 224, 192)  # of `resnet50`
 WORK_A_VOXEL = 30  # bytes, of a volume whose lungs and body are found
+DESCRIBED = 4  # volumes that `measure_volumes` describes at once
 LARGEST = 2000  # volumes whose distances are taken, as in `metrics.fidelity`
 OF_IMAGES = {
     *(
@@ -49,7 +55,13 @@ OF_IMAGES = {
     *("extract_features", "extract_real_features", "measure_fidelity", "predict_external", "check_external"),
     *("open_reading_room", "plot_gan", "plot_panel", "ingest_images", "cut_slices", "synthesize", "export_images"),
 }
-OF_SCANS = {"ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "cut_vois", "plot_scans", "plot_nodules"}
+LOOK_AT_FEW = {"open_reading_room", "plot_gan", "plot_panel", "embed_images"}  # all others stay in their files
+CLASSIFY = {"judge_images", "judge_real_images", "predict_external", "embed_images"}
+OF_SCANS = {
+    *("ingest_scans", "edit_scans", "edit_own_scans", "frame_scans", "free_scans"),
+    *("cut_vois", "plot_scans", "plot_nodules"),
+}
+FILLINGS = 600  # the injector's and the eraser's weights, and what they make of a nodule
 WITHOUT_TORCH = {"plot_gan", "plot_panel", "open_reading_room", "ingest_images", "cut_slices", "cut_vois"}
 
 
@@ -57,9 +69,10 @@ def job_mb(rule: str, study: StudyPlan | None, wildcards: Mapping[str, Any], thr
     """What a rule's job asks for. study: None for a rule of no study. on_gpu: whether networks are on a GPU."""
     own: float = PLAIN
     if isinstance(study, ImagePlan) and rule in OF_IMAGES:
-        own = (PLAIN if rule in WITHOUT_TORCH else TORCH) + _of_images(rule, study, wildcards, on_gpu)
+        own = PLAIN if rule in WITHOUT_TORCH else TORCH + (CUDA if on_gpu else 0)
+        own += _of_images(rule, study, wildcards, on_gpu)
     elif rule in OF_SCANS:
-        own = TORCH + _of_scans(study)
+        own = TORCH + FILLINGS + _of_scans(study) + (CUDA if on_gpu else 0)
     elif isinstance(study, VolumePlan):
         own = _of_volumes(rule, study, wildcards, threads, on_gpu) or own
     return round(own)
@@ -72,19 +85,22 @@ def _of_images(rule: str, study: ImagePlan, wildcards: Mapping[str, Any], on_gpu
     drawn = 0
     if settings.synthesis is not None:
         drawn = settings.synthesis.images_per_class * len(study.labels())
-    # Each set twice, for a part of it is a copy.
-    need = 2 * (HELD if study.data == "real" else HELD / 4) + 2 * min(HELD, 4 * drawn * pixels / MB)
+    real = HELD if study.data == "real" else HELD / 4
+    synthetic = min(HELD, 4 * drawn * pixels / MB)
+    # Each set twice, for a part of it is a copy. Of those who look at few only the real ones may have to be scaled.
+    need = real if rule in LOOK_AT_FEW else 2 * (real + synthetic)
     if rule == "extract_features":
-        need += 2 * 4 * FEATURES * drawn / MB
+        need += 2 * FEATURES * drawn / MB
     elif rule == "measure_fidelity":
-        need += (2 * 4 * FEATURES + BANDS) * drawn / MB
+        need += (FEATURES + RADIOMICS) * drawn / MB + TEMPLATES
     elif rule in ("train_gan", "train_conditional_gan"):
         need += _network_mb(settings.gan[gan], study.image_size(gan), on_gpu)
-    elif rule == "train_classifier" and settings.classifier is not None:
+    elif settings.classifier is not None and not on_gpu and rule in ("train_classifier", *CLASSIFY):
         live, edge, batch = CLASSIFIER
-        full = live * 1000 * (settings.data.image_size / edge) ** 2 * settings.classifier.batch_size / batch
-        stem = 16 if settings.classifier.stem == "small" else 1
-        need += CUDA if on_gpu else 600 + full * stem
+        images = min(settings.classifier.batch_size, AT_ONCE if rule == "embed_images" else np.inf)
+        step = live * 1000 * (settings.data.image_size / edge) ** 2 * images / batch
+        step *= 16 if settings.classifier.stem == "small" else 1
+        need += 600 + step if rule == "train_classifier" else step / INFERENCE
     return need
 
 
@@ -99,9 +115,16 @@ def _of_scans(study: StudyPlan | None) -> float:
 
 def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], threads: int, on_gpu: bool) -> float | None:
     settings = study.settings
-    if rule == "train_nodule_gan" and settings.nodules is not None:
+    if rule in ("train_nodule_gan", "measure_nodules") and settings.nodules is not None:
+        voi = settings.nodules.voi
+        vois = _scans(study) * (NODULES + voi.healthy_per_scan) * 4 * voi.size**3 / MB
+        own = TORCH + (CUDA if on_gpu else 0)
+        if rule == "measure_nodules":
+            # Held-out ones: as they are, injected, erased, and what is measured of them.
+            return own + FILLINGS + 4 * (1 - _share(study)) * vois
         network = getattr(settings.nodules, wildcards["network"])
-        return TORCH + 2 * HELD + _network_mb(network, settings.nodules.voi.size, on_gpu, "nodule_cgan")
+        # What is shown, what shall be made of it, and both as tensors.
+        return own + 3 * _share(study) * vois + _network_mb(network, voi.size, on_gpu, "nodule_cgan")
     if settings.grid is None or settings.synthesis is None:
         return None
     voxels = settings.grid.size**3 / MB
@@ -111,11 +134,12 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             gan = settings.gan[wildcards["gan"]]
             edge = getattr(gan, "image_size", None) or settings.grid.size
             held = 2 * _training_scans(study) * voxels
-            return TORCH + held + _network_mb(gan, edge, on_gpu)
+            return library + held + _network_mb(gan, edge, on_gpu)
         case "synthesize_volumes" | "measure_volumes":
-            return library + (threads + 2) * WORK_A_VOXEL * voxels
+            at_once = min(threads, DESCRIBED) if rule == "measure_volumes" else threads
+            return library + (at_once + 2) * WORK_A_VOXEL * voxels
         case "inject_sized":
-            return library + HELD + 2 * WORK_A_VOXEL * voxels
+            return library + FILLINGS + HELD + 2 * WORK_A_VOXEL * voxels
         case "tabulate_volumes":
             points = 3 * settings.fidelity.positions * 1280 * min(LARGEST, settings.synthesis.volumes)
             return TORCH + 1.2 * 8 * points / MB  # in double precision
@@ -133,19 +157,27 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
 def _training_scans(study: VolumePlan) -> float:
     """Those that are trained on, of all cohorts."""
     split = study.settings.split
-    if split.is_counts:
-        return split.train
+    return split.train if split.is_counts else _scans(study) * split.train
+
+
+def _share(study: VolumePlan) -> float:
+    """Of the scans, those that are trained on."""
+    return min(1.0, _training_scans(study) / _scans(study))
+
+
+def _scans(study: VolumePlan) -> float:
+    """Of all cohorts."""
     scans = 0
     for source in study.sources:
         cohort: Any = source.settings
         scans += cohort.data.scans or (SCANS if source.data == "real" else cohort.phantom.scans)
-    return scans * split.train
+    return scans
 
 
 def _network_mb(settings: Any, edge: int, on_gpu: bool, model: str | None = None) -> float:
     """Of a training besides its images: on a CPU weights, gradients, moments, average, and what a step makes."""
     if on_gpu:
-        return CUDA
+        return 0
     parameters, live, full_edge, full_width, batch = NETWORKS[model or settings.model]
     width = (getattr(settings, "base_width", None) or full_width) / full_width
     dimensions = 3 if (model or settings.model) in ("ct_sgan", "gan3d", "nodule_cgan") else 2

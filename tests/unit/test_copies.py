@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from scangan.data.store import ImageSet, fit_square
+from scangan.metrics import copies
 from scangan.metrics.copies import EDGE, KINDS, find_copies, shifted, windowed
 from scangan.phantoms.head_ct import render_slice
 
@@ -88,8 +89,7 @@ def test_a_held_out_image_that_is_a_training_image_sets_no_threshold():
 
 
 def test_membership_is_half_for_strangers_and_one_for_copies():
-    copies = by_metric(check(phantom(0, 40)))
-    assert copies["membership_auc"] == 1
+    assert by_metric(check(phantom(0, 40)))["membership_auc"] == 1
     apart = check(phantom(80, 40)).scores.set_index("metric").loc["membership_auc"]
     assert apart["ci_low"] < 0.5 < apart["ci_high"]
     assert apart["reference"] == 0.5
@@ -117,3 +117,13 @@ def test_the_changes_are_what_they_are_called():
     assert windowed(torch.tensor([[0.0, 0.1, 0.45, 0.8, 1.0]]), GENERATOR)[0].numpy() == pytest.approx(
         [0, 0, 0.5, 1, 1]
     )
+
+
+def test_images_are_looked_at_in_parts_with_the_same_result(monkeypatch):
+    drawn = np.concatenate([phantom(80, 12), phantom(3, 2)])
+    whole = check(drawn)
+    monkeypatch.setattr(copies, "BLOCK", 16)
+    monkeypatch.setattr(copies, "CHUNK", 10)
+    parts = check(drawn)
+    pd.testing.assert_frame_equal(parts.scores, whole.scores)
+    pd.testing.assert_frame_equal(parts.images, whole.images)

@@ -32,6 +32,13 @@ def test_features_come_back_in_the_order_of_the_manifest(path, features):
     np.testing.assert_array_equal(found.features.logits, features.logits[order])
 
 
+def test_a_whole_file_stays_on_the_disk(path, features):
+    found = read_feature_set(path, MANIFEST).features
+    assert isinstance(found.features, np.memmap)
+    found.logits[:] = 0  # of this process alone
+    np.testing.assert_array_equal(read_feature_set(path, MANIFEST).features.logits, features.logits)
+
+
 def test_the_same_features_give_the_same_bytes(path, features, tmp_path):
     write_features(tmp_path / "again.safetensors", features, pd.Series(IDS))
     assert (tmp_path / "again.safetensors").read_bytes() == path.read_bytes()

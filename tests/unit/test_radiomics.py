@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from scangan.metrics import radiomics as module
 from scangan.metrics.radiomics import LEVELS, NAMES, frechet_radiomics_distance, radiomics, standardise
 
 PYRADIOMICS = {
@@ -115,6 +116,21 @@ def test_a_flat_image_has_features_as_well(value):
     assert np.isfinite(list(found.values())).all()
     assert found["pairs_joint_average"] == np.floor(255 * value / 8) + 1 <= LEVELS
     assert found["zones_long_emphasis"] == 900
+
+
+def test_a_diagonal_line_is_one_run():
+    line = np.eye(6, 9)[None, ::-1]  # upwards to the right
+    found = by_name(line)
+    # Where it crosses a row, column or falling diagonal it begins two runs, or one at their ends, or none if it is all.
+    rows, columns = 6 + 2 * 5 + 1, 9 + 2 * 4 + 2
+    falling, rising = 14 + 2 * 4 + 1, 14
+    assert found["runs_percentage"] == pytest.approx((rows + columns + falling + rising) / 4 / 54)
+
+
+def test_several_threads_and_parts_give_the_same(monkeypatch):
+    images = textures(0, 7, 1.0)
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    np.testing.assert_array_equal(radiomics(images, threads=2), radiomics(images))
 
 
 def test_channels_become_grey():

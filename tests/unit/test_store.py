@@ -72,7 +72,10 @@ def test_a_large_set_stays_in_its_files(tmp_path, monkeypatch):
     for index in (5, -1, slice(290, 310), slice(0, 0), slice(None, None, -7), scattered, np.array([], int)):
         np.testing.assert_array_equal(images[index], held[index])
     np.testing.assert_array_equal(images.pixels(scattered), np.rint(held[scattered] * 65535))
-    # What is small enough is read.
+    # What is small enough is read, unless few of them are looked at.
+    few = read_image_sets(*zip(*shards, strict=True), hold=False).select(scattered[:5])
+    assert isinstance(few.images, StoredImages)
+    np.testing.assert_array_equal(np.asarray(few.images), held[scattered[:5]])
     odd = np.arange(600) % 2 == 1
     assert isinstance(found.select(odd).images, StoredImages)
     np.testing.assert_array_equal(np.asarray(found.select(odd).images), held[odd])

@@ -12,7 +12,7 @@ from scangan.config import VoiCut
 from scangan.ct.grids import ball, blank, cut_voi, fits, outside_share, sample_box, sphere
 from scangan.ct.volume import resample
 from scangan.ct.window import AIR, to_hounsfield, to_network
-from scangan.data.voi import CENTRE, VoiSet, cut_healthy_vois, cut_nodule_vois, read_vois, write_vois
+from scangan.data.voi import CENTRE, VoiSet, VoiWriter, cut_healthy_vois, cut_nodule_vois, read_vois, write_vois
 from scangan.errors import DataError
 
 SETTINGS = VoiCut(size=16, spacing_mm=2.0, margin_mm=4.0)
@@ -247,6 +247,11 @@ def test_what_is_written_is_read_back(tmp_path):
     pd.testing.assert_frame_equal(back.table, vois.table)
     write_vois(tmp_path / "b.zarr.zip", tmp_path / "b.parquet", back)
     assert (tmp_path / "a.zarr.zip").read_bytes() == (tmp_path / "b.zarr.zip").read_bytes()
+    with VoiWriter(tmp_path / "d.zarr.zip", tmp_path / "d.parquet", 16) as writer:
+        for place in (0, 1):
+            writer.append(vois.select([place]))
+    for suffix in ("zarr.zip", "parquet"):
+        assert (tmp_path / f"d.{suffix}").read_bytes() == (tmp_path / f"a.{suffix}").read_bytes()
     both = VoiSet.concatenate([back, back.select([1])])
     assert both.table.voi_id.tolist() == ["s1-n1", "s1-n2", "s1-n2"]
     empty = back.select([])

@@ -62,14 +62,18 @@ COHORT = {
     "duplicates": f"{RESULTS}/{{study}}/cohort/duplicates.csv",
 }
 
+# Whether jobs run here or on a cluster. As rules are read Snakemake does not know its executor yet; but one for a cluster
+# needs a number of jobs (--jobs), which on one machine becomes that of cores.
+ON_CLUSTER = workflow.is_main_process and workflow.resource_settings.nodes is not None
+ON_MACHINE = workflow.is_main_process and not ON_CLUSTER
 # Networks that train on the CPUs of this machine: two at a time, for two jobs of half the threads are done sooner than
 # one after the other (small networks gain little from more threads, and a job's start keeps one core busy for seconds).
-ON_CPU = workflow.is_main_process and workflow.local_exec and not has_gpu()
+ON_CPU = ON_MACHINE and not has_gpu()
 # Beside a GPU two threads a job: they keep it fed, and the other cores do what needs none.
-ON_GPU = workflow.is_main_process and workflow.local_exec and has_gpu()
+ON_GPU = ON_MACHINE and has_gpu()
 # Of this machine: jobs that together would not fit into it do not run at the same time.
 MACHINE_MB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 10**6
-if workflow.is_main_process and workflow.local_exec and workflow.global_resources.get("mem_mb").value is None:
+if ON_MACHINE and workflow.global_resources.get("mem_mb").value is None:
     workflow.register_resource("mem_mb", MACHINE_MB)
 if ON_CPU:
     workflow.register_resource("gpu", max(2, workflow.global_resources.get("gpu").value or 0))
@@ -111,7 +115,7 @@ def memory_of(rule):
         name = wildcards.get("study", "")
         study = PLAN.studies.get(name) or PLAN.studies.get(name.partition("/")[0])
         asked = job_mb(rule.name, study, wildcards, threads, on_gpu)
-        return min(asked, MACHINE_MB) if workflow.local_exec else asked
+        return asked if ON_CLUSTER else min(asked, MACHINE_MB)
 
     return mem_mb
 

@@ -188,8 +188,6 @@ rule embed_images:
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
-    resources:
-        gpu=1,
     params:
         settings=of_study("embedding_settings"),
         study=facts(),

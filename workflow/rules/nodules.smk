@@ -133,8 +133,6 @@ rule edit_scans:
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
-    resources:
-        gpu=1,
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "sham", "voi"),
     script:

@@ -58,8 +58,6 @@ rule free_scans:
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
-    resources:
-        gpu=1,
     params:
         size=lookup(dpath="studies/{study}/grid/size", within=config),
         settings=settings_of("nodules", "mix_seed", "voi"),
@@ -86,8 +84,6 @@ rule inject_sized:
     conda:
         "../../envs/scangan.yaml"
     threads: network_threads
-    resources:
-        gpu=1,
     params:
         settings=settings_of("nodules", "mix_seed", "placement", "sham", "test_diameters_mm", "voi"),
     script:

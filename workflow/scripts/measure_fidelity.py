@@ -17,9 +17,9 @@ with job(snakemake, snakemake.threads):
     encoder = read_encoder(files.encoder[0]) if files.encoder else None
     refused = settings.extractor in trained_against(files.descriptions)
     drawn = read_image_sets(files.synthetic_images, files.synthetic_manifests)
-    synthetic = JudgedSet.of(drawn, read_feature_set(files.synthetic, drawn.manifest))
+    synthetic = JudgedSet.of(drawn, read_feature_set(files.synthetic, drawn.manifest), snakemake.threads)
     cohort = scale_images(read_image_set(files.images, files.manifest), drawn.images.shape[-1])
-    real = JudgedSet.of(cohort, read_feature_set(files.real, cohort.manifest))
+    real = JudgedSet.of(cohort, read_feature_set(files.real, cohort.manifest), snakemake.threads)
     split = pd.read_csv(files.split, dtype="str", keep_default_na=False)
     train, held_out = select_split(real, split, "train"), select_split(real, split, "validation", "test")
     copied = copies_of(train.manifest.image_id, read_duplicates(files.duplicates))

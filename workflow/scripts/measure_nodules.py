@@ -4,6 +4,7 @@ from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
     from scangan.config import Evaluation, Fidelity, Voi
+    from scangan.data.split import SPLITS
     from scangan.data.voi import VoiSet, read_parts_of_vois
     from scangan.facts import Facts
     from scangan.metrics.nodules import eraser_table, injector_table, with_measured_diameters
@@ -17,8 +18,10 @@ with job(snakemake, snakemake.threads):
     evaluation = Evaluation.model_validate(snakemake.params.evaluation)
     fidelity = Fidelity.model_validate(snakemake.params.fidelity)
     nodules, healthy = (
-        read_parts_of_vois(snakemake.input[f"{kind}_voxels"], snakemake.input[f"{kind}_table"], snakemake.input.split)
-        for kind in ("nodule", "healthy")
+        read_parts_of_vois(
+            snakemake.input[f"{kind}_voxels"], snakemake.input[f"{kind}_table"], snakemake.input.split, parts
+        )
+        for kind, parts in (("nodule", SPLITS), ("healthy", ("validation", "test")))
     )
     inject, erase = (
         Filling.read(Path(snakemake.input[f"{name}_weights"]), Path(snakemake.input[f"{name}_description"]))

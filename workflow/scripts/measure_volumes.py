@@ -1,5 +1,7 @@
 from scangan.jobs import job
 
+AT_ONCE = 4  # volumes, each of which takes 30 bytes a voxel
+
 with job(snakemake, snakemake.threads):
     import pandas as pd
 
@@ -11,11 +13,12 @@ with job(snakemake, snakemake.threads):
     weights = snakemake.input.weights[0] if snakemake.input.weights else None
     window = tuple(snakemake.params.window)
     with atomic(snakemake.output.slices) as path:
-        extract_slices(volumes, **snakemake.params.settings, weights=weights, window=window, path=path)
+        options = {"weights": weights, "window": window, "path": path, "threads": snakemake.threads}
+        extract_slices(volumes, **snakemake.params.settings, **options)
     # Synthetic ones were described when they were drawn.
     described = [pd.read_parquet(path) for path in snakemake.input.get("described", [])]
-    table = (
-        pd.concat(described, ignore_index=True) if described else describe_volumes(volumes, window, snakemake.threads)
-    )
+    if not described:
+        described = [describe_volumes(volumes, window, min(snakemake.threads, AT_ONCE))]
+    table = pd.concat(described, ignore_index=True)
     with atomic(snakemake.output.descriptions) as path:
         table.to_parquet(path, index=False)

@@ -10,8 +10,9 @@ with job(snakemake):
 
     facts = Facts(**snakemake.params.study)
     caption = f"{facts.study}, {snakemake.wildcards.gan}"
-    synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
-    real = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
+    synthetic = read_image_sets(snakemake.input.synthetic_images, snakemake.input.synthetic_manifests, hold=False)
+    cohort = snakemake.input.images, snakemake.input.manifest, snakemake.input.split
+    real = read_parts(*cohort, hold=False)["train"]
     real = scale_images(real, synthetic.images.shape[-1])
     columns = {"real": images_by_class(real), "synthetic": images_by_class(synthetic)}
     side_by_side(columns, snakemake.output.images, facts, caption)

@@ -12,9 +12,10 @@ with job(snakemake):
             [path for path in paths if f"/synthetic/{gan}/" in path]
             for paths in (snakemake.input.synthetic_images, snakemake.input.synthetic_manifests)
         )
-        columns[gan] = read_image_sets(images, manifests)
+        columns[gan] = read_image_sets(images, manifests, hold=False)
     largest = max(images.images.shape[-1] for images in columns.values())
-    real = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)["train"]
+    cohort = snakemake.input.images, snakemake.input.manifest, snakemake.input.split
+    real = read_parts(*cohort, hold=False)["train"]
     columns = {"real": scale_images(real, largest), **columns}
     columns = {title: images_by_class(images) for title, images in columns.items()}
     side_by_side(columns, snakemake.output.panel, Facts(**snakemake.params.study))

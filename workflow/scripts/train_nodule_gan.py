@@ -14,8 +14,9 @@ with job(snakemake, snakemake.threads):
 
     network, voi = snakemake.wildcards.network, Voi.model_validate(snakemake.params.voi["voi"])
     settings = NoduleNetwork.model_validate(snakemake.params.settings)
+    split = snakemake.input.split
     nodules, healthy = (
-        read_parts_of_vois(snakemake.input[f"{kind}_voxels"], snakemake.input[f"{kind}_table"], snakemake.input.split)
+        read_parts_of_vois(snakemake.input[f"{kind}_voxels"], snakemake.input[f"{kind}_table"], split, ["train"])
         for kind in ("nodule", "healthy")
     )
     if network == "injector":

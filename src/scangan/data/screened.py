@@ -12,10 +12,13 @@ from scangan.errors import DataError
 
 
 def read_screened(
-    images: Sequence[str | Path], manifests: Sequence[str | Path], verdicts: Sequence[str | Path]
+    images: Sequence[str | Path], manifests: Sequence[str | Path], verdicts: Sequence[str | Path], hold: bool = True
 ) -> ImageSet:
-    """The images of all shards, without the discarded ones; all where there are no verdicts."""
-    synthetic = read_image_sets(images, manifests)
+    """The images of all shards, without the discarded ones; all where there are no verdicts.
+
+    hold: see `data.store.read_image_set`.
+    """
+    synthetic = read_image_sets(images, manifests, hold)
     if not verdicts:
         return synthetic
     return kept_images(synthetic, pd.concat(map(pd.read_parquet, verdicts), ignore_index=True))

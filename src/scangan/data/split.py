@@ -455,9 +455,14 @@ def repeat_images(real: AnySet, wanted: Mapping[str, int], seed: int) -> AnySet:
     return real.select(np.concatenate(copied))
 
 
-def read_parts(images_path: str | Path, manifest_path: str | Path, split_path: str | Path) -> dict[str, ImageSet]:
-    """The cohort's images by part (train, validation, test); asserts that patients are apart, see `select_split`."""
-    return split_parts(read_image_set(images_path, manifest_path), split_path)
+def read_parts(
+    images_path: str | Path, manifest_path: str | Path, split_path: str | Path, hold: bool = True
+) -> dict[str, ImageSet]:
+    """The cohort's images by part (train, validation, test); asserts that patients are apart, see `select_split`.
+
+    hold: see `read_image_set`.
+    """
+    return split_parts(read_image_set(images_path, manifest_path, hold=hold), split_path)
 
 
 def split_parts(cohort: AnySet, split_path: str | Path) -> dict[str, AnySet]:

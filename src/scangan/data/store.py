@@ -48,9 +48,12 @@ class StoredImages:
 
     dtype, ndim = np.dtype(np.float32), 4
 
-    def __init__(self, sources: Sequence[tuple[str, zarr.Array]], places: np.ndarray) -> None:
-        """sources: names of files and their arrays, uint16 [n, C, H, W]; places: int [N, 2], source and position."""
-        self._sources, self._places = tuple(sources), places
+    def __init__(self, sources: Sequence[tuple[str, zarr.Array]], places: np.ndarray, hold: bool = True) -> None:
+        """sources: names of files and their arrays, uint16 [n, C, H, W]; places: int [N, 2], source and position.
+
+        hold: whether few of them may be read at once, see `small`.
+        """
+        self._sources, self._places, self._hold = tuple(sources), places, hold
         self.shape = (len(places), *self._sources[0][1].shape[1:])
 
     def __len__(self) -> int:
@@ -102,18 +105,19 @@ class StoredImages:
 
     def select(self, chosen: np.ndarray) -> np.ndarray | StoredImages:
         """Those of a mask or of positions: read, where they take at most `HELD_BYTES`."""
-        return StoredImages(self._sources, self._places[chosen]).small()
+        return StoredImages(self._sources, self._places[chosen], self._hold).small()
 
     def small(self) -> np.ndarray | StoredImages:
-        """The images themselves where they take at most `HELD_BYTES`."""
-        return self if self.nbytes > HELD_BYTES else self[:]
+        """The images themselves where they take at most `HELD_BYTES`, and may be held."""
+        return self[:] if self._hold and self.nbytes <= HELD_BYTES else self
 
     @staticmethod
     def concatenate(sets: Sequence[StoredImages]) -> StoredImages:
         """All images of `sets`, one set after the other; none is read."""
         firsts = np.cumsum([0, *(len(each._sources) for each in sets)])
         places = [each._places + np.array([first, 0]) for each, first in zip(sets, firsts, strict=False)]
-        return StoredImages([source for each in sets for source in each._sources], np.concatenate(places))
+        sources = [source for each in sets for source in each._sources]
+        return StoredImages(sources, np.concatenate(places), all(each._hold for each in sets))
 
 
 def select_images(images: np.ndarray | StoredImages, chosen: np.ndarray) -> np.ndarray | StoredImages:
@@ -273,18 +277,21 @@ def check_ids(path: str | Path, ids: pd.Series) -> None:
         raise DataError(f"{path}: {ids.name}: found {found}, allowed: one for each row, unlike the others")
 
 
-def read_image_set(images_path: str | Path, manifest_path: str | Path, verify: bool = False) -> ImageSet:
+def read_image_set(
+    images_path: str | Path, manifest_path: str | Path, verify: bool = False, hold: bool = True
+) -> ImageSet:
     """Read what `ImageWriter` wrote; images come as float32 [N, C, H, W] in [0, 1], or stay in their files.
 
+    hold: False for one who looks at few of them: they stay in their files however few they are.
     Raises DataError, naming the file, if one is missing, truncated or of another kind, if they differ in length and,
     with `verify`, if an image's checksum is wrong; so, too, where chunks are missing: they were black images, or lost.
     """
-    images, manifest = _open_image_set(images_path, manifest_path, verify)
+    images, manifest = _open_image_set(images_path, manifest_path, verify, hold)
     return ImageSet(images.small(), manifest)
 
 
 def _open_image_set(
-    images_path: str | Path, manifest_path: str | Path, verify: bool = False
+    images_path: str | Path, manifest_path: str | Path, verify: bool = False, hold: bool = True
 ) -> tuple[StoredImages, pd.DataFrame]:
     """The images, none of them read, and the manifest."""
     manifest = read_manifest(manifest_path)
@@ -299,7 +306,7 @@ def _open_image_set(
                 f"{images_path}: images: found {array.shape[0]}, allowed: {len(manifest)}, as {manifest_path} has rows"
             )
     places = np.column_stack([np.zeros(len(manifest), int), np.arange(len(manifest))])
-    images = StoredImages([(str(images_path), array)], places)
+    images = StoredImages([(str(images_path), array)], places, hold)
     if verify or missing_chunk(array, members):
         for start in range(0, len(manifest), array.chunks[0]):
             part = manifest[start : start + array.chunks[0]]
@@ -309,9 +316,11 @@ def _open_image_set(
     return images, manifest
 
 
-def read_image_sets(images_paths: Sequence[str | Path], manifest_paths: Sequence[str | Path]) -> ImageSet:
-    """All shards of a set, in the order given, as one."""
-    opened = [_open_image_set(*paths) for paths in zip(images_paths, manifest_paths, strict=True)]
+def read_image_sets(
+    images_paths: Sequence[str | Path], manifest_paths: Sequence[str | Path], hold: bool = True
+) -> ImageSet:
+    """All shards of a set, in the order given, as one. hold: see `read_image_set`."""
+    opened = [_open_image_set(*paths, hold=hold) for paths in zip(images_paths, manifest_paths, strict=True)]
     images = StoredImages.concatenate([each for each, _ in opened])
     return ImageSet(images.small(), pd.concat([manifest for _, manifest in opened], ignore_index=True))
 

@@ -6,10 +6,11 @@ at the nodule's. Networks see `VOI_WINDOW` as -1 to 1, and a spherical mask arou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from scangan.errors import DataError
 from scangan.files import atomic, reading, scratch_folder, zip_folder
 from scangan.rejected import Rejection, rejected_table
 
+AT_ONCE = 256  # VOIs that are read at once
 TRIES = 1000  # random places that are looked at for one healthy VOI
 VOI_TYPES = {
     "voi_id": "str",
@@ -237,41 +239,91 @@ class _Kept:
         return VoiSet(np.array(self.voxels, np.float32).reshape(-1, size, size, size), table)
 
 
-def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) -> None:
-    """Write VOIs as one Zarr v3 array in a zip, int16 [N, S, S, S] in whole HU, and their table as parquet.
+class VoiWriter:
+    """Writes VOIs as they are cut, whatever their number: one Zarr v3 array in a zip, int16 [N, S, S, S] in whole HU,
+    and their table as parquet.
 
-    Both files appear under their names at the end only, the table last. The same VOIs give the same bytes.
-    Raises ValueError on a missing column, and on NaN.
+    Example:
+        with VoiWriter(voxels_path, table_path, size=64) as writer:
+            writer.append(vois)
+
+    Both files appear under their names on clean exit only, the table last. The same VOIs give the same bytes.
     """
-    if missing := set(VOI_TYPES) - set(vois.table.columns):
-        raise ValueError(f"the table of VOIs lacks {sorted(missing)}")
-    if np.isnan(vois.voxels).any():
-        raise ValueError("VOIs hold NaN")
-    limits = np.iinfo(np.int16)
-    voxels = np.rint(vois.voxels).clip(limits.min, limits.max).astype("<i2")
-    voxels_path = Path(voxels_path)
-    voxels_path.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(voxels_path) as folder:
-        a_chunk = max(1, CHUNK_BYTES // (2 * int(np.prod(voxels.shape[1:]))))
-        array = zarr.create_array(
-            folder,
-            shape=voxels.shape,
-            chunks=(a_chunk, *voxels.shape[1:]),
+
+    def __init__(self, voxels_path: str | Path, table_path: str | Path, size: int) -> None:
+        self.voxels_path, self.table_path, self.size = Path(voxels_path), Path(table_path), size
+        self._tables = [pd.DataFrame(columns=list(VOI_TYPES)).astype(VOI_TYPES)]
+
+    def __enter__(self) -> Self:
+        self.voxels_path.parent.mkdir(parents=True, exist_ok=True)
+        # A zip can only grow, but an appended array rewrites its last chunk: so the array grows in a folder.
+        self._scratch = scratch_folder(self.voxels_path)
+        self._array: zarr.Array = zarr.create_array(
+            self._scratch.name,
+            shape=(0, *(self.size,) * 3),
+            chunks=(max(1, CHUNK_BYTES // (2 * self.size**3)), *(self.size,) * 3),
             dtype="int16",
             compressors=BloscCodec(cname="zstd", clevel=5, shuffle="shuffle"),
             config={"write_empty_chunks": True},  # a chunk that is missing was lost, and is no zeros
         )
-        array[:] = voxels
-        with atomic(table_path) as table, atomic(voxels_path) as packed:
-            vois.table[list(VOI_TYPES)].astype(VOI_TYPES).to_parquet(table, index=False)
-            zip_folder(Path(folder), packed)
+        return self
+
+    def append(self, vois: VoiSet) -> None:
+        """Add VOIs. Raises ValueError on a missing column, and on NaN."""
+        if missing := set(VOI_TYPES) - set(vois.table.columns):
+            raise ValueError(f"the table of VOIs lacks {sorted(missing)}")
+        if np.isnan(vois.voxels).any():
+            raise ValueError("VOIs hold NaN")
+        limits = np.iinfo(np.int16)
+        self._array.append(np.rint(vois.voxels).clip(limits.min, limits.max).astype("<i2"))
+        self._tables.append(vois.table[list(VOI_TYPES)])
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self._scratch:
+            if kind is None:
+                table = pd.concat(self._tables, ignore_index=True).astype(VOI_TYPES)
+                with atomic(self.table_path) as rows, atomic(self.voxels_path) as packed:
+                    table.to_parquet(rows, index=False)
+                    zip_folder(Path(self._scratch.name), packed)
+
+
+def write_vois(voxels_path: str | Path, table_path: str | Path, vois: VoiSet) -> None:
+    """Write all VOIs of a set at once, see `VoiWriter`."""
+    with VoiWriter(voxels_path, table_path, vois.voxels.shape[-1]) as writer:
+        writer.append(vois)
 
 
 def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
-    """Read what `write_vois` wrote.
+    """Read what `VoiWriter` wrote.
 
     Raises DataError, naming the file, if one is missing, truncated or of another kind, and if they differ in length.
     """
+    with _opened(voxels_path, table_path) as (array, table):
+        return VoiSet(_read(array, np.arange(len(table))), table)
+
+
+def read_parts_of_vois(
+    voxels_path: str | Path, table_path: str | Path, split_path: str | Path, names: Sequence[str] = SPLITS
+) -> dict[str, VoiSet]:
+    """VOIs by the part of their patients (`names` of SPLITS); the table has the column `cohort` as well.
+
+    split_path: `split.csv` of a study of volumes, whose images are scans and whose labels are cohorts.
+    """
+    split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
+    assert_patients_apart(split, "split")
+    scans, parts = split.set_index("image_id"), {}
+    with _opened(voxels_path, table_path) as (array, table):
+        table = table.assign(cohort=table.scan_id.map(scans.label))
+        part_of = table.scan_id.map(scans.split).to_numpy()
+        for name in names:
+            rows = np.flatnonzero(part_of == name)
+            parts[name] = VoiSet(_read(array, rows), table.iloc[rows].reset_index(drop=True))
+    return parts
+
+
+@contextmanager
+def _opened(voxels_path: str | Path, table_path: str | Path) -> Iterator[tuple[zarr.Array, pd.DataFrame]]:
+    """The voxels, none of them read, and their table."""
     with reading(table_path, "table", "a whole parquet table of VOIs"):
         table = pd.read_parquet(table_path)[list(VOI_TYPES)].astype(VOI_TYPES)
     check_ids(table_path, table["voi_id"])
@@ -286,20 +338,13 @@ def read_vois(voxels_path: str | Path, table_path: str | Path) -> VoiSet:
             )
         if missing := missing_chunk(array, members):
             raise DataError(f"{voxels_path}: voxels: found no {missing}, allowed: all chunks")
-        voxels = array[:]
+        yield array, table
         store.close()
-    return VoiSet(voxels.astype(np.float32), table)
 
 
-def read_parts_of_vois(voxels_path: str | Path, table_path: str | Path, split_path: str | Path) -> dict[str, VoiSet]:
-    """VOIs by the part of their patients (train, validation, test); the table has the column `cohort` as well.
-
-    split_path: `split.csv` of a study of volumes, whose images are scans and whose labels are cohorts.
-    """
-    vois = read_vois(voxels_path, table_path)
-    split = pd.read_csv(split_path, dtype="str", keep_default_na=False)
-    assert_patients_apart(split, "split")
-    scans = split.set_index("image_id")
-    parts = vois.table.scan_id.map(scans.split)
-    known = VoiSet(vois.voxels, vois.table.assign(cohort=vois.table.scan_id.map(scans.label)))
-    return {name: known.select((parts == name).to_numpy()) for name in SPLITS}
+def _read(array: zarr.Array, rows: np.ndarray) -> np.ndarray:
+    """Some VOIs as float32; few are held in both types."""
+    voxels = np.empty((len(rows), *array.shape[1:]), np.float32)
+    for first in range(0, len(rows), AT_ONCE):
+        voxels[first : first + AT_ONCE] = array.oindex[rows[first : first + AT_ONCE]]
+    return voxels

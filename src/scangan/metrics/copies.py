@@ -6,7 +6,7 @@ cross-correlation of a band of spatial frequencies, which noise, blur and window
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,8 @@ SHIFT = 3  # the farthest, in these pixels
 CANDIDATES = 3  # training images that are registered with an image
 SAME = 0.999  # agreement at which two real images are one
 PLANTED = 200  # training images planted, of each kind, at most
-CHUNK = 256
+CHUNK = 256  # images compared at once
+BLOCK = 4096  # images whose templates are made at once, 0.3 GB
 BOOTSTRAP = 1000
 
 
@@ -115,79 +116,112 @@ def find_copies(
     of `train`.
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
-    seen, unseen = (torch.from_numpy(np.asarray(each.images)) for each in (train, held_out))
-    drawn = synthetic.images
-    known = train if others is None else ImageSet.concatenate([train, others])
-    templates = _Templates(known.images)
-    held = templates.match(unseen)
+    known = [train] if others is None else [train, others]
+    templates = [_Templates(part) for each in known for part in _small(each.images)]
+    held = _match(_small(held_out.images), templates)
     leaked = (held.agreement > SAME) | held_out.manifest["image_id"].isin(copied).to_numpy()
     strangers = held.agreement[~leaked]
     # With nothing but leaked images there is no threshold, and only what is the same image is suspected.
     threshold = float(np.quantile(strangers, 1 - quantile, method="weibull")) if len(strangers) else SAME
     expected = max(quantile, 1 / (len(strangers) + 1))
-    found = templates.match(drawn)
+    found = _match(_small(synthetic.images), templates)
     suspected = found.agreement >= threshold
     rows = [_share("suspected_copies", suspected, expected)]
-    chosen = torch.from_numpy(np.sort(rng.permutation(len(seen))[:PLANTED]))
+    chosen = torch.from_numpy(train.images[np.sort(rng.permutation(len(train))[:PLANTED])])
     for name, change in KINDS.items():
-        planted = templates.match(change(seen[chosen], generator))
+        planted = _match(_small(change(chosen, generator)), templates)
         rows.append(_share(f"planted_{name}", planted.agreement >= threshold, np.nan))
-    member, stranger = _Templates(drawn).match(torch.cat([seen, unseen[~leaked]])).agreement, ~leaked
-    patients = np.concatenate([train.manifest["patient_id"], held_out.manifest["patient_id"][stranger]])
+    strange = held_out.select(~leaked)
+    real = torch.cat([part for each in (train, strange) for part in _small(each.images)])
+    # Synthetic images may be any number: their templates, 50 kB an image, are made in their turn, and gone.
+    member = _match([real], map(_Templates, _small(synthetic.images))).agreement
+    patients = np.concatenate([each.manifest["patient_id"] for each in (train, strange)])
     rows.append(_share("leaked_held_out", leaked, 0.0))
-    rows.append(_membership(member, len(seen), patients, rng))
+    rows.append(_membership(member, len(train), patients, rng))
     columns = ["metric", "value", "ci_low", "ci_high", "images", "reference"]
+    names = np.concatenate([each.manifest["image_id"] for each in known])
     images = pd.DataFrame(
         {
             "image_id": synthetic.manifest["image_id"].to_numpy(str),
-            "nearest_image_id": known.manifest["image_id"].to_numpy(str)[found.original],
+            "nearest_image_id": names[found.original],
             "agreement": found.agreement,
             "suspected": suspected,
         }
     ).sort_values("agreement", ascending=False, kind="stable", ignore_index=True)
-    names = held_out.manifest["image_id"][leaked].tolist()
-    return CopyCheck(pd.DataFrame(rows, columns=columns), threshold, names, images)
+    copies = held_out.manifest["image_id"][leaked].tolist()
+    return CopyCheck(pd.DataFrame(rows, columns=columns), threshold, copies, images)
+
+
+class _Candidates(NamedTuple):
+    """The templates that each of M images agrees with most at a coarse look.
+
+    agreement [M, k], the best first; laid [M, k, EDGE, EDGE]: the bands of each in the variant that agrees; index
+    [M, k]: which of all templates.
+    """
+
+    agreement: torch.Tensor
+    laid: torch.Tensor
+    index: torch.Tensor
+
+    def best_with(self, others: _Candidates) -> _Candidates:
+        """The best of both, CANDIDATES at most."""
+        agreement, laid, index = (torch.cat(both, dim=1) for both in zip(self, others, strict=True))
+        agreement, place = agreement.topk(min(CANDIDATES, agreement.shape[1]), dim=1)
+        return _Candidates(agreement, laid[torch.arange(len(laid))[:, None], place], index.gather(1, place))
 
 
 class _Templates:
-    """Training images, plain and mirrored, in several zooms, ready for comparison."""
+    """Images, plain and mirrored, in several zooms, ready for comparison; from `_small`."""
 
-    def __init__(self, images: np.ndarray | StoredImages) -> None:
-        small = torch.cat([_small(part) for part in _parts(images)])
-        self.bands = torch.stack([_band(_zoom(small, zoom, mirror)) for mirror in (False, True) for zoom in ZOOMS])
+    def __init__(self, small: torch.Tensor) -> None:
+        variants = [(zoom, mirror) for mirror in (False, True) for zoom in ZOOMS]
+        self.bands = torch.empty(len(variants), len(small), EDGE, EDGE)
+        for bands, variant in zip(self.bands, variants, strict=True):
+            bands[:] = _band(_zoom(small, *variant))
         self.coarse = _normalised(F.avg_pool2d(self.bands, 2)[..., 1:-1, 1:-1].flatten(2))  # [variants, N, pixels]
 
-    def match(self, images: torch.Tensor | np.ndarray | StoredImages) -> Matches:
-        """Of images [M, C, S, S]."""
-        parts = [self._match(_band(_small(part))) for part in _parts(images)]
-        agreement, index = (torch.cat(found).numpy() for found in zip(*parts, strict=True))
-        return Matches(agreement.astype(np.float64), index)
+    def __len__(self) -> int:
+        return self.bands.shape[1]
 
-    def _match(self, bands: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Agreement [M] and index [M]: a coarse look at all training images, a close one at the best candidates."""
+    def candidates(self, bands: torch.Tensor, first: int) -> _Candidates:
+        """Those of bands [M, EDGE, EDGE]; first: of how many templates before these."""
         # At half the resolution a shift by one is one by two.
         shifts = _normalised(_windows(F.avg_pool2d(bands, 2), 1).flatten(2)).unbind(1)
-        best = torch.full((len(bands), self.coarse.shape[1]), -2.0)
+        best = torch.full((len(bands), len(self)), -2.0)
         variant = torch.zeros_like(best, dtype=torch.long)
         for number, templates in enumerate(self.coarse):
             for shifted_images in shifts:
                 agreement = shifted_images @ templates.T
                 better = agreement > best
                 best, variant = torch.where(better, agreement, best), torch.where(better, number, variant)
-        candidates = best.topk(min(CANDIDATES, best.shape[1]), dim=1).indices
-        own = _normalised(bands[:, SHIFT:-SHIFT, SHIFT:-SHIFT].flatten(1)).reshape(-1, *[EDGE - 2 * SHIFT] * 2)
-        close = []
-        for index in candidates.unbind(1):
-            laid = self.bands[variant.gather(1, index[:, None])[:, 0], index]
-            refined = [_zoom(_gaussian(laid, blur)[:, None], zoom, mirror=False)[:, 0] for blur, zoom in REFINED]
-            close.append(torch.stack([_registered(own, each) for each in refined]).amax(0))
-        close = torch.stack(close, dim=1)
-        agreement, place = close.max(dim=1)
-        return agreement, candidates.gather(1, place[:, None])[:, 0]
+        agreement, index = best.topk(min(CANDIDATES, len(self)), dim=1)
+        return _Candidates(agreement, self.bands[variant.gather(1, index), index], first + index)
 
 
-def _parts(images: torch.Tensor | np.ndarray | StoredImages) -> Iterator[torch.Tensor]:
-    return (torch.as_tensor(images[start : start + CHUNK]) for start in range(0, len(images), CHUNK))
+def _match(images: Iterable[torch.Tensor], templates: Iterable[_Templates]) -> Matches:
+    """Of images from `_small`; for each part of these all templates are gone through once."""
+    matched = []
+    for small in images:
+        parts = _band(small).split(CHUNK)
+        best, first = [], 0
+        for some in templates:
+            found = [some.candidates(bands, first) for bands in parts]
+            best = [old.best_with(new) for old, new in zip(best, found, strict=True)] if first else found
+            first += len(some)
+        matched += [_refined(bands, candidates) for bands, candidates in zip(parts, best, strict=True)]
+    agreement, index = (torch.cat(found).numpy() for found in zip(*matched, strict=True))
+    return Matches(agreement.astype(np.float64), index)
+
+
+def _refined(bands: torch.Tensor, candidates: _Candidates) -> tuple[torch.Tensor, torch.Tensor]:
+    """Agreement [M] and index [M]: a close look at the candidates of bands [M, EDGE, EDGE]."""
+    own = _normalised(bands[:, SHIFT:-SHIFT, SHIFT:-SHIFT].flatten(1)).reshape(-1, *[EDGE - 2 * SHIFT] * 2)
+    close = []
+    for laid in candidates.laid.unbind(1):
+        refined = [_zoom(_gaussian(laid, blur)[:, None], zoom, mirror=False)[:, 0] for blur, zoom in REFINED]
+        close.append(torch.stack([_registered(own, each) for each in refined]).amax(0))
+    agreement, place = torch.stack(close, dim=1).max(dim=1)
+    return agreement, candidates.index.gather(1, place[:, None])[:, 0]
 
 
 def _registered(own: torch.Tensor, laid: torch.Tensor) -> torch.Tensor:
@@ -204,9 +238,15 @@ def _box_sums(values: torch.Tensor, edge: int) -> torch.Tensor:
     return sums[:, edge:, edge:] - sums[:, :-edge, edge:] - sums[:, edge:, :-edge] + sums[:, :-edge, :-edge]
 
 
-def _small(images: torch.Tensor) -> torch.Tensor:
-    """[N, 1, EDGE, EDGE], grey."""
-    grey = images.float().mean(dim=1, keepdim=True)
+def _small(images: torch.Tensor | np.ndarray | StoredImages) -> Iterator[torch.Tensor]:
+    """Images [N, C, S, S] as [n, 1, EDGE, EDGE], grey, n of BLOCK at most; few are read at a time."""
+    for first in range(0, len(images), BLOCK):
+        starts = range(first, min(first + BLOCK, len(images)), CHUNK)
+        parts = (torch.as_tensor(images[start : min(start + CHUNK, first + BLOCK)]) for start in starts)
+        yield torch.cat([_shrunk(part.float().mean(dim=1, keepdim=True)) for part in parts])
+
+
+def _shrunk(grey: torch.Tensor) -> torch.Tensor:
     return F.interpolate(grey, size=(EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)
 
 

@@ -61,7 +61,7 @@ def draw_categories(real: ImageSet, synthetic: ImageSet, classical: Classical, e
             raise DataError(f"real images: label: found 1 of {label}, allowed: at least 2, one of them to transform")
         shown = own[: min(each, len(own) // 2)]
         sources = real.select(own[len(shown) : 2 * len(shown)])
-        transformed = augment(torch.from_numpy(sources.images), generator).numpy()
+        transformed = augment(torch.from_numpy(np.asarray(sources.images)), generator).numpy()
         # Not the pixels that the checksum is of.
         rows = sources.manifest.drop(columns="sha256", errors="ignore")
         drawn[REAL, label] = real.select(shown)
@@ -87,8 +87,9 @@ def transform_one(
     After Han et al., figure 4.
     """
     generator, augment = torch.Generator().manual_seed(seed), ClassicalAugmentation(classical)
-    of_class = {label: real.images[real.manifest["label"] == label] for label in sorted(set(real.manifest["label"]))}
-    ones = {label: images[len(images) // 2, None] for label, images in of_class.items()}
+    labels = real.manifest["label"].to_numpy()
+    of_class = {label: np.flatnonzero(labels == label) for label in sorted(set(labels))}
+    ones = {label: real.images[members[[len(members) // 2]]] for label, members in of_class.items()}
     transformed = {
         label: augment(torch.from_numpy(image).expand(versions, -1, -1, -1), generator).numpy()
         for label, image in ones.items()

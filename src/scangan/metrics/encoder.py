@@ -11,7 +11,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Encoder:
                 "allowed: patients that it never saw"
             )
         network = self.network.eval()
-        return torch.cat([network(part) for part in _small(images).split(BATCH)]).numpy()
+        return torch.cat([network(part) for part in _small(images)]).numpy()
 
 
 def half_of_patients(train: ImageSet, held_out: ImageSet, seed: int) -> ImageSet:
@@ -123,7 +123,7 @@ def train_encoder(
     """
     if len(train) < 2:
         raise DataError(f"encoder: images: found {len(train)}, allowed: at least 2 to tell apart")
-    images = _small(train)
+    images = torch.cat(list(_small(train)))
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -189,11 +189,8 @@ def _blur(images: torch.Tensor, deviation: torch.Tensor) -> torch.Tensor:
     return F.conv2d(across, weights[:, :, :, None], groups=len(images))[0][:, None]
 
 
-def _small(images: ImageSet) -> torch.Tensor:
-    """[N, 1, EDGE, EDGE], grey; part by part, for the images themselves may fill half of the memory."""
-    read = (torch.from_numpy(images.images[start : start + BATCH]) for start in range(0, len(images), BATCH))
-    parts = (part.float().mean(dim=1, keepdim=True) for part in read)
-    size = (EDGE, EDGE)
-    return torch.cat(
-        [F.interpolate(part, size=size, mode="bilinear", antialias=True, align_corners=False) for part in parts]
-    )
+def _small(images: ImageSet) -> Iterator[torch.Tensor]:
+    """[n, 1, EDGE, EDGE], grey; part by part, for the images themselves may fill half of the memory."""
+    for start in range(0, len(images), BATCH):
+        grey = torch.from_numpy(images.images[start : start + BATCH]).float().mean(dim=1, keepdim=True)
+        yield F.interpolate(grey, size=(EDGE, EDGE), mode="bilinear", antialias=True, align_corners=False)

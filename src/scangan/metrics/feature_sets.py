@@ -88,11 +88,13 @@ def write_features(path: str | Path, features: Features, image_ids: Sequence[str
 def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
     """The features of a manifest's images, of those that `write_features` wrote.
 
+    Those of the whole file, in its order, stay in it, and are read when they are looked at.
     Raises DataError, naming the file, if it is missing, damaged or of another kind, or lacks an image.
     """
-    with reading(path, "features", "a whole safetensors file of features"), safe_open(path, "np") as file:
-        features = Features(file.get_tensor("features"), file.get_tensor("logits"))
-        image_ids = [str(name) for name in json.loads(file.metadata()["image_ids"])]
+    with reading(path, "features", "a whole safetensors file of features"):
+        tensors, metadata = open_tensors(path)
+        features = Features(tensors["features"], tensors["logits"])
+        image_ids = [str(name) for name in json.loads(metadata["image_ids"])]
         for name in ("features", "logits"):
             values = getattr(features, name)
             if values.ndim != 2 or values.dtype != np.float32 or len(values) != len(image_ids):
@@ -102,7 +104,9 @@ def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:
     if (rows < 0).any():
         first, *more = manifest["image_id"][rows < 0]
         raise DataError(f"{path}: image_id: found no {first} and {len(more)} others, allowed: every image of the set")
-    return FeatureSet(features.select(rows), manifest.reset_index(drop=True))
+    if not np.array_equal(rows, np.arange(len(features))):
+        features = features.select(rows)
+    return FeatureSet(features, manifest.reset_index(drop=True))
 
 
 def map_tensors(
@@ -125,7 +129,7 @@ def map_tensors(
 
 
 def open_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """The tensors of a safetensors file, which stay in it, and its metadata.
+    """The tensors of a safetensors file, which stay in it, and its metadata; what is written to them stays in memory.
 
     Raises what safetensors raises where the file is damaged.
     """
@@ -134,10 +138,10 @@ def open_tensors(path: str | Path) -> tuple[dict[str, Any], dict[str, str]]:
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(length))
-    return _map(path, header, 8 + length, "r"), metadata
+    return _map(path, header, 8 + length, "c"), metadata
 
 
-def _map(path: str | Path, header: dict[str, Any], first: int, mode: Literal["r", "r+"]) -> dict[str, Any]:
+def _map(path: str | Path, header: dict[str, Any], first: int, mode: Literal["c", "r+"]) -> dict[str, Any]:
     found = {}
     for name, tensor in header.items():
         if name != "__metadata__":

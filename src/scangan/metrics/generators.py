@@ -30,11 +30,11 @@ class JudgedSet:
     radiomics: np.ndarray
 
     @staticmethod
-    def of(images: ImageSet, seen: FeatureSet) -> JudgedSet:
-        """Images and the features of the same images, which are checked to be so."""
+    def of(images: ImageSet, seen: FeatureSet, threads: int = 1) -> JudgedSet:
+        """Images and the features of the same images, which are checked to be so; radiomics are measured here."""
         if list(images.manifest["image_id"]) != list(seen.manifest["image_id"]):
             raise ValueError(f"features of {len(seen)} images are not those of the {len(images)} images")
-        return JudgedSet(images.manifest, images.images, seen.features, radiomics(images.images))
+        return JudgedSet(images.manifest, images.images, seen.features, radiomics(images.images, threads))
 
     def __len__(self) -> int:
         return len(self.manifest)

@@ -7,15 +7,17 @@ image. They need no download and no photographs, and work on images as on volume
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
-from scipy.ndimage import convolve
 from skimage.measure import label
 
+from scangan.data.store import StoredImages
 from scangan.metrics.fidelity import feature_statistics, frechet_distance
 
+AT_ONCE = 256  # images that are read at once
 BIN_WIDTH = 8  # of grey values from 0 to 255
 LEVELS = 32
 TINY = np.spacing(1)  # added to what a logarithm is taken of, as in pyradiomics
@@ -48,9 +50,11 @@ NAMES = [
 ]
 
 
-def radiomics(images: Iterable[np.ndarray]) -> np.ndarray:
+def radiomics(images: np.ndarray | StoredImages, threads: int = 1) -> np.ndarray:
     """Features [N, len(NAMES)] of images [N, C, H, W] or volumes [N, C, D, H, W] in [0, 1]; channels become grey."""
-    return np.stack([_features(255 * image.mean(axis=0, dtype=np.float64)) for image in images])
+    with ThreadPoolExecutor(threads) as pool:
+        parts = (images[start : start + AT_ONCE] for start in range(0, len(images), AT_ONCE))
+        return np.stack([features for part in parts for features in pool.map(_features_of, part)])
 
 
 def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
@@ -71,8 +75,9 @@ def frechet_radiomics_distance(train: np.ndarray, images: np.ndarray) -> float:
     return float(np.log(distance)) if distance > 0 else np.nan
 
 
-def _features(values: np.ndarray) -> np.ndarray:
-    """Of grey values from 0 to 255, in two or three dimensions."""
+def _features_of(image: np.ndarray) -> np.ndarray:
+    """Of one image [C, H, W] or volume [C, D, H, W]."""
+    values = 255 * image.mean(axis=0, dtype=np.float64)  # grey, from 0 to 255
     # What lies on an edge to rounding errors belongs above it.
     levels = np.floor(values / BIN_WIDTH + 1e-6).astype(int) + 1
     # Of every pair of opposite directions one.
@@ -89,8 +94,9 @@ def _first_order(values: np.ndarray, levels: np.ndarray) -> list[float]:
     mean, variance = values.mean(), values.var()
     deviation = np.abs(values - mean)
     robust = values[(values >= low) & (values <= high)]
-    skewness = ((values - mean) ** 3).mean() / variance**1.5 if variance else 0
-    kurtosis = ((values - mean) ** 4).mean() / variance**2 if variance else 0
+    square = deviation**2
+    skewness = (square * (values - mean)).mean() / variance**1.5 if variance else 0
+    kurtosis = (square**2).mean() / variance**2 if variance else 0
     energy = (values**2).sum()
     return [
         *(energy, energy, _entropy(share), values.min(), low, high, values.max(), mean, np.median(values)),
@@ -140,53 +146,67 @@ def _pair_features(p: np.ndarray) -> list[float]:
     ]
 
 
+@lru_cache(maxsize=16)
+def _lines(shape: tuple[int, ...], step: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Where each element lies, line by line in this direction, as flat indices; and which of them begin a line."""
+    place = np.indices(shape).reshape(len(shape), -1)
+    edges = np.array(shape)[:, None]
+    to_the_edge = [at if by > 0 else edge - 1 - at for at, by, edge in zip(place, step, edges, strict=True) if by]
+    behind = np.min(to_the_edge, axis=0)  # so many elements of the line
+    first = np.ravel_multi_index(tuple(place - behind * np.array(step)[:, None]), shape)
+    order = np.lexsort((behind, first))
+    return order, behind[order] == 0
+
+
 def _runs(levels: np.ndarray, step: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Level and length of each run of one level in this direction."""
-    step_by = np.array(step)[:, None]
-    before, here = _shifted(levels, step)
-    begins = np.ones(levels.shape, bool)
-    inner = tuple(slice(max(0, by), edge - max(0, -by)) for by, edge in zip(step, levels.shape, strict=True))
-    begins[inner] = before != here
-    place = np.array(np.nonzero(begins))
-    level = levels[tuple(place)]
-    length = np.ones(len(level), int)
-    going, edges = np.arange(len(level)), np.array(levels.shape)[:, None]
-    while len(going):
-        place = place + step_by
-        on = ((place >= 0) & (place < edges)).all(axis=0)
-        place, going = place[:, on], going[on]
-        on = levels[tuple(place)] == level[going]
-        place, going = place[:, on], going[on]
-        length[going] += 1
-    return level, length
+    order, begins = _lines(levels.shape, step)
+    along = levels.ravel()[order]
+    begins = begins.copy()
+    begins[1:] |= along[1:] != along[:-1]
+    first = np.flatnonzero(begins)
+    return along[first], np.diff(first, append=along.size)
 
 
 def _zones(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Level and size of each connected zone of one level, corners connect."""
-    zones = label(levels, background=0, connectivity=levels.ndim)
-    _, first, size = np.unique(zones, return_index=True, return_counts=True)
-    return levels.ravel()[first], size
+    zones = label(levels, background=0, connectivity=levels.ndim).ravel()
+    size = np.bincount(zones)[1:]
+    level = np.empty(len(size), int)
+    level[zones - 1] = levels.ravel()  # the same for all of a zone
+    return level, size
 
 
 def _size_features(level: np.ndarray, size: np.ndarray, elements: int) -> list[float]:
     """Of runs or zones, of which `level` and `size` say all."""
     count = len(level)
+    # Most are like others: each kind once, with its share of all.
+    kinds, number = np.unique(level * (elements + 1) + size, return_counts=True)
+    level, size = np.divmod(kinds, elements + 1)
+    share = number / count
     low, high, short, long = 1 / level**2, level**2, 1 / size**2, size**2
-    by_level, by_size = np.bincount(level), np.bincount(size)
-    both = np.unique(level * (elements + 1) + size, return_counts=True)[1] / count
+    by_level, by_size = np.bincount(level, number), np.bincount(size, number)
+    level_variance, size_variance = (share @ (values - share @ values) ** 2 for values in (level, size))
     return [
-        *(short.mean(), long.mean(), (by_level**2).sum() / count, (by_level**2).sum() / count**2),
-        *((by_size**2).sum() / count, (by_size**2).sum() / count**2, count / elements, level.var(), size.var()),
-        *(_entropy(both), low.mean(), high.mean(), (short * low).mean(), (short * high).mean()),
-        *((long * low).mean(), (long * high).mean()),
+        *(share @ short, share @ long, (by_level**2).sum() / count, (by_level**2).sum() / count**2),
+        *((by_size**2).sum() / count, (by_size**2).sum() / count**2, count / elements, level_variance, size_variance),
+        *(_entropy(share), share @ low, share @ high, share @ (short * low), share @ (short * high)),
+        *(share @ (long * low), share @ (long * high)),
     ]
 
 
+def _around(values: np.ndarray) -> np.ndarray:
+    """The sum of the neighbours of each element, corners included."""
+    total = values
+    for axis in range(values.ndim):
+        padded = np.pad(total, [(int(each == axis),) * 2 for each in range(values.ndim)])
+        parts = (np.take(padded, range(first, first + values.shape[axis]), axis) for first in range(3))
+        total = sum(parts)
+    return total - values
+
+
 def _neighbourhoods(levels: np.ndarray) -> list[float]:
-    around = np.ones((3,) * levels.ndim)
-    around[(1,) * levels.ndim] = 0
-    neighbours = convolve(np.ones(levels.shape), around, mode="constant")
-    difference = np.abs(levels - convolve(levels.astype(float), around, mode="constant") / neighbours)
+    difference = np.abs(levels - _around(levels) / _around(np.ones_like(levels)))
     counts = np.bincount(levels.ravel())
     level = np.flatnonzero(counts)
     p, s = counts[level] / levels.size, np.bincount(levels.ravel(), difference.ravel())[level]

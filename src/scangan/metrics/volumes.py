@@ -95,11 +95,13 @@ def extract_slices(
     weights: str | None = None,
     window: tuple[float, float] = WINDOW,
     path: str | Path | None = None,
+    threads: int = 1,
 ) -> SliceFeatures:
     """Features and radiomics of `positions` evenly spaced slices of each plane of all volumes, few held at a time.
 
     Slices are shown as the network of `metrics.features.extract` sees images: HU from `window` to [0, 1], grey.
-    path: of a file in which they are kept as they come, see `read_slice_features`; None: in memory.
+    path: of a file in which they are kept as they come, see `read_slice_features`; None: in memory. threads: for
+    radiomics.
     """
     places = compared_slices(volumes.size, positions)
     at_once = max(1, SLICES_AT_ONCE // (len(PLANES) * positions))
@@ -112,7 +114,7 @@ def extract_slices(
         grey = to_grey(np.stack(planes, axis=1), window).reshape(-1, 1, volumes.size, volumes.size)
         seen = extract(grey, extractor, weights)
         shape = (len(chunk), len(PLANES), positions, -1)
-        found = {"features": seen.features, "logits": seen.logits, "radiomics": radiomics(grey)}
+        found = {"features": seen.features, "logits": seen.logits, "radiomics": radiomics(grey, threads)}
         parts = {name: values.reshape(shape).astype(TYPES[name]) for name, values in found.items()}
         if not arrays:
             new = {name: (part.dtype, (len(volumes), *part.shape[1:])) for name, part in parts.items()}
