@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 # With ARGS any call of Snakemake, without activating .venv: make run ARGS='my_study --configfile mine.yaml'
 run: .venv/installed
-	@$(BIN)/snakemake --cores 8 --resources gpu=1 $(ARGS)
+	@$(BIN)/snakemake --resources gpu=1 --cores 8 $(ARGS)
 
 setup: .venv/installed
 
