@@ -1,18 +1,20 @@
 from scangan.jobs import job
 
 with job(snakemake, snakemake.threads):
+    from importlib import import_module
+
     import numpy as np
 
-    from scangan.config import ImageGan
+    from scangan.config import Gan
     from scangan.data.split import draw_images, read_parts
     from scangan.data.store import scale_images
     from scangan.metrics.validation import Validator
     from scangan.models.catalogue import feature_networks, network_options
     from scangan.report.samples import write_trained
-    from scangan.training.adversarial import make_fabric, train_gan
+    from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import resume_folder
 
-    settings = ImageGan.of_kind(snakemake.params.settings)
+    settings = Gan.of_kind(snakemake.params.settings)
     parts = read_parts(snakemake.input.images, snakemake.input.manifest, snakemake.input.split)
     images, held_out = (
         parts[name].select(parts[name].manifest.label == snakemake.wildcards.label) for name in ("train", "validation")
@@ -26,6 +28,8 @@ with job(snakemake, snakemake.threads):
     resume = resume_folder(snakemake.output.weights, dict(snakemake.params.items()), checksums)
     fabric = make_fabric(settings.precision, devices=snakemake.resources.get("gpu", 1))
     description = f"{snakemake.wildcards.label} GAN"
+    # That of its kind, in two dimensions or three; see `Plan.modules_by_name`.
+    train_gan = import_module(settings.TRAINING).train_gan
     trained = train_gan(np.asarray(images.images), settings, fabric, resume, description=description, validate=validate)
     if fabric.is_global_zero:
         write_trained(
@@ -42,5 +46,5 @@ with job(snakemake, snakemake.threads):
             channels=images.images.shape[1],
             image_size=images.images.shape[2],
             training_images=len(images),
-            trained_against=feature_networks(settings.model),
+            trained_against=feature_networks(settings.model, **network_options(settings)),
         )

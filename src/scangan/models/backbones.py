@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -59,10 +60,12 @@ def build_classifier(
     dropout: float,
     centre_crop: int | None = None,
     weights: str | None = None,
-) -> ImageClassifier:
+    base_width: int | None = None,
+) -> nn.Module:
     """A classifier with one logit and a new last layer, drawn with the global torch seed.
 
-    backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019).
+    backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019)
+        | squeezenet3d (of grey volumes, see there; it has no pretrained weights).
     pretrained: none | imagenet | efficientnet-lite0 (whatever the backbone, the network is then this one)
         | path of a weights file (.pth, .pt, .safetensors: a state dict of the backbone; its last layer is not used).
     stem: imagenet, or small (first convolution 3x3, stride 1, no pooling).
@@ -72,6 +75,7 @@ def build_classifier(
     dropout: before the last layer.
     centre_crop: edge of the middle of the images that the network sees; None: the whole.
     weights: torchvision's file of the ImageNet weights; None: it is downloaded.
+    base_width: of squeezenet3d; None: its paper's.
 
     Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
     wrong.
@@ -84,6 +88,11 @@ def build_classifier(
     if backbone in TORCHVISION_WEIGHTS and stem == "small" and pretrained != "none":
         raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
 
+    if backbone == "squeezenet3d":
+        width = {} if base_width is None else {"base_width": base_width}
+        # By its name, so that classifiers of images do not depend on its code; see `Plan.modules_by_name`.
+        network = import_module("scangan.models.squeezenet3d").SqueezeNet3d(dropout=dropout, stem=stem, **width)
+        return network.to(memory_format=torch.channels_last_3d)
     networks = {"resnet50": _resnet50, "densenet169": _densenet169, "efficientnet-lite0": _efficientnet_lite0}
     network = networks[backbone](stem, channels, dropout)
     if pretrained == "none":

@@ -217,9 +217,11 @@ def train_classifier(
         settings.dropout,
         settings.centre_crop,
         settings.weights,
-    )
+        settings.base_width,
+    ).to(device)
     # A GPU's convolutions read channels last; on a CPU, where small images gain nothing, weights are as they ever were.
-    model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
+    if device.type == "cuda" and not real_train.is_of_volumes:
+        model = model.to(memory_format=torch.channels_last)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device)
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
@@ -293,6 +295,7 @@ def read_classifier(
     stem: str,
     dropout: float,
     centre_crop: int | None = None,
+    base_width: int | None = None,
 ) -> nn.Module:
     """A trained classifier, ready for `predict`, on the GPU where there is one; see `build_classifier`.
 
@@ -300,7 +303,9 @@ def read_classifier(
     """
     # Its own weights replace the pretrained ones: only the network that they mean is needed.
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
-    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop)
+    model = build_classifier(
+        backbone, pretrained, stem, channels, image_size, dropout, centre_crop, base_width=base_width
+    )
     return load_classifier(model, weights)
 
 
