@@ -7,11 +7,11 @@ of scans as many are taken for granted as in the papers' cohorts, unless the set
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
+from scangan.config import Classifier
 from scangan.plan import ImagePlan, StudyPlan, VolumePlan
 
 MB = 1e6
@@ -81,7 +81,8 @@ def job_mb(rule: str, study: StudyPlan | None, wildcards: Mapping[str, Any], thr
 def _of_images(rule: str, study: ImagePlan, wildcards: Mapping[str, Any], on_gpu: bool) -> float:
     settings: Any = study.settings
     gan = wildcards.get("gan", "")
-    pixels = settings.data.channels * settings.data.image_size**2
+    voxels = settings.data.image_size**settings.data.DIMENSIONS
+    pixels = settings.data.channels * voxels
     drawn = 0
     if settings.synthesis is not None:
         drawn = settings.synthesis.images_per_class * len(study.labels())
@@ -93,11 +94,15 @@ def _of_images(rule: str, study: ImagePlan, wildcards: Mapping[str, Any], on_gpu
         need += 2 * FEATURES * drawn / MB
     elif rule == "measure_fidelity":
         need += (FEATURES + RADIOMICS) * drawn / MB + TEMPLATES
+    elif rule == "synthesize" and study.is_of_volumes:
+        need += 4 * 16 * settings.synthesis.batch_size * voxels / MB  # the widest maps that are drawn at once
     elif rule in ("train_gan", "train_conditional_gan"):
         need += _network_mb(settings.gan[gan], study.image_size(gan), on_gpu)
+    elif rule == "train_classifier" and study.is_of_volumes and settings.classifier is not None and not on_gpu:
+        need += _detector_mb(settings.classifier, settings.data.image_size, on_gpu)
     elif settings.classifier is not None and not on_gpu and rule in ("train_classifier", *CLASSIFY):
         live, edge, batch = CLASSIFIER
-        images = min(settings.classifier.batch_size, AT_ONCE if rule == "embed_images" else np.inf)
+        images = min(settings.classifier.batch_size, AT_ONCE if rule == "embed_images" else math.inf)
         step = live * 1000 * (settings.data.image_size / edge) ** 2 * images / batch
         step *= 16 if settings.classifier.stem == "small" else 1
         need += 600 + step if rule == "train_classifier" else step / INFERENCE
@@ -144,14 +149,19 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             points = 3 * settings.fidelity.positions * 1280 * min(LARGEST, settings.synthesis.volumes)
             return TORCH + 1.2 * 8 * points / MB  # in double precision
         case "train_detector" if settings.classifier is not None:
-            live, edge, width, batch = DETECTOR
-            share = (settings.grid.size / edge) ** 3 * (settings.classifier.base_width or width) / width
-            step = live * 1000 * share * settings.classifier.batch_size / batch
-            if settings.classifier.stem == "small":
-                step *= 4
             # Sets that are held, and batches on their way.
-            return library + 4 * HELD + 16 * settings.classifier.batch_size * voxels + (0 if on_gpu else step)
+            held = 4 * HELD + 16 * settings.classifier.batch_size * voxels
+            return TORCH + held + _detector_mb(settings.classifier, settings.grid.size, on_gpu)
     return None
+
+
+def _detector_mb(classifier: Classifier, size: int, on_gpu: bool) -> float:
+    """What a step of `squeezenet3d` on cubes of this size takes."""
+    if on_gpu:
+        return CUDA
+    live, edge, width, batch = DETECTOR
+    share = (size / edge) ** 3 * (classifier.base_width or width) / width
+    return live * 1000 * share * classifier.batch_size / batch * (4 if classifier.stem == "small" else 1)
 
 
 def _training_scans(study: VolumePlan) -> float:

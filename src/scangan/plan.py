@@ -51,7 +51,7 @@ COMPARED_TABLES = ("cohort", "classification", "detection", "fidelity", "judge",
 FOLD = "fold{}"  # as `data.split`, which is slow to load, calls them
 FIRST = 0  # of a network's seeds: that of the training that is shown
 # Of a classifier: what it takes to build the network that its weights belong to.
-NETWORK_KEYS = ("backbone", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
+NETWORK_KEYS = ("backbone", "base_width", "batch_size", "centre_crop", "dropout", "pretrained", "stem")
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,12 @@ class Plan:
     def modules_by_name(self, script: str, wildcards: Mapping[str, str]) -> list[str]:
         """The modules that a job's script finds by name when it runs: the rest of its code follows from its imports."""
         match script:
-            case (
-                "train_gan"
-                | "train_conditional_gan"
-                | "synthesize"
-                | "export_images"
-                | "train_volume_gan"
-                | "synthesize_volumes"
-            ):
+            case "train_gan":
+                study, gan = self.studies[wildcards["study"]], wildcards["gan"]
+                return [study.network_module(gan), study.settings.gan[gan].TRAINING]
+            case "train_classifier" if self.studies[wildcards["study"]].is_of_volumes:
+                return ["scangan.models.squeezenet3d"]
+            case "train_conditional_gan" | "synthesize" | "export_images" | "train_volume_gan" | "synthesize_volumes":
                 return [self.studies[wildcards["study"]].network_module(wildcards["gan"])]
             case "render_phantom":
                 return [self.sources[wildcards["study"]].phantom_module()]
@@ -526,6 +524,11 @@ class ImagePlan(StudyPlan):
         data = self.settings.data
         return isinstance(data, Scans) and data.annotations != "none"
 
+    @property
+    def is_of_volumes(self) -> bool:
+        """Whether its images have three dimensions."""
+        return self.settings.is_of_volumes
+
     def labels(self) -> list[str]:
         """The names of its classes."""
         return self.settings.data.class_names
@@ -644,8 +647,10 @@ class ImagePlan(StudyPlan):
     def exported(self, gan: str, label: str) -> dict[str, str]:
         """The weights that exported images are drawn with, of the first training, and what was measured of it.
 
-        Raises DataError for another network or class.
+        Raises DataError for another network or class, and for volumes.
         """
+        if self.is_of_volumes:
+            raise DataError(f"{self.folder}/exported/{gan}/{label}: study: found volumes, allowed: a study of images")
         for key, found, allowed in (("gan", gan, self.gans()), ("label", label, self.labels())):
             if found not in allowed:
                 where = f"{self.folder}/exported/{gan}/{label}"
@@ -695,6 +700,12 @@ class ImagePlan(StudyPlan):
         """Images and manifests of the networks of a panel, in its order."""
         sets = [self.shards(gan) for gan in self.settings.panels[panel]]
         return {kind: [path for files in sets for path in files[kind]] for kind in sets[0]}
+
+    def feature_settings(self) -> Settings:
+        """By which network features are, and of volumes in how many slices of each plane."""
+        fidelity = self.settings.fidelity
+        positions = {"positions": fidelity.positions} if self.is_of_volumes else {}
+        return {"extractor": fidelity.extractor} | positions
 
     def features(self, gan: str, gan_seed: str) -> dict[str, str | list[str]]:
         """Features of a network's images, with their manifests, and of real images at the same size."""
@@ -855,11 +866,12 @@ class ImagePlan(StudyPlan):
     # What it ends in
 
     def _page_images(self) -> Settings:
-        edge = self.settings.data.image_size
+        what, size = ("volumes", "voxels") if self.is_of_volumes else ("images", "pixels")
+        edges = [str(self.settings.data.image_size)] * self.settings.data.DIMENSIONS
         return {
             "labels": self.labels(),
-            "size": f"{edge} x {edge} pixels",
-            "synthetic": f"{self.settings.synthesis.images_per_class} synthetic images of each class",
+            "size": f"{' x '.join(edges)} {size}",
+            "synthetic": f"{self.settings.synthesis.images_per_class} synthetic {what} of each class",
         }
 
     def tables(self) -> list[str]:
@@ -919,6 +931,7 @@ class VolumePlan(StudyPlan):
     """A study of volumes, of one or several cohorts."""
 
     settings: VolumeStudy
+    is_of_volumes = True
 
     @property
     def sources(self) -> list[Source]:

@@ -60,7 +60,7 @@ def test_a_folder_a_class_wherever_it_lies(pictures):
     assert seen.data["channels"] == 1
     assert seen.lines[:2] == ["files: 12 .png; grey", "sizes: shorter edges of 40 to 40 pixels, median 40"]
     assert "patients: nothing says whose an image is; each counts as a patient of its own" in seen.lines
-    for scale in scales_for(seen.edge):
+    for scale in scales_for(seen):
         assert scale.image_size == 32
         study = validated(seen, "mine", scale)
         assert study.labels() == ["a_x", "b_x", "c_x"]
@@ -91,7 +91,7 @@ def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
     assert "copies: 1 identical to another image" in said
     assert "8, by their file names: look whether patient_from is right" in said
     # A small folder is answered in folds, and tried in one split.
-    largest, smallest = scales_for(seen.edge)[0], scales_for(seen.edge)[-1]
+    largest, smallest = scales_for(seen)[0], scales_for(seen)[-1]
     assert largest.image_size == 64
     assert study_of(seen, "mine", largest)["studies"]["mine"]["split"] == {"method": "folds", "folds": 5}
     study = validated(seen, "mine", smallest)
@@ -115,7 +115,7 @@ def test_images_beside_a_table(pictures):
     assert kind.name == "images, labelled by the column diagnosis of labels.csv; other columns of few values: sex"
     seen = look(kind)
     assert seen.images == {"no": 4, "yes": 8}
-    assert validated(seen, "mine", scales_for(seen.edge)[-1]).settings.classifier.positive == "yes"
+    assert validated(seen, "mine", scales_for(seen)[-1]).settings.classifier.positive == "yes"
 
 
 def test_labels_that_are_numbers_are_named_after_their_column(pictures):
@@ -137,8 +137,7 @@ def test_scans_become_slices_of_one_class(tmp_path):
     assert kind.data["reader"] == "ct_slices"
     seen = look(kind)
     assert any("2 of 2 patients" in line for line in seen.lines)
-    assert any("folders a, b: classes of scans are not built" in line for line in seen.lines)
-    study = validated(seen, "mine", scales_for(seen.edge)[-1])
+    study = validated(seen, "mine", scales_for(seen)[-1])
     assert study.settings.classifier is None
 
 

@@ -470,8 +470,9 @@ def test_what_is_set_beside_the_papers():
 
 def test_modules_that_scripts_find_by_name():
     plan = plan_of()
-    for script in ("train_gan", "train_conditional_gan"):
-        assert plan.modules_by_name(script, {"study": "brain_mr", "gan": "pggan"}) == ["scangan.models.pggan"]
+    trained = {"study": "brain_mr", "gan": "pggan"}
+    assert plan.modules_by_name("train_conditional_gan", trained) == ["scangan.models.pggan"]
+    assert plan.modules_by_name("train_gan", trained) == ["scangan.models.pggan", "scangan.training.adversarial"]
     assert plan.modules_by_name("ingest_images", {"study": "brain_mr"}) == ["scangan.ingest.brats"]
     lidc = {"study": "ct_sgan/cohorts/lidc"}
     assert plan.modules_by_name("render_phantom", lidc) == ["scangan.phantoms.chest_dicom"]

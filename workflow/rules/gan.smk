@@ -118,7 +118,7 @@ rule extract_features:
     resources:
         gpu=1,
     params:
-        extractor=setting("fidelity/extractor"),
+        settings=of_study("feature_settings"),
     script:
         "../scripts/extract_features.py"
 

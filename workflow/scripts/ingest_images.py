@@ -13,7 +13,7 @@ with job(snakemake) as log:
 
     reader = READERS[snakemake.params.settings["reader"]]
     settings = reader.settings.model_validate(snakemake.params.settings)
-    shape = (settings.channels, settings.image_size, settings.image_size)
+    shape = (settings.channels, *[settings.image_size] * settings.DIMENSIONS)
     with ImageWriter(snakemake.output.images, snakemake.output.manifest, shape) as writer:
         ingested = reader.read(Path(snakemake.input.folder), settings, snakemake.params.data, writer.append)
         copies = Duplicates.model_validate(snakemake.params.duplicates)

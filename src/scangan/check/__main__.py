@@ -46,7 +46,7 @@ def _check(folder: Path, hours: float, cores: int, name: str, write: Path | None
     seen = look(kind)
     print("\n".join(seen.lines))
     print("classes: " + ", ".join(_counted(label, seen) for label in seen.images))
-    scales = scales_for(seen.edge)
+    scales = scales_for(seen)
     there = min(cores, os.cpu_count() or 1)
 
     work: dict[Scale, list[Work]] = {}
@@ -75,7 +75,8 @@ def _check(folder: Path, hours: float, cores: int, name: str, write: Path | None
 
 
 def _counted(label: str, seen: Seen) -> str:
-    return f"{label} {seen.images[label]} images of {seen.patients[label]} patients"
+    what = "volumes" if seen.data["reader"] == "volume_folder" else "images"
+    return f"{label} {seen.images[label]} {what} of {seen.patients[label]} patients"
 
 
 def _work_of(config: dict, name: str, cores: int) -> list[Work]:

@@ -31,7 +31,9 @@ from scangan.ingest.images import DICOM_SUFFIXES, FORMATS, find_images
 from scangan.ingest.labelled_images import id_of
 from scangan.ingest.readers import READERS
 from scangan.ingest.scan_index import index_scans
+from scangan.ingest.volume_files import read_volume_file
 from scangan.ingest.volume_headers import SUFFIXES as VOLUME_SUFFIXES
+from scangan.ingest.volume_headers import read_header
 
 Settings = dict[str, Any]
 
@@ -44,6 +46,8 @@ LEAST_NAMED = 0.5  # share of the images that a table must name
 LOOKED_AT = 200  # files whose headers are read, spread over all
 COLOURED, COLOURED_PIXELS = 24, 0.02  # grey levels between channels; share of pixels
 SLICES = 8  # of a scan
+VOLUMES_READ = 5  # of them, to know Hounsfield units,
+AIR = -300  # of which a hundredth lies below this
 SHOWN = 3  # of the files that are left out
 READ_AT = 32  # edge at which all images are read once, pixels
 SEEN_IN_VOLUMES = ("CT", "MR", "PT")
@@ -84,7 +88,7 @@ class Seen:
 def recognise(folder: Path) -> Kind:
     """What a folder is. Raises DataError, with what lies there, if no reader takes it."""
     files = list_files(folder).files
-    for of_kind in (_brats, _covid_ct, _scans, _labelled_images, _image_folder):
+    for of_kind in (_brats, _covid_ct, _volume_folder, _scans, _labelled_images, _image_folder):
         if (kind := of_kind(folder, files)) is not None:
             return kind
     endings = Counter("".join(file.suffixes[-2:]) or "no ending" for file in files).most_common(6)
@@ -92,15 +96,20 @@ def recognise(folder: Path) -> Kind:
     folders = sorted(path.name for path in folder.glob("*/"))
     within = f" in {len(folders)} folders ({', '.join(folders[:6])})" if folders else ""
     allowed = (
-        f"a folder of at least {FEWEST_IN_CLASS} images for each of 2 to {MOST_CLASSES} classes; images and a CSV of "
-        "their labels; CT in DICOM, NIfTI or MetaImage; BraTS; COVID-CT"
+        f"a folder of at least {FEWEST_IN_CLASS} images or volumes for each of 2 to {MOST_CLASSES} classes; images or "
+        "volumes and a CSV of their labels; CT in DICOM, NIfTI, MetaImage or NRRD; BraTS; COVID-CT"
     )
     raise DataError(f"{folder}: data: found {found}{within}, allowed: {allowed}")
 
 
 def look(kind: Kind) -> Seen:
     """Read the folder once, as the workflow would. Raises DataError where the workflow would stop."""
-    return _look_at_scans(kind) if kind.data["reader"] == "ct_slices" else _look_at_images(kind)
+    match kind.data["reader"]:
+        case "ct_slices":
+            return _look_at_scans(kind)
+        case "volume_folder":
+            return _look_at_volumes(kind)
+    return _look_at_images(kind)
 
 
 # Kinds
@@ -127,16 +136,61 @@ def _covid_ct(folder: Path, files: Sequence[Path]) -> Kind | None:
     return Kind("COVID-CT, with its patients", folder, data, split)
 
 
-def _scans(folder: Path, files: Sequence[Path]) -> Kind | None:
+def _volume_folder(folder: Path, files: Sequence[Path]) -> Kind | None:
+    """Volumes in folders of classes, or beside a table of labels; a folder of DICOM files is taken for a volume."""
+    volumes, slices, modalities = _scans_in(files)
+    if not volumes and not _are_scans(modalities):
+        return None
+    paths = sorted({*volumes, *(file.parent for file in slices if _are_scans(modalities))})
+    modality = _modality_of(volumes, modalities)
+    said = {"CT": "CT", "MR": "MR, or of other units than Hounsfield's"}[modality]
+    if (labelled := _label_table(folder, files, {id_of(path) for path in paths})) is not None:
+        data, name = {"reader": "volume_folder", **labelled[0], "modality": modality}, labelled[1]
+        return Kind(f"volumes ({said}), {name}", folder, data)
+    if (found := _class_folders(folder, paths)) is not None:
+        root, named, in_parts = found
+        data = {"reader": "volume_folder", "classes": named, "modality": modality}
+        return Kind(f"volumes ({said}) in a folder a class{in_parts}", root, data)
+    return None
+
+
+def _scans_in(files: Sequence[Path]) -> tuple[list[Path], list[Path], Counter[str]]:
+    """Files of volumes, those that may be slices, and how many of some of these are of each modality."""
     volumes = [file for file in files if file.name.lower().endswith(VOLUME_SUFFIXES)]
     slices = [file for file in files if file.suffix.lower() in (*DICOM_SUFFIXES, "")]
-    modalities = Counter(filter(None, map(_modality, _spread(slices))))
-    of_volumes = sum(modalities[modality] for modality in SEEN_IN_VOLUMES)
-    if not volumes and of_volumes <= modalities.total() / 2:
+    return volumes, slices, Counter(filter(None, map(_modality, _spread(slices))))
+
+
+def _are_scans(modalities: Counter[str]) -> bool:
+    return sum(modalities[modality] for modality in SEEN_IN_VOLUMES) > modalities.total() / 2
+
+
+def _modality_of(volumes: Sequence[Path], modalities: Counter[str]) -> str:
+    """`CT`, where most of what is looked at holds Hounsfield units, else `MR`."""
+    if modalities.total() > len(volumes):
+        return "MR" if modalities["MR"] + modalities["PT"] > modalities["CT"] else "CT"
+    few = _spread(volumes)[:: max(1, min(len(volumes), LOOKED_AT) // VOLUMES_READ)]
+    return "CT" if sum(map(_is_ct, few)) > len(few) / 2 else "MR"
+
+
+def _is_ct(file: Path) -> bool:
+    """Whether a file holds Hounsfield units, and air: other units may look like those of soft tissue."""
+    try:
+        voxels, _ = read_volume_file(file, "CT", None)
+    except (DataError, OSError):
+        return False
+    return bool(np.percentile(voxels, 1) < AIR)
+
+
+def _scans(folder: Path, files: Sequence[Path]) -> Kind | None:
+    volumes, _, modalities = _scans_in(files)
+    if not volumes and not _are_scans(modalities):
         return None
     if modalities["MR"] + modalities["PT"] > modalities["CT"]:
         found = ", ".join(f"{count} {modality}" for modality, count in modalities.most_common())
-        raise DataError(f"{folder}: data: found {found} files, allowed: CT; MR only as BraTS has it")
+        raise DataError(
+            f"{folder}: data: found {found} files, allowed: CT; MR as BraTS has it, or in folders of classes"
+        )
     name = "CT scans, of which slices become images of one class"
     return Kind(name, folder, {"reader": "ct_slices", "annotations": "none"})
 
@@ -150,8 +204,15 @@ def _modality(file: Path) -> str | None:
 
 
 def _labelled_images(folder: Path, files: Sequence[Path]) -> Kind | None:
-    """A table that names most of the images and has a column of few values."""
-    images = {id_of(file) for file in _images_of(files, folder)}
+    found = _label_table(folder, files, {id_of(file) for file in _images_of(files, folder)})
+    return found and Kind(f"images, {found[1]}", folder, {"reader": "labelled_images", **found[0]})
+
+
+def _label_table(folder: Path, files: Sequence[Path], images: set[str]) -> tuple[Settings, str] | None:
+    """The settings of a table that names most of the images and has a column of few values, and what it is in words.
+
+    images: their ids.
+    """
     for file in files if images else ():
         if file.suffix.lower() in TABLES and (columns := _columns_of(file)) is not None:
             named = {name: sum(_names_one(value, images) for value in values) for name, values in columns.items()}
@@ -163,7 +224,7 @@ def _labelled_images(folder: Path, files: Sequence[Path]) -> Kind | None:
             if named[id_column] < LEAST_NAMED * rows or not few:
                 continue
             label, *others = sorted(few, key=lambda name: not LABEL_COLUMNS.search(name))
-            data: Settings = {"reader": "labelled_images", "labels": file.relative_to(folder).as_posix()}
+            data: Settings = {"labels": file.relative_to(folder).as_posix()}
             data |= {"id_column": id_column, "label_column": label}
             for name, values in labels.items():
                 if PATIENT_COLUMNS.search(name) and name != label and len(values) > 1:
@@ -171,7 +232,7 @@ def _labelled_images(folder: Path, files: Sequence[Path]) -> Kind | None:
             data["classes"] = {_name_of(value, label): value for value in sorted(labels[label])}
             others = [name for name in others if name != data.get("patient_column")]
             beside = f"; other columns of few values: {', '.join(others)}" if others else ""
-            return Kind(f"images, labelled by the column {label} of {data['labels']}{beside}", folder, data)
+            return data, f"labelled by the column {label} of {data['labels']}{beside}"
     return None
 
 
@@ -200,7 +261,15 @@ def _columns_of(file: Path) -> dict[str, list[str]] | None:
 
 
 def _image_folder(folder: Path, files: Sequence[Path]) -> Kind | None:
-    images = _images_of(files, folder)
+    found = _class_folders(folder, _images_of(files, folder))
+    if found is None:
+        return None
+    root, named, in_parts = found
+    return Kind(f"images in a folder a class{in_parts}", root, {"reader": "image_folder", "classes": named})
+
+
+def _class_folders(folder: Path, images: Sequence[Path]) -> tuple[Path, dict[str, str], str] | None:
+    """The folder in which the folders of classes lie, these by a name for each class, and in which parts they are."""
     paths = [image.relative_to(folder).parts for image in images]
     depth = 0
     # Archives often hold one folder that holds all.
@@ -214,9 +283,8 @@ def _image_folder(folder: Path, files: Sequence[Path]) -> Kind | None:
     classes = {name: count for name, count in counts.items() if count >= FEWEST_IN_CLASS}
     if not 2 <= len(classes) <= MOST_CLASSES or sum(classes.values()) < LEAST_NAMED * len(images):
         return None
-    name = "images in a folder a class" + (f", in parts {', '.join(sorted(parts))}" if in_parts else "")
     named = {_name_of(value): value for value in sorted(classes)}
-    return Kind(name, root, {"reader": "image_folder", "classes": named})
+    return root, named, f", in parts {', '.join(sorted(parts))}" if in_parts else ""
 
 
 def _name_of(value: str, column: str = "") -> str:
@@ -240,6 +308,34 @@ def _look_at_images(kind: Kind) -> Seen:
         if known := [each for each in edges if each]:
             edge = int(np.median(known))
             lines.append(f"sizes: shorter edges of {min(known)} to {max(known)} pixels, median {edge}")
+    return _count(kind, data, lines, edge)
+
+
+def _look_at_volumes(kind: Kind) -> Seen:
+    data = dict(kind.data)
+    volumes = [file for file in list_files(kind.root).files if file.name.lower().endswith(VOLUME_SUFFIXES)]
+    endings = Counter("".join(file.suffixes[-2:] if file.suffix == ".gz" else file.suffix) for file in volumes)
+    said = ", ".join(f"{count} {ending}" for ending, count in endings.most_common()) or "DICOM series"
+    shapes = [shape for shape in map(_shape_of, _spread(volumes)) if shape is not None]
+    edge = int(np.median([max(shape) for shape in shapes])) if shapes else None
+    lines = [f"files: {said}"]
+    if shapes:
+        smallest, largest = (
+            " x ".join(map(str, each[::-1])) for each in (min(shapes, key=np.prod), max(shapes, key=np.prod))
+        )
+        lines.append(f"sizes: {smallest} to {largest} voxels")
+    return _count(kind, data, lines, edge)
+
+
+def _shape_of(file: Path) -> tuple[int, int, int] | None:
+    try:
+        return read_header(file).shape
+    except (DataError, OSError):  # the reader names the file, and the reason
+        return None
+
+
+def _count(kind: Kind, data: Settings, lines: list[str], edge: int | None) -> Seen:
+    """The same with what the reader reads. lines: what was said so far."""
     read = _read(kind, data)
     lines += read.notes
     patients, how = _patients(read.listed, data)
@@ -268,7 +364,7 @@ class Read(NamedTuple):
 def _read(kind: Kind, data: Settings) -> Read:
     reader = READERS[data["reader"]]
     settings = reader.settings.model_validate(data | {"root": "data", "image_size": READ_AT, "max_rejected": 1.0})
-    shape = (data.get("channels", 1), READ_AT, READ_AT)
+    shape = (data.get("channels", 1), *[READ_AT] * settings.DIMENSIONS)
     with (
         tempfile.TemporaryDirectory() as scratch,
         ImageWriter(Path(scratch, "images.zarr.zip"), Path(scratch, "manifest.parquet"), shape) as writer,
@@ -315,9 +411,6 @@ def _look_at_scans(kind: Kind) -> Seen:
     index, rejected = index_scans(kind.root, settings, "real")
     patients = index.patient_id.nunique()
     lines = [f"scans: {len(index)} of {patients} patients, by their headers; taken for CT in Hounsfield units"]
-    classes = [path.name for path in sorted(kind.root.glob("*/")) if len(list_files(path).files) >= FEWEST_IN_CLASS]
-    if 2 <= len(classes) <= MOST_CLASSES:
-        lines.append(f"folders {', '.join(classes)}: classes of scans are not built; all slices are one class")
     if len(rejected):
         lines.append("left out: " + ", ".join(f"{n} {reason}" for reason, n in rejected.reason.value_counts().items()))
     data = kind.data | {"slices_per_scan": SLICES}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from scangan.check.folder import Seen
-from scangan.config import ProjectedGan
+from scangan.config import CtSgan, Gan3d, ProjectedGan
 
 Settings = dict[str, Any]
 
@@ -20,12 +20,31 @@ BATCH = 16  # images a step, of generators and classifiers
 FEW_PATIENTS = 100  # of the rarer class: below, an answer tests each of them once, in folds
 LEAST_DRAWN, MOST_DRAWN = 64, 1000  # synthetic images a class
 HEALTHY = r"(^|_)(no|non|not|neg|negative|normal|healthy|control|without|benign|0)(_|$)|^non"
+# Networks of volumes, narrower than the papers'.
+GAN3D: Settings = {"model": "gan3d", "base_width": 16, "batch_size": 8}
+CT_SGAN: Settings = {
+    "model": "ct_sgan",
+    "base_width": 16,
+    "slabs": {"depth": 8, "slices": 4, "told_position": True},
+    "loss": "wasserstein",
+    "gradient_penalty": {"kind": "dragan", "weight": 10},
+    "batch_size": 4,
+    "beta1": 0,
+    "beta2": 0.9,
+}
+# Of a training of hundreds of steps.
+QUICK: Settings = {"learning_rate_generator": 1e-3, "learning_rate_discriminator": 5e-4, "ema_decay": 0.95}
+VOLUME_CLASSIFIER: Settings = {"backbone": "squeezenet3d", "base_width": 16, "stem": "small"}
+VOLUMES_AT_ONCE = 8
 ARMS = ["real", "real+classical", "real+synthetic", "real+classical+synthetic"]
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much a study is given. gan_steps: of a class. answers: whether its numbers may bear an answer."""
+    """How much a study is given. gan_steps: of a class. answers: whether its numbers may bear an answer.
+
+    unit: of image_size, pixels or voxels.
+    """
 
     image_size: int
     gan_steps: int
@@ -33,11 +52,12 @@ class Scale:
     classifier_steps: int
     classifier_seeds: int
     answers: bool
+    unit: str = "pixels"
 
     def describe(self) -> str:
         trainings = f"{self.gan_seeds} training{'s' * (self.gan_seeds > 1)}"
         return (
-            f"{self.image_size} pixels, {self.gan_steps} steps of the generator a class in {trainings}, "
+            f"{self.image_size} {self.unit}, {self.gan_steps} steps of the generator a class in {trainings}, "
             f"classifiers of {self.classifier_steps} steps in {self.classifier_seeds * self.gan_seeds} trainings an arm"
         )
 
@@ -55,10 +75,34 @@ SCALES = (
 )
 
 
-def scales_for(edge: int | None) -> list[Scale]:
+# The same of volumes, whose edges are those of `gan3d`, and from 56 voxels on of `ct_sgan`.
+VOLUME_SCALES = (
+    Scale(64, 6000, 3, 2000, 5, True, "voxels"),
+    Scale(32, 4000, 3, 1000, 5, True, "voxels"),
+    Scale(32, 2500, 3, 600, 3, True, "voxels"),
+    Scale(32, 1500, 1, 400, 3, False, "voxels"),
+    Scale(32, 600, 1, 200, 2, False, "voxels"),
+    Scale(32, 250, 1, 100, 2, False, "voxels"),
+    Scale(32, 80, 1, 40, 2, False, "voxels"),
+)
+
+
+def scales_for(seen: Seen) -> list[Scale]:
     """The scales whose images are no larger than the files' are; of smaller files those of the smallest network."""
+    if seen.data["reader"] == "volume_folder":
+        return _volume_scales(seen.edge)
+    edge = seen.edge
     smallest = min(ProjectedGan.IMAGE_SIZES)
     return [scale for scale in SCALES if scale.image_size <= max(edge or math.inf, smallest)]
+
+
+def _volume_scales(edge: int | None) -> list[Scale]:
+    """Of smaller volumes each scale at the largest edge that they have."""
+    known = [size for size in Gan3d.IMAGE_SIZES if size <= (edge or math.inf)] or [min(Gan3d.IMAGE_SIZES)]
+    scales = [
+        replace(scale, image_size=max(size for size in known if size <= scale.image_size)) for scale in VOLUME_SCALES
+    ]
+    return list(dict.fromkeys(scales))
 
 
 def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
@@ -69,24 +113,39 @@ def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
     if scale.answers and not seen.split and rarer < FEW_PATIENTS:
         split = {"method": "folds", "folds": 5}
     trained_on = max(seen.images.values()) * (1 if seen.split else 0.8 if "folds" in split else 0.6)
-    epochs = max(1, round(scale.gan_steps * BATCH / max(trained_on, BATCH)))
+    gan, network = _network(seen, scale)
+    batch = network.get("batch_size", BATCH)
+    epochs = max(1, round(scale.gan_steps * batch / max(trained_on, batch)))
     drawn = max(LEAST_DRAWN, min(round(max(seen.images.values()) * 0.6), MOST_DRAWN))
     study: Settings = {
         "data": data,
         "split": split,
-        "gan": {"projected_gan": {"model": "projected_gan", "epochs": epochs, "seeds": scale.gan_seeds}},
+        "gan": {gan: network | {"epochs": epochs, "seeds": scale.gan_seeds}},
         "synthesis": {"images_per_class": drawn},
     }
+    of_volumes = seen.data["reader"] == "volume_folder"
+    if of_volumes:
+        study["synthesis"]["batch_size"] = VOLUMES_AT_ONCE
     if len(seen.images) > 1:
-        study["synthesis"] = {"gan": "projected_gan", **study["synthesis"]}
+        study["synthesis"] = {"gan": gan, **study["synthesis"]}
         study["classifier"] = {
             "positive": min(seen.images, key=_looks_healthy),
-            "pretrained": "efficientnet-lite0",
+            **(VOLUME_CLASSIFIER if of_volumes else {"pretrained": "efficientnet-lite0"}),
             "arms": ARMS,
             "steps": scale.classifier_steps,
             "seeds": scale.classifier_seeds,
         }
     return {"data_roots": {name: str(seen.kind.root.resolve())}, "studies": {name: study}}
+
+
+def _network(seen: Seen, scale: Scale) -> tuple[str, Settings]:
+    """The name of the network that suits, and its settings."""
+    if seen.data["reader"] != "volume_folder":
+        return "projected_gan", {"model": "projected_gan"}
+    quick = {} if scale.answers else QUICK
+    if scale.image_size in CtSgan.IMAGE_SIZES:
+        return "ct_sgan", CT_SGAN | quick
+    return "gan3d", GAN3D | quick
 
 
 def name_of(folder: Path) -> str:

@@ -61,6 +61,7 @@ from scangan.config.readers import (
     BrainMrPhantom,
     Brats,
     ChestPhantom,
+    Classes,
     Cohort,
     CovidCt,
     CovidCtPhantom,
@@ -78,6 +79,7 @@ from scangan.config.readers import (
     Slicing,
     Source,
     Split,
+    VolumeFolder,
     Volumes,
 )
 from scangan.config.scales import scale_of, settings_digest, sort_keys, study_digest
@@ -96,6 +98,7 @@ __all__ = [
     "BrainMrPhantom",
     "Brats",
     "ChestPhantom",
+    "Classes",
     "Classical",
     "Classifier",
     "Cohort",
@@ -155,6 +158,7 @@ __all__ = [
     "Training",
     "Voi",
     "VoiCut",
+    "VolumeFolder",
     "VolumeGan",
     "VolumeStudy",
     "VolumeSynthesis",

@@ -48,7 +48,7 @@ ArmName = Annotated[
         {"anyOf": [{"enum": list(ARMS)}, {"type": "string", "pattern": f"^({_OF_FURTHER}):[A-Za-z0-9_-]+$"}]}
     ),
 ]
-# Least edge of what each network of images sees: it halves it so many times.
+# Least edge of what each network sees: it halves it so many times.
 SMALLEST_IMAGES = {
     ("resnet50", "imagenet"): 32,
     ("resnet50", "small"): 8,
@@ -56,6 +56,8 @@ SMALLEST_IMAGES = {
     ("densenet169", "small"): 8,
     ("efficientnet-lite0", "imagenet"): 32,
     ("efficientnet-lite0", "small"): 16,
+    ("squeezenet3d", "imagenet"): 17,
+    ("squeezenet3d", "small"): 9,
 }
 
 
@@ -248,7 +250,7 @@ class Classifier(Section):
     patience: Positive = Field(10, description="validations without a better loss after which training stops")
     classical: Classical = Field(Classical(), description="classical augmentation")
     mirror: bool = Field(
-        True, description="of volumes: training volumes are mirrored at random along each axis, in every arm"
+        True, description="of `cohorts`: training volumes are mirrored at random along each axis, in every arm"
     )
 
     @field_validator("pretrained")

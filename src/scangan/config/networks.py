@@ -130,6 +130,8 @@ class Gan(Rules, Training):
     """One generative network and its training."""
 
     KIND_KEY: ClassVar[str] = "model"
+    DIMENSIONS: ClassVar[int] = 2  # of what it draws: images, or volumes
+    TRAINING: ClassVar[str] = "scangan.training.adversarial"  # the module whose `train_gan` trains it
     # Of the keys that only this network has: what is said to another that is given one.
     REFUSED: ClassVar[dict[str, str]] = {}
     # Edges of the images or volumes that it can have; those of its file in `scangan.models`, which takes long to load.
@@ -311,7 +313,16 @@ class SimpleCtGan(ImageGan):
 class VolumeGan(Gan):
     """A network of volumes."""
 
-    epochs: Positive = Field(description="passes over the training volumes")
+    DIMENSIONS: ClassVar[int] = 3
+    TRAINING: ClassVar[str] = "scangan.training.volumes"
+    # What only a network of images can be told.
+    HAS_ONE_SIZE: ClassVar[bool] = True
+    is_conditional: ClassVar[bool] = False
+    weights_of: ClassVar[None] = None
+    training_images: ClassVar[None] = None
+    validations: ClassVar[int] = 0
+
+    epochs: Positive = Field(description="passes over the training volumes (of a class, where there are classes)")
 
 
 class CtSgan(VolumeGan):
@@ -339,7 +350,9 @@ class Gan3d(VolumeGan):
     IMAGE_SIZES: ClassVar[Sequence[int]] = (16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128)
     model: Literal["gan3d"]
     image_size: Annotated[int, Field(ge=8)] | None = Field(
-        None, description="voxels along an edge of its volumes; the cohort's are scaled to it; null: `grid.size`"
+        None,
+        description="voxels along an edge of its volumes; the cohort's are scaled to it; null: `grid.size` or "
+        "`data.image_size`",
     )
 
 
@@ -358,12 +371,17 @@ class NoduleNetwork(Training):
 
 
 if TYPE_CHECKING:
-    AnyImageGan = ImageGan
+    AnyGan = ImageGan | CtSgan | Gan3d
     AnyVolumeGan = VolumeGan
 else:
-    AnyImageGan = union_of(ImageGan)
+    AnyGan = union_of(Gan)
     AnyVolumeGan = union_of(VolumeGan)
 
 # Names of all networks, and of those of volumes.
 MODELS = tuple(network.kind_names()[0] for network in kinds_below(Gan))
 VOLUME_MODELS = tuple(network.kind_names()[0] for network in kinds_below(VolumeGan))
+
+
+def models_of(dimensions: int) -> tuple[str, ...]:
+    """Names of the networks whose images have so many dimensions."""
+    return tuple(network.kind_names()[0] for network in kinds_below(Gan) if dimensions == network.DIMENSIONS)

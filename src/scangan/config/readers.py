@@ -111,6 +111,7 @@ class Squares(Section):
 class ImageSource(Squares, Source):
     """A data set that becomes images of one class or several."""
 
+    DIMENSIONS: ClassVar[int] = 2  # of its images, of which those of 3 are volumes
     licence: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="the data set's licence, in words of your choice: stands beside exported images; null: not said",
@@ -123,21 +124,13 @@ class ImageSource(Squares, Source):
         raise NotImplementedError
 
 
-class Images(ImageSource):
-    """Images in files of two classes or more."""
+class Classes(ImageSource):
+    """Images, or volumes, in files of two classes or more."""
 
-    phantom_renderer: ClassVar[str] = "head_ct"
     classes: dict[Name, str | int] = Field(
         description="class name: its value in the label column, or its folder's name; at least two. The classifier "
         "tells all apart, and its scores are of `classifier.positive` against all others together, of all classes "
         "alike, and of each"
-    )
-    fit: Literal["pad", "stretch"] = Field(
-        "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"
-    )
-    channels: Annotated[Literal[1, 3], READ_FROM_TEXT] = Field(1, description="1: grey, 3: colour")
-    bits: Annotated[int, Field(ge=9, le=16)] = Field(
-        16, description="bits that 16-bit grey images use: their greatest value is white; 12 of many detectors"
     )
     max_rejected: Fraction = Field(0.1, description="share of rejected images above which the run stops")
 
@@ -156,12 +149,25 @@ class Images(ImageSource):
         return classes
 
     @model_validator(mode="after")
-    def _several_classes(self) -> Images:
+    def _several_classes(self) -> Classes:
         if len(self.classes) < 2:
             raise ValueError(f"classes: found {len(self.classes)}, allowed: at least 2")
         if len({str(value) for value in self.classes.values()}) < len(self.classes):
             raise ValueError("classes: found the same value twice, allowed: a value of its own for each class")
         return self
+
+
+class Images(Classes):
+    """Images in files of two classes or more."""
+
+    phantom_renderer: ClassVar[str] = "head_ct"
+    fit: Literal["pad", "stretch"] = Field(
+        "pad", description="how an oblong image becomes square: `pad`ded with black, or `stretch`ed"
+    )
+    channels: Annotated[Literal[1, 3], READ_FROM_TEXT] = Field(1, description="1: grey, 3: colour")
+    bits: Annotated[int, Field(ge=9, le=16)] = Field(
+        16, description="bits that 16-bit grey images use: their greatest value is white; 12 of many detectors"
+    )
 
 
 class PatientsFromPaths(Section):
@@ -188,13 +194,9 @@ class PatientsFromPaths(Section):
         return patient_from
 
 
-class LabelledImages(PatientsFromPaths, Images):
-    """Images in a folder, beside a CSV of id and label, as Kaggle's head CT."""
+class LabelColumns(Section):
+    """The columns of a CSV of labels."""
 
-    reader: Literal["labelled_images"] = Field(
-        description="`labelled_images`: a CSV of id and label beside a folder of images (Kaggle head CT)"
-    )
-    labels: str = Field("labels.csv", description="the CSV, relative to the root")
     id_column: str = Field("id", description="column that names the image file (without its ending)")
     label_column: str = Field("label", description="column of the label")
     patient_column: str | None = Field(
@@ -202,10 +204,67 @@ class LabelledImages(PatientsFromPaths, Images):
     )
 
 
+class LabelledImages(LabelColumns, PatientsFromPaths, Images):
+    """Images in a folder, beside a CSV of id and label, as Kaggle's head CT."""
+
+    reader: Literal["labelled_images"] = Field(
+        description="`labelled_images`: a CSV of id and label beside a folder of images (Kaggle head CT)"
+    )
+    labels: str = Field("labels.csv", description="the CSV, relative to the root")
+
+
 class ImageFolder(PatientsFromPaths, Images):
     """Images in one folder a class."""
 
     reader: Literal["image_folder"] = Field("image_folder", description="`image_folder`: one folder a class")
+
+
+class VolumeFolder(LabelColumns, PatientsFromPaths, Classes):
+    """Volumes of CT or MR in files or DICOM series, in one folder a class or beside a CSV of id and label."""
+
+    DIMENSIONS: ClassVar[int] = 3
+    phantom_renderer: ClassVar[str] = "none"
+    channels: ClassVar[int] = 1
+    reader: Literal["volume_folder"] = Field(
+        description="`volume_folder`: volumes as NIfTI, MetaImage, NRRD or DICOM series, one folder a class, or a CSV"
+    )
+    labels: str | None = Field(None, description="a CSV of labels, relative to the root; null: one folder a class")
+    modality: Literal["CT", "MR"] = Field(
+        "CT",
+        description="`CT`: Hounsfield units, seen through `window`; `MR`, or any other units: seen between the "
+        "`percentiles` of each volume. DICOM series of others are listed and left out",
+    )
+    window: tuple[float, float] = Field(
+        (-1000.0, 400.0), description="of CT: Hounsfield units that become black and white"
+    )
+    percentiles: tuple[float, float] = Field(
+        (0.5, 99.5), description="of MR: percentiles of a volume's voxels, but for zeros, that become black and white"
+    )
+    image_size: Annotated[int, Field(ge=8)] = Field(description="edge of the cube that a volume becomes, voxels")
+    spacing_mm: Annotated[float, Field(ge=0.05, le=50)] | None = Field(
+        None, description="voxel size of the cubes, mm; null: of each volume such that its longest edge fits"
+    )
+    fit: Literal["pad", "stretch"] = Field(
+        "pad",
+        description="how an oblong volume becomes a cube: `pad`ded with black about its middle (with `spacing_mm` also "
+        "cropped), or `stretch`ed",
+    )
+    min_slices: Annotated[int, Field(ge=2)] = Field(
+        3, description="voxels along its shortest edge below which a volume is rejected"
+    )
+
+    @model_validator(mode="after")
+    def _ranges_are_open(self) -> VolumeFolder:
+        for name in ("window", "percentiles"):
+            low, high = getattr(self, name)
+            if not low < high:
+                raise ValueError(f"{name}: found {low:g}, {high:g}, allowed: a lower and a higher value")
+        if not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
+            low, high = self.percentiles
+            raise ValueError(f"percentiles: found {low:g}, {high:g}, allowed: two of 0 to 100")
+        if self.fit == "stretch" and self.spacing_mm is not None:
+            raise ValueError(f"spacing_mm: found {self.spacing_mm:g}, allowed: null with fit stretch")
+        return self
 
 
 class CovidCt(Images):

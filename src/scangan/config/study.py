@@ -32,7 +32,7 @@ from scangan.config.experiment import (
     ReadingRoom,
     VolumeSynthesis,
 )
-from scangan.config.networks import AnyImageGan, AnyVolumeGan, CtSgan, Gan3d
+from scangan.config.networks import AnyGan, AnyVolumeGan, CtSgan, Gan3d, models_of
 from scangan.config.readers import (
     KNOWN_ROOTS,
     AnyImageSource,
@@ -46,6 +46,7 @@ from scangan.config.readers import (
     Phantom,
     Scans,
     Split,
+    VolumeFolder,
 )
 
 VOLUME_LABELS = ("nodules", "none")
@@ -129,7 +130,7 @@ class Study(Section):
 
 
 class ImageStudy(Study):
-    """A study of images."""
+    """A study of images, in two dimensions or three: volumes with classes."""
 
     KIND: ClassVar[str] = "images"
     # What only a study of volumes has.
@@ -141,7 +142,7 @@ class ImageStudy(Study):
     phantom: AnyPhantom | None = Field(
         None, description="stand-in when the data root is null; null: a root is required"
     )
-    gan: dict[Name, AnyImageGan] = Field(description="the study's networks, by a name of your choice")
+    gan: dict[Name, AnyGan] = Field(description="the study's networks, by a name of your choice")
     panels: dict[Name, Annotated[list[Name], Field(min_length=1)]] = Field(
         {}, description="figures of real images beside those of some networks: name of the figure: networks"
     )
@@ -195,6 +196,7 @@ class ImageStudy(Study):
     def _fits(self) -> ImageStudy:
         if not self.gan:
             raise ValueError("gan: found none, allowed: one, for a study of images")
+        self._check_dimensions()
         self._check_classifier()
         self._check_networks()
         if self.curve is not None and self.classifier is None:
@@ -217,7 +219,7 @@ class ImageStudy(Study):
             )
         if self.synthesis.screening is not None and self.synthesis.gan is None:
             raise ValueError("synthesis.screening: found one, allowed: null without `synthesis.gan`")
-        if self.split.method == "official" and not isinstance(self.data, CovidCt | ImageFolder):
+        if self.split.method == "official" and not isinstance(self.data, CovidCt | ImageFolder | VolumeFolder):
             raise ValueError(f"split.method: found official, allowed: by_patient or folds with {self.data.reader}")
         self._check_sizes()
         if self.external is not None:
@@ -226,12 +228,47 @@ class ImageStudy(Study):
             self._check_subgroups(self.evaluation.subgroups.column)
         return self
 
+    @property
+    def is_of_volumes(self) -> bool:
+        """Whether its images have three dimensions."""
+        return self.data.DIMENSIONS == 3
+
+    def _check_dimensions(self) -> None:
+        """Networks are of images or of volumes, as the data are; some parts of a study are of images alone."""
+        kind = "volumes" if self.is_of_volumes else "images"
+        for name, network in self.gan.items():
+            if network.DIMENSIONS != self.data.DIMENSIONS:
+                allowed = " | ".join(models_of(self.data.DIMENSIONS))
+                raise ValueError(f"gan.{name}.model: found '{network.model}', allowed: one of {kind}: {allowed}")
+        if not self.is_of_volumes:
+            return
+        for key in ("phantom", "judge", "embedding", "reading_room", "external"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key}: found one, allowed: null with {self.data.reader}")
+        if self.fidelity.encoder is not None and "encoder" in self.fidelity.model_fields_set:
+            raise ValueError(f"fidelity.encoder: found one, allowed: null with {self.data.reader}")
+        self.fidelity.encoder = None  # which sees images
+        edge = self.data.image_size
+        if self.fidelity.positions > edge:
+            found = self.fidelity.positions
+            raise ValueError(f"fidelity.positions: found {found}, allowed: {edge} at most (data.image_size)")
+        for name, network in self.gan.items():
+            if isinstance(network, CtSgan) and network.slabs.depth > edge - 2:
+                raise ValueError(f"gan.{name}.slabs.depth: found {network.slabs.depth}, allowed: {edge - 2} at most")
+
     def _check_classifier(self) -> None:
         if self.classifier is None:
             return
-        if self.classifier.backbone == "squeezenet3d":
+        if self.is_of_volumes:
+            _check("classifier.backbone", self.classifier.backbone, ["squeezenet3d"])
+            _check("classifier.pretrained", self.classifier.pretrained, ["none"])
+            if self.classifier.centre_crop is not None:
+                raise ValueError(
+                    f"classifier.centre_crop: found {self.classifier.centre_crop}, allowed: null for volumes"
+                )
+        elif self.classifier.backbone == "squeezenet3d":
             raise ValueError("classifier.backbone: found 'squeezenet3d', allowed: one of images")
-        if self.classifier.base_width is not None:
+        elif self.classifier.base_width is not None:
             raise ValueError(f"classifier.base_width: found {self.classifier.base_width}, allowed: null for images")
         if not self.classifier.mirror:
             raise ValueError("classifier.mirror: found false, allowed: true for images, see classifier.classical")
@@ -273,7 +310,8 @@ class ImageStudy(Study):
     def _check_sizes(self) -> None:
         for name, network in self.gan.items():
             size, trained = self.size_of(name), self.size_of(network.weights_of or name)
-            origin = "data.image_size" if network.image_size is None else "pixels"
+            pixels = "voxels" if self.is_of_volumes else "pixels"
+            origin = "data.image_size" if network.image_size is None else pixels
             if problem := network.size_problem(size, origin):
                 raise ValueError(f"gan.{name}.image_size: {problem}")
             if network.HAS_ONE_SIZE and size != trained:

@@ -16,6 +16,7 @@ import pandas as pd
 
 from scangan import config
 from scangan.data.scan_store import scan_manifest
+from scangan.data.store import OF_VOLUMES, radiographs
 from scangan.errors import DataError
 from scangan.rejected import KEPT, Rejection, log_rejected, rejected_table
 
@@ -69,7 +70,8 @@ class Groups(NamedTuple):
 def settle_images(manifest: pd.DataFrame, images: zarr.Array | np.ndarray, settings: config.Duplicates) -> Settled:
     """Find the copies among images, and do with them what the settings say.
 
-    manifest: `image_id, patient_id, label, source, sha256`; images [N, C, H, H], numbers of any type, black is 0.
+    manifest: `image_id, patient_id, label, source, sha256`; images [N, C, H, H], or volumes [N, C, H, H, H], numbers of
+    any type, black is 0.
     A group of copies is dropped but for its first image by id, kept as one patient, or left alone; of one with several
     classes nothing is kept, unless it is allowed. Images of one patient resemble each other: near-identical are pairs
     of different patients, identical ones of any.
@@ -195,9 +197,9 @@ def near_groups(features: np.ndarray, manifest: pd.DataFrame, threshold: float) 
 def image_features(images: zarr.Array | np.ndarray) -> np.ndarray:
     """The lowest coefficients of the cosine transform of each image, as grey: float32 [N, K, K], without the mean.
 
-    images: [N, C, H, H], numbers of any type, read piece by piece; white is the greatest of it, or 1. K is
-    `COEFFICIENTS`, or H if that is less. A flip changes the sign of every other one, a transposition swaps the axes.
-    Images without contrast have none: all are 0.
+    images: [N, C, H, H], numbers of any type, read piece by piece; white is the greatest of it, or 1. Of volumes
+    [N, C, H, H, H] their radiographs. K is `COEFFICIENTS`, or H if that is less. A flip changes the sign of every other
+    one, a transposition swaps the axes. Images without contrast have none: all are 0.
     """
     from scipy.fft import dct
 
@@ -207,7 +209,8 @@ def image_features(images: zarr.Array | np.ndarray) -> np.ndarray:
     features = np.zeros((images.shape[0], len(basis), len(basis)), np.float32)
     step = max(1, PIXELS_AT_ONCE // int(np.prod(images.shape[1:])))
     for first in range(0, len(features), step):
-        along_rows = images[first : first + step].astype(np.float32) @ basis.T
+        part = images[first : first + step].astype(np.float32)
+        along_rows = (radiographs(part) if part.ndim == OF_VOLUMES else part) @ basis.T
         features[first : first + step] = (basis @ along_rows).mean(1) / np.float32(white)
     features[:, 0, 0] = 0
     features[np.sqrt((features**2).sum((1, 2))) < FLAT] = 0

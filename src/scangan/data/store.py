@@ -1,11 +1,15 @@
-"""Cohorts and synthetic sets on disk: one Zarr v3 array in a zip, and a parquet manifest with one row an image."""
+"""Cohorts and synthetic sets on disk: one Zarr v3 array in a zip, and a parquet manifest with one row an image.
+
+An image has two dimensions, or three: [N, C, H, W] stands for [N, C, D, H, W] as well. Volumes are cubes [S, S, S]
+along z to the head, y to the back, x to the patient's left.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +28,7 @@ from scangan.files import atomic, reading, scratch_folder, zip_folder
 WHITE = 65535  # the uint16 that stands for 1.0
 CHUNK_BYTES = 2**20
 READ_BYTES = 16 * CHUNK_BYTES
+OF_IMAGES, OF_VOLUMES = 4, 5  # dimensions of a set
 HELD_BYTES = 2**30  # images that take more, as float32, stay in their files
 MANIFEST_TYPES = {
     "image_id": "str",
@@ -46,7 +51,7 @@ class StoredImages:
     Indexed like an array (by a number, a slice, or positions), each time they are read anew; `np.asarray` reads all.
     """
 
-    dtype, ndim = np.dtype(np.float32), 4
+    dtype = np.dtype(np.float32)
 
     def __init__(self, sources: Sequence[tuple[str, zarr.Array]], places: np.ndarray, hold: bool = True) -> None:
         """sources: names of files and their arrays, uint16 [n, C, H, W]; places: int [N, 2], source and position.
@@ -55,6 +60,7 @@ class StoredImages:
         """
         self._sources, self._places, self._hold = tuple(sources), places, hold
         self.shape = (len(places), *self._sources[0][1].shape[1:])
+        self.ndim = len(self.shape)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -138,11 +144,16 @@ class ImageSet:
     manifest: pd.DataFrame
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or len(self.images) != len(self.manifest):
+        if self.images.ndim not in (OF_IMAGES, OF_VOLUMES) or len(self.images) != len(self.manifest):
             raise ValueError(f"images {self.images.shape} do not fit a manifest of {len(self.manifest)} rows")
 
     def __len__(self) -> int:
         return len(self.manifest)
+
+    @property
+    def is_of_volumes(self) -> bool:
+        """Whether its images have three dimensions."""
+        return self.images.ndim == OF_VOLUMES
 
     def select(self, mask_or_index: Any) -> ImageSet:
         """The images that a boolean mask, or an array of positions, names."""
@@ -173,7 +184,7 @@ class ImageWriter:
     Both files appear under their names on clean exit only, the manifest last. The same images give the same bytes.
     """
 
-    def __init__(self, images_path: str | Path, manifest_path: str | Path, shape: tuple[int, int, int]) -> None:
+    def __init__(self, images_path: str | Path, manifest_path: str | Path, shape: tuple[int, ...]) -> None:
         self.images_path, self.manifest_path = Path(images_path), Path(manifest_path)
         self.shape = tuple(shape)
         self._rows = [pd.DataFrame(columns=list(MANIFEST_TYPES)).astype(MANIFEST_TYPES)]
@@ -298,7 +309,8 @@ def _open_image_set(
     with reading(images_path, "images", "a whole Zarr array in a zip"):
         store, members = open_zip(images_path)
         array = zarr.open_array(store, mode="r")
-        if array.ndim != 4 or array.dtype != np.uint16 or array.chunks[1:] != array.shape[1:]:
+        is_set = array.ndim in (OF_IMAGES, OF_VOLUMES) and array.dtype == np.uint16
+        if not is_set or array.chunks[1:] != array.shape[1:]:
             found = f"{array.dtype} {list(array.shape)} in chunks of {list(array.chunks)}"
             raise DataError(f"{images_path}: images: found {found}, allowed: uint16 [N, C, H, W] in whole images")
         if array.shape[0] != len(manifest):
@@ -375,8 +387,27 @@ def stretch_square(pixels: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.asarray(channel, np.float32) for channel in resized]).clip(0, 1)
 
 
+def resize_volume(voxels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Resize [D, H, W] to another shape, float32, as smoothly as `fit_square` along each axis."""
+    depth, height, width = shape
+    planes = [Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR) for plane in voxels]
+    flat = Image.fromarray(np.stack([np.asarray(plane) for plane in planes]).reshape(len(voxels), -1))
+    return np.asarray(flat.resize((height * width, depth), Image.Resampling.BILINEAR)).reshape(shape)
+
+
 def scale_images(image_set: ImageSet, size: int | None) -> ImageSet:
-    """The same images at another size (None: as they are), see `fit_square`; their checksums stay the originals'."""
+    """The same images at another size (None: as they are), see `fit_square`; their checksums stay the originals'.
+
+    Volumes are cubes, and become larger or smaller ones.
+    """
     if size is None or image_set.images.shape[-1] == size:
         return image_set
+    if image_set.is_of_volumes:
+        resized = [[resize_volume(voxels, (size, size, size)) for voxels in volume] for volume in image_set.images]
+        return ImageSet(np.array(resized, np.float32), image_set.manifest)
     return ImageSet(np.stack([fit_square(pixels, size) for pixels in image_set.images]), image_set.manifest)
+
+
+def radiographs(volumes: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean from front to back of each volume [C, D, H, W]: images [N, C, D, W], the head below."""
+    return np.stack([volume.mean(axis=2, dtype=np.float32) for volume in volumes])

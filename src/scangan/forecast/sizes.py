@@ -15,6 +15,7 @@ from scangan.config import (
     HeadCtPhantom,
     Scans,
     Split,
+    VolumeFolder,
 )
 from scangan.ingest.listing import list_data
 from scangan.plan import ImagePlan, Source, StudyPlan
@@ -63,9 +64,19 @@ def scans_of(source: Source) -> int:
             found = phantom.patients
         case ChestPhantom() as phantom:
             found = phantom.scans
+        case _ if isinstance(settings.data, VolumeFolder):
+            found = _volumes_in(source.data_root or ".")
         case _:
             found = PUBLISHED.get(source.root) or len(list_data(source.data_root or "."))
     return min(found, most or found)
+
+
+def _volumes_in(root: str) -> int:
+    """Files of volumes, and folders of other files, which are taken for a series each."""
+    from scangan.ingest.volume_headers import DATA_SUFFIXES, SUFFIXES  # NumPy, for those who ask
+
+    paths = [file.path for file in list_data(root) if not file.path.lower().endswith(DATA_SUFFIXES)]
+    return len({path if path.lower().endswith(SUFFIXES) else path.rpartition("/")[0] for path in paths})
 
 
 def images_of(source: Source) -> int:

@@ -13,13 +13,15 @@ from scangan.config import (
     CovidCtPhantom,
     CtSgan,
     HeadCtPhantom,
+    ImageGan,
     ImageSource,
     Pggan,
     Scans,
+    VolumeGan,
     Volumes,
 )
 from scangan.forecast.dry_run import Job
-from scangan.forecast.paces import Paces
+from scangan.forecast.paces import Pace, Paces
 from scangan.forecast.sizes import Sizes, images_of, scans_of, sizes_of
 from scangan.jobs import disk_need
 from scangan.plan import ImagePlan, Plan, Source, StudyPlan, VolumePlan
@@ -31,6 +33,7 @@ SHOWN = 1.0  # a table or a figure
 RENDER_IMAGE, RENDER_PATIENT, RENDER_SCAN, RENDER_SLICE_PIXELS = 0.012, 0.2, 0.4, 3.0 / 512**2
 INDEX_SCAN, INGEST_SCAN, INGEST_MVOXEL = 0.1, 0.3, 0.03
 INGEST_IMAGE = 0.006
+INGEST_VOLUME, RADIOMICS_MVOXEL = 0.1, 2.0  # of volumes with classes
 EDIT_SCAN, EDIT_MVOXEL = 0.05, 0.05
 DRAW_SHARE = 6  # a step of both networks takes as long as so many draws of its images
 WRITE_MVOXEL, INJECT_VOLUME, INJECT_MVOXEL = 0.005, 0.03, 0.05
@@ -156,8 +159,9 @@ def _of_source(job: Job, source: Source) -> _Extra:
             return _Extra(other=scans / batches * each, written=scans / batches * written)
         case "ingest_images" if isinstance(data, ImageSource):
             images = images_of(source)
-            written = COMPRESSED_IMAGES * 2 * images * data.image_size**2 * getattr(data, "channels", 1)
-            return _Extra(other=images * INGEST_IMAGE, written=written)
+            pixels = data.image_size**data.DIMENSIONS * getattr(data, "channels", 1)
+            each = INGEST_IMAGE if data.DIMENSIONS == 2 else INGEST_VOLUME
+            return _Extra(other=images * each, written=COMPRESSED_IMAGES * 2 * images * pixels)
     return _Extra()
 
 
@@ -167,10 +171,16 @@ def _of_images(job: Job, study: ImagePlan, size: Sizes, paces: Paces) -> _Extra:
     channels, edge = getattr(data, "channels", 1), data.image_size
     synthetic = wanted.images_per_class * size.classes
     gan = job.wildcards.get("gan", "")
+
+    def pace_of(network: ImageGan | VolumeGan) -> Pace:
+        if isinstance(network, VolumeGan):
+            return paces.volume_gan(network, study.image_size(gan))
+        return paces.image_gan(network, channels, study.image_size(gan))
+
     match job.rule:
         case "train_gan" | "train_conditional_gan":
             network = settings.gan[gan]
-            pace = paces.image_gan(network, channels, study.image_size(gan))
+            pace = pace_of(network)
             images = size.train if job.rule == "train_conditional_gan" else size.train / size.classes
             images = min(images, network.training_images or images)
             steps = (network.epochs or 0) * images / (network.batch_size * network.discriminator_steps)
@@ -180,15 +190,18 @@ def _of_images(job: Job, study: ImagePlan, size: Sizes, paces: Paces) -> _Extra:
             return _Extra(pace.seconds * max(1, steps), 1.0, _weights(network.model, network.base_width), pace.scaled)
         case "synthesize" | "export_images":
             network = settings.gan[study.trained_gan(gan)]
-            pace = paces.image_gan(network, channels, study.image_size(gan))
+            pace = pace_of(network)
             images = min(wanted.shard_size, wanted.images_per_class)
-            written = COMPRESSED_IMAGES * 2 * images * study.image_size(gan) ** 2 * channels
-            return _Extra(pace.seconds / network.batch_size / DRAW_SHARE * images, SHOWN, written, pace.scaled)
+            written = COMPRESSED_IMAGES * 2 * images * study.image_size(gan) ** data.DIMENSIONS * channels
+            draw = pace.seconds / network.batch_size / DRAW_SHARE * _slabs(network, study.image_size(gan))
+            return _Extra(draw * images, SHOWN, written, pace.scaled)
         case "extract_features" | "extract_real_features":
             images = synthetic if job.rule == "extract_features" else size.in_all
-            return _Extra(paces.features() * images, SHOWN, images * FEATURES_BYTES)
+            slices = 3 * settings.fidelity.positions if study.is_of_volumes else 1
+            return _Extra(paces.features() * images * slices, SHOWN, images * FEATURES_BYTES)
         case "measure_fidelity":
-            return _Extra(other=FIDELITY + FIDELITY_IMAGE * (synthetic + size.in_all))
+            each = FIDELITY_IMAGE + (RADIOMICS_MVOXEL * edge**3 / 1e6 if study.is_of_volumes else 0)
+            return _Extra(other=FIDELITY + each * (synthetic + size.in_all))
         case "train_encoder":
             encoder = settings.fidelity.encoder
             pixels = int(job.wildcards.get("image_size", edge)) ** 2
@@ -248,8 +261,7 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
             other = shard * WRITE_MVOXEL * mvoxels + edited * (INJECT_VOLUME + INJECT_MVOXEL * mvoxels)
             network = settings.gan[gan]
             pace = paces.volume_gan(network, getattr(network, "image_size", None) or edge)
-            slabs = (edge - 2) / network.slabs.depth if isinstance(network, CtSgan) else 1  # a step draws one of each
-            draw = pace.seconds / network.batch_size / DRAW_SHARE * slabs
+            draw = pace.seconds / network.batch_size / DRAW_SHARE * _slabs(network, edge)
             return _Extra(shard * draw, other, written, pace.scaled)
         case "measure_volumes":
             of = job.wildcards.get("source", "real")
@@ -266,6 +278,11 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
             seconds = pace.seconds * (classifier.steps + seen / classifier.batch_size * FORWARD)
             return _Extra(seconds, 2.0, _weights("squeezenet3d", classifier.base_width), pace.scaled)
     return _Extra()
+
+
+def _slabs(network: ImageGan | VolumeGan, edge: int) -> float:
+    """How many times a volume holds what a step draws of it."""
+    return (edge - 2) / network.slabs.depth if isinstance(network, CtSgan) else 1
 
 
 def _images_of_arm(job: Job, classifier: Classifier, size: Sizes, synthetic: int) -> float:

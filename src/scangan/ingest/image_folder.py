@@ -27,12 +27,7 @@ def read_cohort(root: Path, settings: ImageFolder, data: str, append: Append) ->
     """Read a folder of images, see `readers.Reader.read`; ordered by path."""
     root = Path(root)
     listing, rejected = list_cohort(root, settings)
-    _, part_of_folder = find_class_folders(root, settings.classes)
-    parts = {
-        each.image_id: part for each in listing for folder, part in part_of_folder.items() if _lies_in(each, folder)
-    }
-    if parts:
-        log.info("%s: brings a split of its own, in %s; `split.method: official` takes it", root, ", ".join(PARTS))
+    parts = parts_of(listing, root, settings.classes)
     return read_listed(root, listing, rejected, settings, data, append, parts=parts)
 
 
@@ -42,7 +37,18 @@ def list_cohort(root: Path, settings: ImageFolder) -> tuple[list[Listed], list[R
     files, rejected = list_files(root)
     listing, more = list_folders(root, folders, files)
     listing, nobodys = name_patients(listing, root, settings.patient_from, folders)
-    return listing, rejected + more + nobodys + _list_beside(root, folders, files)
+    return listing, rejected + more + nobodys + list_beside(root, folders, files)
+
+
+def parts_of(listing: Sequence[Listed], root: Path, classes: Mapping[str, str | int]) -> dict[str, str]:
+    """The part of each image of the data set's own split, if the classes' folders lie in folders of parts."""
+    _, part_of_folder = find_class_folders(root, classes)
+    parts = {
+        each.image_id: part for each in listing for folder, part in part_of_folder.items() if _lies_in(each, folder)
+    }
+    if parts:
+        log.info("%s: brings a split of its own, in %s; `split.method: official` takes it", root, ", ".join(PARTS))
+    return parts
 
 
 def _lies_in(listed: Listed, folder: str) -> bool:
@@ -78,14 +84,22 @@ def list_folders(root: Path, folders: Mapping[str, str], files: Sequence[Path]) 
 
     folders: path of each below the root -> its class. files: all below the root.
     """
-    by_id: dict[str, list[tuple[Path, str]]] = defaultdict(list)
-    rejected = []
-    for folder, name in folders.items():
-        images, others = find_images((file for file in files if file.is_relative_to(root / folder)), root)
+    rejected, images = [], []
+    for folder in folders:
+        found, others = find_images((file for file in files if file.is_relative_to(root / folder)), root)
         rejected += others
-        for file in images:
-            by_id[without_ending(file.relative_to(root))].append((file, name))
-    rejected += [
+        images += found
+    listing, same = class_each(root, folders, images)
+    return listing, rejected + same
+
+
+def class_each(root: Path, folders: Mapping[str, str], images: Sequence[Path]) -> tuple[list[Listed], list[Rejection]]:
+    """Each image, or folder of a series, with the class of its folder, of nobody yet; and those that share an id."""
+    by_id: dict[str, list[tuple[Path, str]]] = defaultdict(list)
+    for file in images:
+        name = next(name for folder, name in folders.items() if file.is_relative_to(root / folder))
+        by_id[without_ending(file.relative_to(root))].append((file, name))
+    rejected = [
         same_id(file, [other for other, _ in same], root)
         for same in by_id.values()
         if len(same) > 1
@@ -95,7 +109,7 @@ def list_folders(root: Path, folders: Mapping[str, str], files: Sequence[Path]) 
     return [Listed(file, image_id, name, None) for image_id, (file, name) in single.items()], rejected
 
 
-def _list_beside(root: Path, folders: Mapping[str, str], files: Sequence[Path]) -> list[Rejection]:
+def list_beside(root: Path, folders: Mapping[str, str], files: Sequence[Path]) -> list[Rejection]:
     """The folders and files that belong to no class."""
     above = {parent for folder in folders for parent in PurePath(folder).parents}
     beside: Counter[str] = Counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
 from typing import NamedTuple
@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from scangan.config import Images
+from scangan.config import Classes, Images
 from scangan.data.store import fit_square, stretch_square
 from scangan.errors import DataError
 from scangan.ingest.cohort import OFFICIAL_COLUMNS, Append, Ingested
 from scangan.ingest.dicom_image import read_dicom_image
 from scangan.ingest.patients import patient_in_path
 from scangan.ingest.pseudonyms import Pseudonyms, open_key
+from scangan.ingest.volume_headers import SUFFIXES as VOLUME_SUFFIXES
 from scangan.rejected import Rejection, Unusable, check_rejected, printable, rejected_table
 
 log = logging.getLogger(__name__)
@@ -50,16 +51,17 @@ class Listed(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What an image file shows.
+    """What an image file, or a volume, shows.
 
-    pixels: float32 [C, H, W] in [0, 1]. scale: what became white. highest: the greatest value that a 16-bit grey image
-    stores, 0 for others. patient_id: as a DICOM header has it, or empty.
+    pixels: float32 [C, H, W], or [C, D, H, W], in [0, 1]. scale: what became white. highest: the greatest value that a
+    16-bit grey image stores, 0 for others. patient_id: as a DICOM header has it, or empty. spacing_mm: NaN if unknown.
     """
 
     pixels: np.ndarray
     scale: str
     highest: int = 0
     patient_id: str = ""
+    spacing_mm: float = np.nan
 
 
 def read_listed(
@@ -80,22 +82,52 @@ def read_listed(
     opaque: whether transparent pixels make an image unusable. parts: image id -> its part in the data set's own split;
     an image that cannot be read has none.
     """
-    rejected = list(rejected)
     make_square = {"pad": fit_square, "stretch": stretch_square}[settings.fit]
+
+    def read(listed: Listed) -> Picture:
+        try:
+            picture = read_image(listed.file, settings.channels, settings.bits, opaque=opaque)
+        except Unusable as error:
+            # Other kinds of DICOM files count for nothing; what is called an image was to be one.
+            error.counted |= listed.file.suffix.lower() in SUFFIXES
+            raise
+        return picture._replace(pixels=make_square(picture.pixels, settings.image_size))
+
+    return read_all(read, root, listing, rejected, settings, data, append, " ".join(SUFFIXES), parts=parts)
+
+
+def read_all(
+    read: Callable[[Listed], Picture],
+    root: Path,
+    listing: Sequence[Listed],
+    rejected: Sequence[Rejection],
+    settings: Classes,
+    data: str,
+    append: Append,
+    allowed: str,
+    *,
+    parts: Mapping[str, str] | None = None,
+    at_once: int = BATCH,
+) -> Ingested:
+    """The same with another way to read one of them, which raises Unusable, or anything else on a damaged file.
+
+    allowed: what a usable one would have been. at_once: so many are in memory.
+    """
+    rejected = list(rejected)
     labels: Counter[str] = Counter()
     scales: Counter[str] = Counter()
     highest: dict[str, int] = defaultdict(int)
     pseudonyms = cache(lambda: Pseudonyms(open_key(root)[0]))
+    what = "volumes" if settings.DIMENSIONS == 3 else "images"
     in_order, official = sorted(listing, key=lambda listed: listed.file), []
-    for first in range(0, len(in_order), BATCH):
+    for first in range(0, len(in_order), at_once):
         images, rows = [], []
-        for file, image_id, label, patient_id in in_order[first : first + BATCH]:
+        for listed in in_order[first : first + at_once]:
+            file, image_id, label, patient_id = listed
             source = source_of(file, root)
             try:
-                picture = read_image(file, settings.channels, settings.bits, opaque=opaque)
+                picture = read(listed)
             except Unusable as error:
-                # Other kinds of DICOM files count for nothing; what is called an image was to be one.
-                error.counted |= file.suffix.lower() in SUFFIXES
                 rejected.append(error.of(source))
                 continue
             # Decoders meet damaged files with nearly any exception; whichever it is, this image is left out.
@@ -106,28 +138,30 @@ def read_listed(
                 continue
             if patient_id is None:
                 patient_id = pseudonyms().patient(picture.patient_id) if picture.patient_id else image_id
-            images.append(make_square(picture.pixels, settings.image_size))
-            rows.append((image_id, patient_id, label, source, data))
+            images.append(picture.pixels)
+            rows.append((image_id, patient_id, label, source, data, picture.spacing_mm))
             labels[label] += 1
             scales[picture.scale] += 1
             highest[picture.scale] = max(highest[picture.scale], picture.highest)
             if parts and image_id in parts:
                 official.append((image_id, parts[image_id]))
         if rows:
-            columns = ["image_id", "patient_id", "label", "source", "data"]
-            append(np.stack(images), pd.DataFrame(rows, columns=columns, dtype="str").assign(spacing_mm=np.nan))
+            columns = ["image_id", "patient_id", "label", "source", "data", "spacing_mm"]
+            types = dict.fromkeys(columns[:-1], "str")
+            append(np.stack(images), pd.DataFrame(rows, columns=columns).astype(types))
 
     table = rejected_table(rejected)
-    check_rejected(table, labels.total(), settings.max_rejected, root, "images", " ".join(SUFFIXES))
+    check_rejected(table, labels.total(), settings.max_rejected, root, what, allowed)
     for name, value in settings.classes.items():
         if not labels[name]:
             raise DataError(
-                f"{root}: classes.{name}: found no usable image of value '{printable(str(value))}', allowed: at least 1"
+                f"{root}: classes.{name}: found no usable {what.removesuffix('s')} of value '{printable(str(value))}', "
+                "allowed: at least 1"
             )
-    log.info("%s: %d images (%s)", root, labels.total(), dict(labels.most_common()))
+    log.info("%s: %d %s (%s)", root, labels.total(), what, dict(labels.most_common()))
     notes = [
         "grey scale: "
-        + ", ".join(f"{scale} in {count} image{'s' * (count > 1)}" for scale, count in scales.most_common())
+        + ", ".join(f"{scale} in {count} {what[: None if count > 1 else -1]}" for scale, count in scales.most_common())
     ]
     notes += [dark for scale in scales if (dark := _too_dark(scale, highest[scale]))]
     for note in notes[1:]:
@@ -221,8 +255,10 @@ def source_of(file: Path, root: Path) -> str:
 
 
 def without_ending(path: PurePath) -> str:
-    """A path without the ending of an image: all of it where it has none, as in `1.2.840.113`."""
-    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else path.as_posix()
+    """A path without the ending of an image or volume: all of it where it has none, as in `1.2.840.113`."""
+    text = path.as_posix()
+    longest = max((len(ending) for ending in (*SUFFIXES, *VOLUME_SUFFIXES) if text.lower().endswith(ending)), default=0)
+    return text[: len(text) - longest] if longest < len(path.name) else text
 
 
 def find_images(files: Iterable[Path], root: Path) -> tuple[list[Path], list[Rejection]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from scangan.config import LabelledImages
+from scangan.config import LabelledImages, VolumeFolder
 from scangan.data.user_table import read_user_table, shown
 from scangan.ingest.cohort import Append, Ingested
 from scangan.ingest.data_files import list_files
@@ -38,9 +39,18 @@ def read_cohort(root: Path, settings: LabelledImages, data: str, append: Append)
 
 def list_cohort(root: Path, settings: LabelledImages) -> tuple[list[Listed], list[Rejection]]:
     """Each image of which the CSV has exactly one row that says its label, and what else there is."""
+    images, others = find_labelled(root, settings)
+    listing, rejected = list_rows(root, settings, images)
+    return listing, others + rejected
+
+
+def list_rows(
+    root: Path, settings: LabelledImages | VolumeFolder, files: Sequence[Path]
+) -> tuple[list[Listed], list[Rejection]]:
+    """The same of these files, or folders of a series each, all below the root."""
     class_of = {str(value): name for name, value in settings.classes.items()}
     listing = []
-    rows_of, rejected = match_rows(root, settings)
+    rows_of, rejected = match_rows(root, settings, files)
     for file, rows in rows_of.items():
         source = source_of(file, root)
         label, patient = rows[0]
@@ -67,11 +77,18 @@ def list_cohort(root: Path, settings: LabelledImages) -> tuple[list[Listed], lis
     return listing, rejected
 
 
-def match_rows(root: Path, settings: LabelledImages) -> tuple[dict[Path, list[Row]], list[Rejection]]:
-    """Label and patient in the rows that name each file; rows without a file, files without a row or an own id."""
+def find_labelled(root: Path, settings: LabelledImages) -> tuple[list[Path], list[Rejection]]:
+    """The images below the root, and what else lies there beside the CSV."""
     files, rejected = list_files(root)
-    files, others = find_images((file for file in files if file != root / settings.labels), root)
-    rejected += others
+    images, others = find_images((file for file in files if file != root / settings.labels), root)
+    return images, rejected + others
+
+
+def match_rows(
+    root: Path, settings: LabelledImages | VolumeFolder, files: Sequence[Path]
+) -> tuple[dict[Path, list[Row]], list[Rejection]]:
+    """Label and patient in the rows that name each file; rows without a file, files without a row or an own id."""
+    rejected: list[Rejection] = []
     by_id, by_number, by_path = defaultdict(list), defaultdict(list), defaultdict(list)
     for file in files:
         by_id[id_of(file)].append(file)
@@ -128,10 +145,10 @@ def id_of(file: Path) -> str:
     return without_ending(PurePath(file.name))
 
 
-def _read_labels(root: Path, settings: LabelledImages) -> list[tuple[str, str, str | None]]:
+def _read_labels(root: Path, settings: LabelledImages | VolumeFolder) -> list[tuple[str, str, str | None]]:
     """Id, label and patient (None without a column) of each row, spaces around names and values removed."""
     fields = (settings.id_column, settings.label_column, settings.patient_column)
     named = [name.strip() for name in fields if name is not None]
-    table = read_user_table(root / settings.labels, list(dict.fromkeys(named)))
+    table = read_user_table(root / str(settings.labels), list(dict.fromkeys(named)))
     columns = [[None] * len(table) if name is None else table[name.strip()] for name in fields]
     return list(zip(*columns, strict=True))

@@ -29,8 +29,8 @@ PUBLIC_KEY = b"scangan: the ids of a public set"
 SHORT, SHORT_NUMBER = 2, 4
 
 KNOWN_ENDINGS = frozenset(
-    ".dcm .dicom .ima .img .nii .gz .mha .mhd .raw .zraw .zip .tar .csv .xls .xlsx .txt .json .xml .pdf .png .jpg "
-    ".jpeg .tif .tiff .bmp .sqlite .db .exe .inf .ini .log .md .html".split()
+    ".dcm .dicom .ima .img .nii .gz .mha .mhd .nrrd .nhdr .raw .zraw .zip .tar .csv .xls .xlsx .txt .json .xml .pdf "
+    ".png .jpg .jpeg .tif .tiff .bmp .sqlite .db .exe .inf .ini .log .md .html".split()
 )
 # Words of institutions, devices and studies that name nobody alone; no word that is a person's name.
 SAY_NOTHING = frozenset(

@@ -1,4 +1,4 @@
-"""The readers of images: an entry each, whose module and settings say all the rest.
+"""The readers of images, and of volumes with classes: an entry each, whose module and settings say all the rest.
 
 Scans (`ct_slices`, `ct_volumes`) are no images yet: they are found, resampled and cut by rules of their own, see
 `scangan.ingest.scan_index` and `scangan.ingest.scans`.
@@ -12,13 +12,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scangan.config import Brats, CovidCt, ImageFolder, Images, LabelledImages
+from scangan.config import Brats, Classes, CovidCt, ImageFolder, LabelledImages, VolumeFolder
 from scangan.errors import DataError
 
 if TYPE_CHECKING:
     from scangan.ingest.cohort import Append, Ingested
 
-Settings = Images | Brats
+Settings = Classes | Brats
 FEWEST_IN_CLASS = 3  # images
 
 
@@ -42,9 +42,9 @@ class Reader:
         """Read the data set below `root`, and hand its images to `append` as they come.
 
         data: `real` or `phantom`, noted in the manifest. append: takes images, float32 [n, channels, image_size,
-        image_size] in [0, 1], and their manifest rows. What cannot be used is rejected by name, and the rest goes on.
-        Raises DataError if nothing is usable, if a class is left empty, and if more than `settings.max_rejected` is
-        rejected; some images were handed over by then.
+        image_size] (volumes: with a third edge before these) in [0, 1], and their manifest rows. What cannot be used is
+        rejected by name, and the rest goes on. Raises DataError if nothing is usable, if a class is left empty, and if
+        more than `settings.max_rejected` is rejected; some images were handed over by then.
 
         Example:
             with ImageWriter(images_path, manifest_path, shape=(1, 256, 256)) as writer:
@@ -58,7 +58,7 @@ class Reader:
         Raises DataError if a class has too few images for a training, a validation and a test, or what `read` would
         raise so far. What BraTS' files hold is told by reading them alone.
         """
-        if not isinstance(settings, Images):
+        if not isinstance(settings, Classes):
             return
         from scangan.rejected import describe_rejected, printable, rejected_table  # pandas, for those who ask
 
@@ -66,7 +66,8 @@ class Reader:
         counts = Counter(listed.label for listed in listing)
         for name, value in settings.classes.items():
             if counts[name] < FEWEST_IN_CLASS:
-                found = f"{counts[name]} images of value '{printable(str(value))}'"
+                what = "volumes" if settings.DIMENSIONS == 3 else "images"
+                found = f"{counts[name]} {what} of value '{printable(str(value))}'"
                 left_out = describe_rejected(rejected_table([each for each in rejected if each.counted]))
                 raise DataError(
                     f"{root}: classes.{name}: found {found}{left_out}, allowed: at least {FEWEST_IN_CLASS}, for "
@@ -79,6 +80,7 @@ READERS = {
     for reader in (
         Reader("labelled_images", LabelledImages),
         Reader("image_folder", ImageFolder),
+        Reader("volume_folder", VolumeFolder),
         Reader("covid_ct", CovidCt),
         Reader("brats", Brats, tables=("slices",)),
     )

@@ -10,7 +10,7 @@ from scangan.config import LabelledImages
 from scangan.data.subgroups import MISSING, SEVERAL
 from scangan.data.user_table import shown
 from scangan.errors import DataError
-from scangan.ingest.labelled_images import id_of, match_rows
+from scangan.ingest.labelled_images import find_labelled, id_of, match_rows
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ def find_subgroups(root: Path, settings: LabelledImages, column: str, images: Co
     Raises DataError if the CSV lacks the column, and if it has more than `MOST_SUBGROUPS` values.
     """
     # Rows are matched with files as for the label.
-    rows_of, _ = match_rows(root, settings.model_copy(update={"label_column": column, "patient_column": None}))
+    files, _ = find_labelled(root, settings)
+    rows_of, _ = match_rows(root, settings.model_copy(update={"label_column": column, "patient_column": None}), files)
     found = {}
     for file, rows in rows_of.items():
         if id_of(file) not in images:

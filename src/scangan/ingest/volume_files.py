@@ -1,4 +1,4 @@
-"""Volumes in one file each: NIfTI and MetaImage."""
+"""Volumes in one file each: NIfTI, MetaImage and NRRD."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class StoredVolume:
 
 
 def open_volume(path: Path) -> StoredVolume:
-    """A NIfTI or MetaImage volume, of which the header was read and checked.
+    """A NIfTI, MetaImage or NRRD volume, of which the header was read and checked.
 
     Raises Unusable for a name that is not UTF-8, a damaged file, colour, and more or fewer than three dimensions, see
     `read_header`.
@@ -67,7 +67,7 @@ def open_volume(path: Path) -> StoredVolume:
 def read_volume_file(
     path: Path, modality: str = "CT", hounsfield_offset: int | None = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A NIfTI or MetaImage volume: int16 [slices, rows, columns] and its affine, (column, row, slice, 1) -> LPS mm.
+    """A NIfTI, MetaImage or NRRD volume: int16 [slices, rows, columns], and its affine as a header has it.
 
     Values are taken as they are, plus `hounsfield_offset` (None: no key sets it); fractions are rounded. NaN and
     infinity outside of the body become padding. modality: `CT`, whose values have to be Hounsfield units, or `MR`.

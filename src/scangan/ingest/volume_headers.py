@@ -1,4 +1,4 @@
-"""Headers of NIfTI and MetaImage: where the voxels lie, of which type, and on which grid.
+"""Headers of NIfTI, MetaImage and NRRD: where the voxels lie, of which type, and on which grid.
 
 They are parsed here, and checked against the files' true sizes, for libraries in native code end the whole process on
 some damaged headers, or ask for more memory than there is.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import re
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,9 @@ from scangan.ingest.listing import readable_name
 from scangan.rejected import Unusable
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd")
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+SUFFIXES = (*NIFTI_SUFFIXES, ".mha", ".mhd", *NRRD_SUFFIXES)
+DATA_SUFFIXES = (".raw", ".zraw", ".raw.gz")  # of files that hold the voxels of a header beside them
 
 MOST_QUATERNION = 1.01  # squared length of the three parts, with room for rounding
 GZIP = b"\x1f\x8b"
@@ -29,7 +32,7 @@ MOST_BYTES = 2**31  # of the voxels, as at least 32 bits each: 2,000 slices of 5
 SPACING_MM = (0.01, 100)  # least and greatest distance of voxels
 FARTHEST_MM = 1e6  # of a grid's origin
 LEAST_VOLUME = 0.1  # of a voxel, as a share of what perpendicular edges would enclose: a tilt of 84 degrees
-METAIMAGE_BYTES = 2**20  # that a MetaImage's header may take
+TEXT_BYTES = 2**20  # that a MetaImage's or NRRD's header may take
 
 _NIFTI1 = {
     "sizeof_hdr": ("i4", 0),
@@ -99,6 +102,27 @@ ORIGIN_KEYS = ("Offset", "Position", "Origin")
 DIRECTION_KEYS = ("TransformMatrix", "Orientation", "Rotation")
 BYTE_ORDER_KEYS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
 
+# Of the format's many names of a type: those of C, and of fixed width.
+NRRD_TYPES = {
+    **dict.fromkeys(("signed char", "int8", "int8_t"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8", "uint8_t"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "int16", "int16_t"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "uint16", "uint16_t"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32", "int32_t"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32", "uint32_t"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "int64", "int64_t"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "uint64", "uint64_t"), "u8"),
+    "float": "f4",
+    "double": "f8",
+}
+# Signs of x and y that bring a frame to LPS; of an unknown one, as of none, columns, rows and slices go there.
+NRRD_SPACES = {
+    **dict.fromkeys(("left-posterior-superior", "lps"), (1.0, 1.0)),
+    **dict.fromkeys(("right-anterior-superior", "ras"), (-1.0, -1.0)),
+    **dict.fromkeys(("left-anterior-superior", "las"), (1.0, -1.0)),
+}
+NRRD_PACKED = {"raw": "", "gzip": "zlib", "gz": "zlib"}  # zlib's reader knows gzip's form as well
+
 
 @dataclass(frozen=True)
 class VolumeHeader:
@@ -131,7 +155,7 @@ class VolumeHeader:
 
 
 def read_header(path: Path) -> VolumeHeader:
-    """The header of a NIfTI or MetaImage file, checked.
+    """The header of a NIfTI, MetaImage or NRRD file, checked.
 
     Raises Unusable for a name that is not UTF-8, a damaged header, colour, more or fewer than three dimensions, a grid
     that no scan has, too many voxels, voxels in several files or in a folder outside the header's, and a file that is
@@ -141,7 +165,12 @@ def read_header(path: Path) -> VolumeHeader:
     _check_name(path.name)
     if not path.is_file():  # a pipe would never end
         raise unreadable("no file")
-    header = _read_nifti(path) if path.name.lower().endswith(NIFTI_SUFFIXES) else _read_metaimage(path)
+    read = _read_metaimage
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        read = _read_nifti
+    elif path.name.lower().endswith(NRRD_SUFFIXES):
+        read = _read_nrrd
+    header = read(path)
     _check_grid(header.affine)
     _check_size(header)
     return header
@@ -311,7 +340,7 @@ def _metaimage_fields(path: Path) -> tuple[dict[str, str], int]:
     """The lines `key = value` down to ElementDataFile, which is the last, and the byte where they end."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
-        content = file.read(METAIMAGE_BYTES)
+        content = file.read(TEXT_BYTES)
     end = 0
     for line in BytesIO(content):
         end += len(line)
@@ -337,6 +366,65 @@ def _metaimage_data(path: Path, name: str, end: int) -> tuple[Path, int]:
     if not file.is_file():
         raise unreadable("no ElementDataFile of that name, allowed: a file beside the header")
     return file, 0
+
+
+# NRRD
+
+
+def _read_nrrd(path: Path) -> VolumeHeader:
+    fields, start = _nrrd_fields(path)
+    [dimensions] = _numbers(fields, ("dimension",), 1)
+    _check_volume(int(dimensions), 1)
+    sizes = _numbers(fields, ("sizes",), 3)
+    if not all(length >= 1 and length.is_integer() for length in sizes):
+        raise unreadable("sizes that are not 3 whole numbers above 0")
+    columns, rows, slices = (int(length) for length in sizes)
+    if (kind := fields.get("type", "").lower()) not in NRRD_TYPES:
+        raise unreadable(f"another type, allowed: {', '.join(NRRD_TYPES)}")
+    if (encoding := fields.get("encoding", "").lower()) not in NRRD_PACKED:
+        raise unreadable(f"another encoding, allowed: {' | '.join(NRRD_PACKED)}")
+    if any(_numbers(fields, (key,), 1, default=[0.0]) != [0.0] for key in ("line skip", "byte skip")):
+        raise unreadable("a skip before the voxels, allowed: none")
+    dtype = np.dtype(NRRD_TYPES[kind]).newbyteorder(">" if fields.get("endian", "").lower() == "big" else "<")
+    file = path
+    if name := fields.get("data file", fields.get("datafile")):
+        file, start = _metaimage_data(path, name.removeprefix("./"), 0)
+    return VolumeHeader((slices, rows, columns), dtype, _nrrd_affine(fields), file, start, NRRD_PACKED[encoding])
+
+
+def _nrrd_fields(path: Path) -> tuple[dict[str, str], int]:
+    """The lines `key: value` down to an empty one, keys in small letters, and the byte where they end."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as file:
+        content = file.read(TEXT_BYTES)
+    if not content.startswith(b"NRRD000"):
+        raise unreadable("no NRRD header" if content else "an empty file")
+    end = 0
+    for line in BytesIO(content):
+        end += len(line)
+        if not (text := os.fsdecode(line).strip()):
+            break
+        key, colon, value = text.partition(": ")
+        if colon and not text.startswith("#"):
+            fields[key.strip().lower()] = value.strip()
+    return fields, end
+
+
+def _nrrd_affine(fields: dict[str, str]) -> np.ndarray:
+    affine = np.eye(4)
+    if "space directions" in fields:
+        across, down = NRRD_SPACES.get(fields.get("space", "").lower(), (1.0, 1.0))
+        plain = {key: re.sub("[(),]", " ", fields.get(key, "")) for key in ("space directions", "space origin")}
+        directions = _numbers(plain, ("space directions",), 9)
+        origin = _numbers(plain, ("space origin",), 3) if plain["space origin"] else [0.0] * 3
+        affine[:3, :3] = np.reshape(directions, (3, 3)).T
+        affine[:3, 3] = origin
+        return np.diag([across, down, 1.0, 1.0]) @ affine
+    spacings = _numbers(fields, ("spacings",), 3, default=[1.0] * 3)
+    if min(spacings) <= 0:
+        raise unreadable("spacings of 0 or less, allowed: above 0")
+    affine[:3, :3] = np.diag(spacings)
+    return affine
 
 
 def _numbers(

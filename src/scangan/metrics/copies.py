@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import binomtest
 from torch.nn import functional as F
 
-from scangan.data.store import ImageSet, StoredImages
+from scangan.data.store import ImageSet, StoredImages, radiographs
 from scangan.training.augment import affine_matrices, warp
 
 EDGE = 32  # pixels at which images are compared
@@ -108,13 +108,16 @@ def find_copies(
 ) -> CopyCheck:
     """Synthetic images that are suspiciously like a training image, and what the same check says of planted copies.
 
-    The images are of one size; planted copies are shifted and blurred in pixels of this size.
+    The images are of one size; planted copies are shifted and blurred in pixels of this size. Of volumes their
+    radiographs are compared, and planted.
     The threshold is that quantile of the held-out images' agreement which a fresh real image exceeds with just the
     probability `quantile`; with m held-out images 1 / (m + 1) at least. seed: of the planted noise and the bootstrap.
     copied: ids of held-out images that are known to be copies of training images. others: images of other classes that
     the generator was trained on as well: copies of these are looked for, too; what is planted, and the membership, are
     of `train`.
     """
+    if train.is_of_volumes:
+        train, held_out, synthetic = map(_as_radiographs, (train, held_out, synthetic))
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     known = [train] if others is None else [train, others]
     templates = [_Templates(part) for each in known for part in _small(each.images)]
@@ -170,6 +173,10 @@ class _Candidates(NamedTuple):
         return _Candidates(agreement, laid[torch.arange(len(laid))[:, None], place], index.gather(1, place))
 
 
+def _as_radiographs(volumes: ImageSet) -> ImageSet:
+    return ImageSet(radiographs(volumes.images), volumes.manifest)
+
+
 class _Templates:
     """Images, plain and mirrored, in several zooms, ready for comparison; from `_small`."""
 
@@ -203,7 +210,8 @@ def _match(images: Iterable[torch.Tensor], templates: Iterable[_Templates]) -> M
     matched = []
     for small in images:
         parts = _band(small).split(CHUNK)
-        best, first = [], 0
+        best: list[_Candidates] = []
+        first = 0
         for some in templates:
             found = [some.candidates(bands, first) for bands in parts]
             best = [old.best_with(new) for old, new in zip(best, found, strict=True)] if first else found

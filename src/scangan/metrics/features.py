@@ -19,8 +19,11 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY, register_feature_extractor
 from torch_fidelity.utils import create_feature_extractor
 
+from scangan.data.store import StoredImages
 from scangan.device import compute_device
 from scangan.metrics.feature_sets import Features
+
+SLICES_AT_ONCE = 512  # of volumes: each call of `extract` reads the network's weights
 
 
 class EfficientNetLite0(FeatureExtractorBase):
@@ -92,3 +95,28 @@ def extract(
             batches.append([found.float().cpu().numpy() for found in network(pixels)])
     features, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     return Features(features, logits)
+
+
+def extract_volumes(
+    volumes: np.ndarray | StoredImages, positions: int, extractor: str, weights: str | None = None
+) -> Features:
+    """Features and logits of volumes: the mean of those of `positions` evenly spaced slices of each of three planes.
+
+    volumes: [N, C, S, S, S], float32 in [0, 1]. What a slice shows counts, and not where it lies; slices in a wrong
+    order show in the two other planes.
+    """
+    slices = 3 * positions
+    at_once = max(1, SLICES_AT_ONCE // slices)
+    parts = []
+    for first in range(0, len(volumes), at_once):
+        chunk = [plane_slices(volume, positions) for volume in volumes[first : first + at_once]]
+        seen = extract(np.concatenate(chunk), extractor, weights)
+        parts.append([each.reshape(len(chunk), slices, -1).mean(axis=1) for each in (seen.features, seen.logits)])
+    return Features(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def plane_slices(volume: np.ndarray, positions: int) -> np.ndarray:
+    """Of a volume [C, S, S, S] evenly spaced slices of each plane, each in the middle of its share: [3 P, C, S, S]."""
+    size = volume.shape[-1]
+    places = ((np.arange(positions) + 0.5) * size / positions).astype(int)
+    return np.concatenate([np.moveaxis(volume, axis, 0)[places] for axis in (1, 2, 3)])

@@ -200,8 +200,8 @@ def _around(values: np.ndarray) -> np.ndarray:
     total = values
     for axis in range(values.ndim):
         padded = np.pad(total, [(int(each == axis),) * 2 for each in range(values.ndim)])
-        parts = (np.take(padded, range(first, first + values.shape[axis]), axis) for first in range(3))
-        total = sum(parts)
+        parts = [np.take(padded, range(first, first + values.shape[axis]), axis) for first in range(3)]
+        total = parts[0] + parts[1] + parts[2]
     return total - values
 
 

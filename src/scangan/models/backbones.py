@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -60,11 +61,13 @@ def build_classifier(
     dropout: float,
     centre_crop: int | None = None,
     weights: str | None = None,
+    base_width: int | None = None,
     outputs: int = 1,
-) -> ImageClassifier:
+) -> nn.Module:
     """A classifier with a new last layer of one logit, or more, drawn with the global torch seed.
 
-    backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019).
+    backbone: resnet50 (He 2016, torchvision) | densenet169 (Huang 2017, torchvision) | efficientnet-lite0 (Tan 2019)
+        | squeezenet3d (of grey volumes, see there; it has no pretrained weights).
     pretrained: none | imagenet | efficientnet-lite0 (whatever the backbone, the network is then this one)
         | path of a weights file (.pth, .pt, .safetensors: a state dict of the backbone; its last layer is not used).
     stem: imagenet, or small (first convolution 3x3, stride 1, no pooling).
@@ -74,6 +77,7 @@ def build_classifier(
     dropout: before the last layer.
     centre_crop: edge of the middle of the images that the network sees; None: the whole.
     weights: torchvision's file of the ImageNet weights; None: it is downloaded.
+    base_width: of squeezenet3d; None: its paper's.
     outputs: logits; 1 for two classes.
 
     Raises ConfigError if the image is too small or weights cannot fit the stem; DataError if weights are missing or
@@ -87,6 +91,12 @@ def build_classifier(
     if backbone in TORCHVISION_WEIGHTS and stem == "small" and pretrained != "none":
         raise ConfigError(f"classifier.stem: found small, allowed: imagenet, for pretrained weights ({pretrained})")
 
+    if backbone == "squeezenet3d":
+        width = {} if base_width is None else {"base_width": base_width}
+        # By its name, so that classifiers of images do not depend on its code; see `Plan.modules_by_name`.
+        kind = import_module("scangan.models.squeezenet3d").SqueezeNet3d
+        network = kind(dropout=dropout, stem=stem, outputs=outputs, **width)
+        return network.to(memory_format=torch.channels_last_3d)
     networks = {"resnet50": _resnet50, "densenet169": _densenet169, "efficientnet-lite0": _efficientnet_lite0}
     network = networks[backbone](stem, channels, dropout, outputs)
     if pretrained == "none":

@@ -23,9 +23,15 @@ if TYPE_CHECKING:
 def find_model(name: str) -> ModuleType:
     """The file of `scangan.models` that defines `Generator`, `Discriminator`, `OUTPUT_RANGE`, `IMAGE_SIZES`.
 
-    It may define `OPTIONS` as well, see `network_options`, and `TRAINED_AGAINST`, see `feature_networks`.
+    It may define `OPTIONS` as well, see `network_options`, `TRAINED_AGAINST`, see `feature_networks`, and `DIMENSIONS`
+    of its images, if they are three.
     """
     return importlib.import_module(f"scangan.models.{name}")
+
+
+def image_shape(name: str, channels: int, image_size: int) -> tuple[int, ...]:
+    """Of an image that a model draws: [channels, image_size, image_size], or a cube of channels."""
+    return (channels, *[image_size] * getattr(find_model(name), "DIMENSIONS", 2))
 
 
 def build(name: str, channels: int, image_size: int, **options: Any) -> tuple[nn.Module, nn.Module]:

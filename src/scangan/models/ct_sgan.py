@@ -25,6 +25,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from scangan.models import projected_gan
 from scangan.models.projected_gan import HEAD_WIDTH, HEADS, FeatureDiscriminator, feature_head
 
+DIMENSIONS = 3
 OUTPUT_RANGE = (-1.0, 1.0)
 SMALLEST = (4, 5, 6, 7)  # edge of the first map; each level doubles it
 LEVELS = {base << level: level for level in range(3, 7) for base in SMALLEST if 56 <= base << level <= 256}

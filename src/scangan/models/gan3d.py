@@ -11,6 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+DIMENSIONS = 3
 OUTPUT_RANGE = (-1.0, 1.0)
 LEVELS = {base << level: level for level in range(2, 6) for base in (4, 5, 6, 7) if base << level <= 128}
 IMAGE_SIZES = tuple(sorted(LEVELS))

@@ -44,6 +44,8 @@ class Fire(nn.Module):
 class SqueezeNet3d(nn.Module):
     """x: [N, 1, S, S, S], in [0, 1] -> logit of the positive class: [N]. S: 17 or more.
 
+    outputs: of three or more classes their number: the logits are then [N, outputs].
+
     batch_norm: after every convolution but the last; none of these then has a bias.
     dropout: before the last convolution (SqueezeNet: 0.5). base_width: maps of the first layer, the others in
     proportion. stem: imagenet, or small: without the pooling after the first convolution, for nodules that are a few
@@ -70,7 +72,12 @@ class SqueezeNet3d(nn.Module):
     """
 
     def __init__(
-        self, batch_norm: bool = True, dropout: float = 0.5, base_width: int = 64, stem: str = "imagenet"
+        self,
+        batch_norm: bool = True,
+        dropout: float = 0.5,
+        base_width: int = 64,
+        stem: str = "imagenet",
+        outputs: int = 1,
     ) -> None:
         super().__init__()
 
@@ -96,10 +103,11 @@ class SqueezeNet3d(nn.Module):
             fire(384, 64, 256),
             fire(512, 64, 256),
         )
-        last = nn.Conv3d(2 * maps(256), 1, 1)
+        last = nn.Conv3d(2 * maps(256), outputs, 1)
         # torchvision: a deviation of 0.01, so that for dozens of steps hardly a gradient comes through; here PyTorch's.
         # Paper: a ReLU before the average; a single logit has to be able to be negative.
-        self.classifier = nn.Sequential(nn.Dropout(dropout), last, nn.AdaptiveAvgPool3d(1), nn.Flatten(0))
+        flat = nn.Flatten(0 if outputs == 1 else 1)
+        self.classifier = nn.Sequential(nn.Dropout(dropout), last, nn.AdaptiveAvgPool3d(1), flat)
 
     def forward(self, x: Tensor) -> Tensor:
         edge = x.shape[-1]

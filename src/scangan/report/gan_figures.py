@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,25 @@ SMOOTHING = 50  # a curve is the running mean over a fiftieth of its points
 
 
 def images_by_class(image_set: ImageSet, seed: int = 0) -> dict[str, np.ndarray]:
-    """Class -> some of its images, at most `SHOWN`, [N, C, H, W], in random order."""
+    """Class -> some of its images, at most `SHOWN`, [N, C, H, W], in random order; of volumes their middle planes."""
     order = np.random.default_rng(seed).permutation(len(image_set))
     labels = image_set.manifest.label.to_numpy()[order]
-    return {label: np.asarray(image_set.select(order[labels == label][:SHOWN]).images) for label in sorted(set(labels))}
+    chosen = {label: image_set.select(order[labels == label][:SHOWN]) for label in sorted(set(labels))}
+    return {
+        label: middle_planes(each.images) if each.is_of_volumes else np.asarray(each.images)
+        for label, each in chosen.items()
+    }
+
+
+def middle_planes(volumes: Iterable[np.ndarray]) -> np.ndarray:
+    """The middle axial, coronal and sagittal plane of each volume [C, S, S, S], beside each other: [N, C, S, 3 S]."""
+    planes = []
+    for volume in volumes:
+        middle = volume.shape[-1] // 2
+        # Upright: the head is the last slice.
+        coronal, sagittal = volume[:, ::-1, middle], volume[:, ::-1, :, middle]
+        planes.append(np.concatenate([volume[:, middle], coronal, sagittal], axis=2))
+    return np.stack(planes)
 
 
 def side_by_side(
@@ -93,11 +109,14 @@ def training_curves(histories: dict[str, pd.DataFrame], path: str | Path, facts:
 
 
 def _mosaic(images: np.ndarray, edge: int) -> np.ndarray:
-    """The first edge x edge images [N, C, H, W] as one picture [H', W', 3 or 1], a white pixel or more between them."""
+    """The first images [N, C, H, W] as one picture [H', W', 3 or 1], a white pixel or more between them.
+
+    Of squares edge x edge; of wider ones fewer beside each other, so that the picture is about square.
+    """
     channels, height, width = images.shape[1:]
-    gap = max(1, width // 32)
-    picture = np.ones((edge * (height + gap) - gap, edge * (width + gap) - gap, channels), dtype=np.float32)
-    for number, image in enumerate(images[: edge**2]):
-        top, left = (number // edge) * (height + gap), (number % edge) * (width + gap)
+    gap, columns = max(1, height // 32), max(1, round(edge * height / width))
+    picture = np.ones((edge * (height + gap) - gap, columns * (width + gap) - gap, channels), dtype=np.float32)
+    for number, image in enumerate(images[: edge * columns]):
+        top, left = (number // columns) * (height + gap), (number % columns) * (width + gap)
         picture[top : top + height, left : left + width] = image.transpose(1, 2, 0)
     return picture

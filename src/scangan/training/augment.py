@@ -15,7 +15,8 @@ class ClassicalAugmentation:
     """A random affine map of every image of a batch, in one resampling (bilinear, zero fill).
 
     Call with images [N, C, S, S] and a CPU generator, which decides everything: the same state gives the same batch,
-    on any device.
+    on any device. Volumes [N, C, S, S, S] are changed so in their axial plane, and shifted and zoomed along the third
+    axis as well.
     """
 
     def __init__(self, settings: Classical) -> None:
@@ -34,6 +35,9 @@ class ClassicalAugmentation:
             shear=settings.shear * shear,
             zoom=1 + settings.zoom * zoom,
         )
+        if images.ndim == 5:
+            shift_z = settings.shift * (2 * torch.rand(len(images), generator=generator) - 1)
+            matrices = volume_matrices(matrices, shift_z, 1 + settings.zoom * zoom)
         return warp(images, matrices.to(images.device))
 
 
@@ -95,12 +99,21 @@ def affine_matrices(
     return torch.stack([a, b, -a * x - b * y, c, d, -c * x - d * y], dim=1).reshape(-1, 2, 3)
 
 
+def volume_matrices(matrices: torch.Tensor, shift_z: torch.Tensor, zoom: torch.Tensor) -> torch.Tensor:
+    """Matrices [N, 2, 3] of planes as those [N, 3, 4] of volumes; shift_z: [N], to the head, a share of the edge."""
+    found = matrices.new_zeros(len(matrices), 3, 4)
+    found[:, :2, :2], found[:, :2, 3] = matrices[:, :, :2], matrices[:, :, 2]
+    found[:, 2, 2], found[:, 2, 3] = 1 / zoom, -2 * shift_z / zoom
+    return found
+
+
 def warp(images: torch.Tensor, matrices: torch.Tensor, padding: Literal["zeros", "border"] = "zeros") -> torch.Tensor:
     """Resample images [N, C, S, S] by matrices [N, 2, 3] that map places of the result to places of the image.
 
-    Beyond the image lie zeros or, with `border`, its outermost pixels.
+    Volumes [N, C, S, S, S] by matrices [N, 3, 4], whose places are (x, y, z). Beyond the image lie zeros or, with
+    `border`, its outermost pixels.
     """
     # In coordinates from -1 to 1 a rotation is one only if the image is square.
-    assert images.shape[2] == images.shape[3], f"images: found {tuple(images.shape)}, allowed: [N, C, S, S]"
+    assert len(set(images.shape[2:])) == 1, f"images: found {tuple(images.shape)}, allowed: [N, C, S, S]"
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)

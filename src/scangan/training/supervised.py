@@ -224,10 +224,12 @@ def train_classifier(
         settings.dropout,
         settings.centre_crop,
         settings.weights,
+        settings.base_width,
         outputs_for(classes),
-    )
+    ).to(device)
     # A GPU's convolutions read channels last; on a CPU, where small images gain nothing, weights are as they ever were.
-    model = model.to(device, memory_format=torch.channels_last if device.type == "cuda" else torch.contiguous_format)
+    if device.type == "cuda" and not real_train.is_of_volumes:
+        model = model.to(memory_format=torch.channels_last)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device, classes=classes)
     others = labelled(added) if added is not None else None
     phases = phases_of(arm, labelled(real_train), others, settings)
@@ -301,6 +303,7 @@ def read_classifier(
     stem: str,
     dropout: float,
     centre_crop: int | None = None,
+    base_width: int | None = None,
     classes: Sequence[str] = (),
 ) -> nn.Module:
     """A trained classifier, ready for `predict`, on the GPU where there is one; see `build_classifier`.
@@ -311,8 +314,17 @@ def read_classifier(
     """
     # Its own weights replace the pretrained ones: only the network that they mean is needed.
     pretrained = pretrained if pretrained == "efficientnet-lite0" else "none"
-    outputs = outputs_for(classes)
-    model = build_classifier(backbone, pretrained, stem, channels, image_size, dropout, centre_crop, outputs=outputs)
+    model = build_classifier(
+        backbone,
+        pretrained,
+        stem,
+        channels,
+        image_size,
+        dropout,
+        centre_crop,
+        base_width=base_width,
+        outputs=outputs_for(classes),
+    )
     return load_classifier(model, weights)
 
 

@@ -230,6 +230,22 @@ def make_slab_training(
     return kind(fabric, generator, discriminator, volumes, window, settings)
 
 
+def train_gan(
+    volumes: np.ndarray,
+    settings: VolumeGan,
+    fabric: Fabric,
+    resume_folder: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    description: str = "train_gan",
+    validate: None = None,
+    watch: Watch | None = None,
+) -> TrainedGan:
+    """The same as `adversarial.train_gan`, on volumes [N, 1, S, S, S] in [0, 1]; see `train_volume_gan`."""
+    return train_volume_gan(
+        volumes[:, 0], (0.0, 1.0), settings, fabric, resume_folder, checkpoint_seconds, description, watch
+    )
+
+
 def train_volume_gan(
     volumes: np.ndarray,
     window: tuple[float, float],
