@@ -13,6 +13,7 @@ from scangan.training.augment import (
     crop_matrices,
     random_horizontal_flip,
     random_resized_crop,
+    volume_matrices,
     warp,
 )
 
@@ -193,3 +194,27 @@ def test_every_image_has_a_crop_of_its_own_and_the_seed_repeats_it():
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert len({image.sum().item() for image in first}) == 8
+
+
+def test_volumes_are_shifted_along_each_axis_and_mirrored_left_to_right():
+    volume = torch.rand(1, 1, 8, 8, 8)
+    plain = torch.tensor([[[1.0, 0, 0], [0, 1, 0]]])
+    one, none = torch.ones(1), torch.zeros(1)
+    assert torch.equal(warp(volume, volume_matrices(plain, none, one)), volume)
+    mirrored = torch.tensor([[[-1.0, 0, 0], [0, 1, 0]]])
+    assert torch.allclose(warp(volume, volume_matrices(mirrored, none, one)), volume.flip(-1), atol=1e-6)
+    higher = warp(volume, volume_matrices(plain, torch.full((1,), 0.25), one))
+    assert torch.allclose(higher[:, :, 2:], volume[:, :, :-2], atol=1e-6)
+    assert not higher[:, :, :2].any()
+
+
+def test_a_zoomed_volume_is_zoomed_along_each_axis_alike():
+    ball = torch.zeros(1, 1, 16, 16, 16)
+    ball[:, :, 6:10, 6:10, 6:10] = 1
+    settings = Classical(rotation_degrees=0, shift=0, shear=0, zoom=0.5, horizontal_flip=False)
+    for seed in range(3):
+        zoomed = ClassicalAugmentation(settings)(ball, torch.Generator().manual_seed(seed))
+        edges = [zoomed.sum(dim=[axis for axis in range(2, 5) if axis != kept]) for kept in (2, 3, 4)]
+        assert torch.allclose(edges[0], edges[1], atol=1e-4)
+        assert torch.allclose(edges[0], edges[2], atol=1e-4)
+        assert abs(zoomed.sum() / 64 - 1) > 0.02

@@ -304,3 +304,11 @@ def test_a_crop_too_small_for_the_network_is_named():
     expected = "classifier.centre_crop: found 24, allowed: at least 32 for resnet50, stem imagenet"
     with pytest.raises(ConfigError, match=f"^{expected}$"):
         build_classifier("resnet50", "none", "imagenet", 1, 48, 0.0, centre_crop=24)
+
+
+def test_a_network_of_volumes_is_squeezenet3d():
+    network = build_classifier("squeezenet3d", "none", "small", 1, 12, 0.0, base_width=4)
+    assert type(network).__name__ == "SqueezeNet3d"
+    assert network.eval()(torch.zeros(2, 1, 12, 12, 12)).shape == (2,)
+    with pytest.raises(ConfigError, match="found 16, allowed: at least 17 for squeezenet3d, stem imagenet"):
+        build_classifier("squeezenet3d", "none", "imagenet", 1, 16, 0.0)

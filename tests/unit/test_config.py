@@ -205,7 +205,7 @@ def test_null_may_come_as_text():
         (
             "studies.head_ct.data.reader",
             "dicom",
-            "data.reader: found 'dicom', allowed: labelled_images | image_folder | covid_ct | volume_folder | ",
+            "data.reader: found 'dicom', allowed: labelled_images | image_folder | covid_ct | volume_folder",
         ),
         (
             "studies.head_ct.phantom",

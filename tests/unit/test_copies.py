@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from scangan.data.store import ImageSet, fit_square
 from scangan.metrics import copies
@@ -127,3 +128,26 @@ def test_images_are_looked_at_in_parts_with_the_same_result(monkeypatch):
     parts = check(drawn)
     pd.testing.assert_frame_equal(parts.scores, whole.scores)
     pd.testing.assert_frame_equal(parts.images, whole.images)
+
+
+def test_volumes_are_compared_by_their_radiographs():
+    rng = np.random.default_rng(0)
+    volumes = gaussian_filter(rng.normal(size=(30, 1, 32, 32, 32)), (0, 0, 1, 1, 1)).astype(np.float32)
+    volumes = (volumes - volumes.min()) / np.ptp(volumes)
+    sets = [
+        ImageSet(part, pd.DataFrame({"image_id": names, "patient_id": names}))
+        for part, names in (
+            (volumes[:10], [f"train{number}" for number in range(10)]),
+            (volumes[10:20], [f"held{number}" for number in range(10)]),
+            # Two copies, one mirrored, and fresh ones.
+            (np.concatenate([volumes[3:4], volumes[5:6, ..., ::-1], volumes[20:]]), [f"new{n}" for n in range(12)]),
+        )
+    ]
+    found = find_copies(*sets, 0.01)
+    suspected = found.images[found.images.suspected]
+    assert dict(zip(suspected.image_id, suspected.nearest_image_id, strict=True)) == {
+        "new0": "train3",
+        "new1": "train5",
+    }
+    shares = found.scores.set_index("metric").value
+    assert shares[["planted_exact", "planted_mirrored"]].tolist() == [1, 1]

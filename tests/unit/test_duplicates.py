@@ -355,3 +355,17 @@ def test_copies_that_a_split_divides_are_named(caplog):
 def test_copies_of_images(ids, copies):
     found = settle(OF_BOTH, identical="allow", near="allow").duplicates
     assert sorted(copies_of(ids, found)) == (copies if isinstance(copies, list) else ["000", "002", "004"])
+
+
+def test_copies_among_volumes_are_found_by_their_radiographs():
+    rng = np.random.default_rng(0)
+    volumes = gaussian_filter(rng.normal(size=(8, 1, 24, 24, 24)), (0, 0, 2, 2, 2))
+    volumes = (volumes - volumes.min()) / np.ptp(volumes)
+    volumes[6], volumes[7] = volumes[1], 0.9 * volumes[2] + 0.05
+    names = list("abcdefgh")
+    sums = [volume.tobytes().hex() for volume in volumes]
+    manifest = pd.DataFrame({"image_id": names, "patient_id": names, "label": "x", "source": names, "sha256": sums})
+    settled = settle_images(manifest, volumes.astype(np.float32), Duplicates())
+    assert settled.manifest.image_id.tolist() == list("abcdefh")
+    assert settled.manifest.set_index("image_id").patient_id.to_dict() == {**{n: n for n in "abcdef"}, "h": "c"}
+    assert settled.duplicates.kind.value_counts().to_dict() == {"identical": 2, "near-identical": 2}

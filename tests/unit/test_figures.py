@@ -9,7 +9,14 @@ from scangan.data.store import ImageSet
 from scangan.facts import Facts
 from scangan.report import gan_figures, style
 from scangan.report.classification_figures import reliability, roc_curves
-from scangan.report.gan_figures import _mosaic, images_by_class, kept_and_discarded, side_by_side, training_curves
+from scangan.report.gan_figures import (
+    _mosaic,
+    images_by_class,
+    kept_and_discarded,
+    middle_planes,
+    side_by_side,
+    training_curves,
+)
 from scangan.report.judge_figure import judged_sets
 
 
@@ -146,3 +153,18 @@ def test_a_failed_figure_leaves_nothing(tmp_path, predictions):
     with pytest.raises(KeyError, match="probability"):
         roc_curves(incomplete, tmp_path / "figure.png", Facts("head_ct", "real", "demo", positive="haemorrhage"))
     assert not list(tmp_path.iterdir())
+
+
+def test_volumes_are_shown_by_their_middle_planes_head_up():
+    volume = np.zeros((1, 4, 4, 4), np.float32)
+    volume[0, 3, 2, 2] = 1  # at the head
+    volume[0, 2, 0, 1] = 0.5  # in the middle axial slice, in front
+    (planes,) = middle_planes([volume])
+    assert planes.shape == (1, 4, 12)
+    axial, coronal, sagittal = np.split(planes[0], 3, axis=1)
+    assert axial[0, 1] == 0.5
+    assert coronal[0, 2] == sagittal[0, 2] == 1
+    assert planes.sum() == 2.5
+    # Strips three times as wide as they are high stand in fewer columns, so that all is about square.
+    picture = _mosaic(np.zeros((12, 1, 4, 12)), 6)
+    assert picture.shape[:2] == (6 * 5 - 1, 2 * 13 - 1)

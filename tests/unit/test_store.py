@@ -10,12 +10,16 @@ import pytest
 
 from scangan.data import store
 from scangan.data.store import (
+    WHITE,
     ImageSet,
     ImageWriter,
     StoredImages,
+    radiographs,
     read_image_set,
     read_image_sets,
     read_manifest,
+    resize_volume,
+    scale_images,
     write_image_set,
 )
 from scangan.errors import DataError
@@ -290,3 +294,37 @@ def test_more_images_follow_those_that_were_kept(paths):
         writer.keep(writer.manifest[writer.manifest.image_id > "002"])
         writer.append(image_set.images[:1], image_set.manifest[:1])
     assert read_image_set(*paths, verify=True).manifest.image_id.tolist() == ["003", "004", "000"]
+
+
+def test_a_set_of_volumes_is_kept_as_one_of_images(paths):
+    rng = np.random.default_rng(0)
+    volumes = rng.integers(0, WHITE + 1, (3, 1, 4, 4, 4)).astype(np.float32) / np.float32(WHITE)
+    rows = pd.DataFrame(
+        {"image_id": list("abc"), "patient_id": list("abc"), "label": "x", "source": "", "data": "real"}
+    )
+    write_image_set(*paths, ImageSet(volumes, rows))
+    found = read_image_set(*paths, verify=True)
+    assert found.is_of_volumes
+    np.testing.assert_array_equal(found.images, volumes)
+    assert found.select([2, 0]).images.shape == (2, 1, 4, 4, 4)
+
+
+def test_volumes_are_resized_along_each_axis_alike():
+    ramp = np.arange(8, dtype=np.float32) / 8
+    volume = ramp[:, None, None] + 2 * ramp[:, None] + 4 * ramp
+    halved = resize_volume(volume, (4, 4, 4))
+    for axis in range(3):
+        turned = resize_volume(np.moveaxis(volume, 0, axis).copy(), (4, 4, 4))
+        np.testing.assert_allclose(turned, np.moveaxis(halved, 0, axis), atol=1e-5)
+    # Within, a triangle-weighted mean of a ramp is the ramp.
+    middles = (np.arange(4) * 2 + 0.5) / 8
+    expected = middles[:, None, None] + 2 * middles[:, None] + 4 * middles
+    np.testing.assert_allclose(halved[1:3, 1:3, 1:3], expected[1:3, 1:3, 1:3], atol=1e-5)
+    np.testing.assert_array_equal(resize_volume(volume, (8, 8, 8)), volume)
+    both = scale_images(ImageSet(np.stack([volume, volume])[:, None] / 8, pd.DataFrame({"image_id": ["a", "b"]})), 4)
+    np.testing.assert_allclose(both.images[1, 0], halved / 8, atol=1e-6)
+
+
+def test_a_radiograph_is_the_mean_from_front_to_back():
+    volumes = np.random.default_rng(0).random((2, 1, 3, 4, 5), np.float32)
+    np.testing.assert_allclose(radiographs(volumes), volumes.mean(axis=3), atol=1e-6)
