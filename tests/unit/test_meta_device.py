@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from scangan.training import adversarial, nodules
 from scangan.training.adversarial import make_fabric
 from scangan.training.checkpoint import CheckpointStore
 from tests.games import GAMES, begin
@@ -39,13 +40,15 @@ class MetaFabric:
 
 
 @pytest.fixture
-def _adam_that_is_not_fused(monkeypatch):
-    """No fused kernel is made for `meta`."""
+def _as_on_a_gpu(monkeypatch):
+    """What is trained on lies on the device; but no fused kernel of Adam is made for `meta`."""
     adam = torch.optim.Adam
     monkeypatch.setattr(torch.optim, "Adam", lambda *arguments, fused, **options: adam(*arguments, **options))
+    for module in (adversarial, nodules):
+        monkeypatch.setattr(module, "resident", lambda images, device: images.to(device))
 
 
-@pytest.mark.usefixtures("_adam_that_is_not_fused")
+@pytest.mark.usefixtures("_as_on_a_gpu")
 @pytest.mark.parametrize("name", GAMES)
 def test_a_training_resumes_on_its_device_and_a_step_reads_nothing_back(tmp_path, name):
     before = begin(name, make_fabric("32-true", 1, "cpu"))

@@ -1,5 +1,6 @@
 """Cluster execution, for real: the toy study's first half under whatever SLURM runs on this machine."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
+from scangan.memory import CUDA
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -30,6 +33,19 @@ def sinfo(columns: str) -> list[str]:
     if not answer.stdout.strip():
         pytest.skip("SLURM is running, but has no node up")
     return answer.stdout.splitlines()
+
+
+@pytest.mark.workflow
+def test_a_job_is_planned_for_the_clusters_nodes_and_not_for_this_machine(tmp_path):
+    """With a GPU and what CUDA takes, whether this machine has one or not; no SLURM is needed for that."""
+    target = tmp_path / "head_ct/gan/dcgan32/seed0/normal/generator.safetensors"
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", "--dry-run"]
+    command += ["--configfile", "tests/configs/head_ct.yaml", "--config", f"results={tmp_path}", "--", str(target)]
+    ran = subprocess.run(command, cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert ran.returncode == 0, ran.stdout
+    training = ran.stdout[ran.stdout.index("rule train_gan:") :]
+    assert "gpu=1" in training
+    assert int(re.search(r"\bmem_mb=(\d+)", training)[1]) > CUDA
 
 
 @pytest.mark.workflow

@@ -146,7 +146,7 @@ class AdversarialTraining(ABC):
             _optimizer(self.discriminator, settings, self.rules, settings.learning_rate_discriminator)
         )
         self.adaptive: AdaptiveProbability | None = None
-        self.images = _resident(images, fabric.device)
+        self.images = resident(images, fabric.device)
         self.batches: Batches = ShuffledBatches(len(images), settings.seed, fabric.global_rank, fabric.world_size)
         self.schedule = self._make_schedule(images)
         self.steps_in_all = self.schedule.steps_in_all
@@ -703,7 +703,7 @@ def _optimizer(network: nn.Module, settings: Training, rules: Rules, rate: float
     )
 
 
-def _resident(images: Tensor, device: torch.device) -> Tensor:
+def resident(images: Tensor, device: torch.device) -> Tensor:
     """The images on the GPU where they take less than half of its free memory, else pinned in main memory."""
     if device.type != "cuda":
         return images

@@ -36,6 +36,7 @@ from scangan.training.adversarial import (
     TrainedGan,
     Watch,
     check_batch_size,
+    resident,
     run,
 )
 from scangan.training.progressive import ConstantSchedule, Stage
@@ -118,13 +119,13 @@ class NoduleTraining(AdversarialTraining):
             fabric, generator, discriminator, _tensor(pairs.targets, voi.spacing_mm), OUTPUT_RANGE, settings
         )
         self.voi, self.edge = voi, pairs.targets.shape[-1]
-        self.shown, self.radii_mm = (
-            _tensor(pairs.shown, voi.spacing_mm),
-            torch.tensor(pairs.radii_mm, dtype=torch.float32),
-        )
+        # Those of an injector are the same.
+        is_same = pairs.shown is pairs.targets
+        self.shown = self.images if is_same else resident(_tensor(pairs.shown, voi.spacing_mm), fabric.device)
+        self.radii_mm = torch.tensor(pairs.radii_mm, dtype=torch.float32)
         self.healthy_batches = None
         if pairs.healthy is not None:
-            self.healthy = _tensor(pairs.healthy, voi.spacing_mm)
+            self.healthy = resident(_tensor(pairs.healthy, voi.spacing_mm), fabric.device)
             self.healthy_radii_mm = torch.tensor(pairs.healthy_radii_mm, dtype=torch.float32)
             self.healthy_batches = ShuffledBatches(
                 len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
@@ -141,11 +142,11 @@ class NoduleTraining(AdversarialTraining):
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         indices = self.batches.batch(shown, stage.batch_size)
-        targets = self.images[indices.to(self.images.device)]
-        self.batch = self._prepare(self.shown[indices], targets, self.radii_mm[indices])
+        shown_vois, targets = (vois[indices.to(vois.device)] for vois in (self.shown, self.images))
+        self.batch = self._prepare(shown_vois, targets, self.radii_mm[indices])
         if self.healthy_batches is not None:
             indices = self.healthy_batches.batch(shown // 2, stage.batch_size // 2)
-            healthy = self.healthy[indices]
+            healthy = self.healthy[indices.to(self.healthy.device)]
             self.healthy_batch = self._prepare(healthy, healthy, self.healthy_radii_mm[indices])
         return self.batch.target
 
@@ -197,7 +198,8 @@ class NoduleTraining(AdversarialTraining):
         """Add a row: the middle axial planes of the first VOIs, filled by the averaged generator, the noise fixed."""
         columns = torch.arange(SAMPLE_COLUMNS) % len(self.shown)
         voi, radius_mm, noise = (
-            values.to(self.fabric.device) for values in (self.shown[columns], self.radii_mm[columns], self.fixed_noise)
+            values.to(self.fabric.device)
+            for values in (self.shown[columns.to(self.shown.device)], self.radii_mm[columns], self.fixed_noise)
         )
         filled = self.average.average(voi, self._mask(radius_mm), radius_mm, noise).float()
         low, high = OUTPUT_RANGE
