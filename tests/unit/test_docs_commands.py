@@ -1,4 +1,4 @@
-"""What README.md and docs/ tell people to type is right: settings validate, commands have the options and names they say."""
+"""What README.md and docs/ tell people to type is right: settings validate, commands have the options they name."""
 
 from __future__ import annotations
 
