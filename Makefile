@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run setup test hostile faults lint bench statistics docs
+.PHONY: run setup test hostile faults lint bench statistics docs site
 
 # With ARGS any call of Snakemake, without activating .venv: make run ARGS='my_study --configfile mine.yaml'
 run: .venv/installed
@@ -38,6 +38,11 @@ statistics: .venv/installed
 # Written from the code: the schema, the list of keys, the digests of the shipped scales.
 docs: .venv/installed
 	$(BIN)/python -m scangan.config.derived
+
+# The pages of docs/ and the docstrings as a site, in site/; it asks no network for anything but the packages of `docs`.
+site: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[docs]"
+	$(BIN)/mkdocs build
 
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv

@@ -79,7 +79,8 @@ def test_it_says_by_what_the_results_were_made(crate):
     found = entities(written)
     assert found["workflow/Snakefile"]["version"] == f"{'a' * 40} with changes"
     assert found["#config"]["value"] == run["config_sha256"]
-    assert found["#program-scangan"]["softwareVersion"] == run["version"]
-    assert found["#program-torch"]["softwareVersion"] == run["packages"]["torch"]
+    assert found["workflow/Snakefile"]["softwareVersion"] == run["version"]
+    programs = [found[each["@id"]] for each in found["workflow/Snakefile"]["softwareRequirements"]]
+    assert {each["name"]: each["softwareVersion"] for each in programs} == {"python": run["python"], **run["packages"]}
     assert ("no GPU" in found["#machine"]["value"]) == (not run["gpu"])
     assert found["#run"]["startTime"] <= found["#run"]["endTime"] == found["./"]["datePublished"]

@@ -26,6 +26,7 @@ LICENCE = (
     "The software is under the MIT licence. What is made of a data set is under the licence of that data set, see the "
     "cards of exported images."
 )
+PYTHON = "https://www.python.org"
 Entity = dict[str, Any]
 
 
@@ -46,10 +47,7 @@ def write_crate(
 def describe_crate(root: Path, run: Mapping[str, Any], files: Iterable[str], workflow: str, title: str) -> Entity:
     """The crate as JSON-LD; files and workflow: paths below the root."""
     made = [_file(root, file) for file in files if file != workflow]
-    programs = [
-        _program(name, version)
-        for name, version in {"scangan": run["version"], "python": run["python"], **run["packages"]}.items()
-    ]
+    programs = [_program(name, version) for name, version in {"python": run["python"], **run["packages"]}.items()]
     settings = {
         "@id": "#config",
         "@type": "PropertyValue",
@@ -74,6 +72,7 @@ def describe_crate(root: Path, run: Mapping[str, Any], files: Iterable[str], wor
         "name": "Scangan: would synthetic scans help my classifier?",
         "programmingLanguage": {"@id": language["@id"]},
         "softwareVersion": run["version"],
+        "softwareRequirements": [{"@id": each["@id"]} for each in programs],
     }
     if run["commit"]:
         main["version"] = run["commit"] + (" with changes" if run["changed"] else "")
@@ -81,20 +80,22 @@ def describe_crate(root: Path, run: Mapping[str, Any], files: Iterable[str], wor
         "@id": "#run",
         "@type": "CreateAction",
         "name": f"Run of Scangan {run['version']}",
+        "description": f"{run['jobs']} jobs, which ran for {run['seconds']:.0f} s.",
         "instrument": {"@id": workflow},
         "object": [{"@id": settings["@id"]}, {"@id": machine["@id"]}],
         "result": [{"@id": each["@id"]} for each in made],
         "startTime": run["started"],
         "endTime": run["ended"],
-        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+        "actionStatus": "http://schema.org/CompletedActionStatus",
     }
+    licence = {"@id": "#licence", "@type": "CreativeWork", "name": "Licences", "description": LICENCE}
     dataset = {
         "@id": "./",
         "@type": "Dataset",
         "name": title,
         "description": "Whether synthetic images help a classifier, and what that rests on: tables, figures, verdicts.",
         "datePublished": run["ended"],
-        "license": LICENCE,
+        "license": {"@id": licence["@id"]},
         "conformsTo": [{"@id": profile} for profile, _, _ in PROFILES],
         "mainEntity": {"@id": workflow},
         "mentions": {"@id": action["@id"]},
@@ -107,13 +108,14 @@ def describe_crate(root: Path, run: Mapping[str, Any], files: Iterable[str], wor
         "about": {"@id": "./"},
     }
     profiles = [{"@id": at, "@type": "CreativeWork", "name": name, "version": of} for at, name, of in PROFILES]
-    action["object"] += [{"@id": each["@id"]} for each in programs]
-    graph = [descriptor, dataset, *profiles, main, language, action, settings, machine, *programs, *made]
+    graph = [descriptor, dataset, licence, *profiles, main, language, action, settings, machine, *programs, *made]
     return {"@context": CONTEXT, "@graph": graph}
 
 
 def _program(name: str, version: str) -> Entity:
-    return {"@id": f"#program-{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
+    at = PYTHON if name == "python" else f"https://pypi.org/project/{name}/{version}/"
+    of_program = {"name": name, "softwareVersion": version, "url": {"@id": at}}
+    return {"@id": at, "@type": "SoftwareApplication", **of_program}
 
 
 def _file(root: Path, file: str) -> Entity:
@@ -125,8 +127,8 @@ def _file(root: Path, file: str) -> Entity:
         "contentSize": str(len(content)),
         "sha256": hashlib.sha256(content).hexdigest(),
     }
-    kind, _ = mimetypes.guess_type(file)
-    return found | ({"encodingFormat": "text/markdown" if file.endswith(".md") else kind} if kind else {})
+    kind, _ = ("text/markdown", None) if file.endswith(".md") else mimetypes.guess_type(file)
+    return found | {"encodingFormat": kind or "text/plain"}
 
 
 def _below(root: Path, files: Iterable[str | Path]) -> set[str]:
