@@ -107,12 +107,14 @@ class StandIn:
 
 
 def measure_fidelity(folder: Path, number: int) -> None:
-    """Without radiomics, which are made image by image, and with features out of thin air."""
+    """Without radiomics, which are made image by image; features are out of thin air, and templates not changed."""
     from scangan.config import Fidelity
     from scangan.data.store import read_image_set, read_image_sets
-    from scangan.metrics import generators
+    from scangan.metrics import copies, generators
     from scangan.metrics.feature_sets import map_tensors, read_feature_set
 
+    copies._zoom = lambda images, *_, **__: images.clone()
+    copies._gaussian = lambda images, deviation: images / (1 + deviation)
     generators.radiomics = lambda images, threads: np.random.default_rng(0).random((len(images), 93))
     drawn = read_image_sets(*shards(folder, "shard", number))
     real = read_image_set(folder / "cohort.zarr.zip", folder / "cohort.parquet")

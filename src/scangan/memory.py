@@ -20,6 +20,7 @@ CUDA = 3000  # what CUDA's libraries take besides
 HELD = 1100  # a set of images, or volumes, that is held at most, see `data.store` and `data.volume_set`
 FEATURES = 4 * (1280 + 1000)  # bytes of an image
 RADIOMICS = 4 * 8 * 93  # of an image's, and copies of them
+DISTANCES = 1100  # MB, scikit-learn's, at once
 TEMPLATES = 600  # MB, of the images among which copies are looked for at once
 INFERENCE = 5  # a step's memory is so many times that of a forward pass
 AT_ONCE = 32  # images that `embed_images` shows its classifier at once
@@ -53,6 +54,7 @@ OF_IMAGES = {
         "embed_images",
     ),
     *("extract_features", "extract_real_features", "measure_fidelity", "predict_external", "check_external"),
+    "screen_images",
     *("open_reading_room", "plot_gan", "plot_panel", "ingest_images", "cut_slices", "synthesize", "export_images"),
 }
 LOOK_AT_FEW = {"open_reading_room", "plot_gan", "plot_panel", "embed_images"}  # all others stay in their files
@@ -86,6 +88,8 @@ def _of_images(rule: str, study: ImagePlan, wildcards: Mapping[str, Any], on_gpu
     drawn = 0
     if settings.synthesis is not None:
         drawn = settings.synthesis.images_per_class * len(study.labels())
+    if rule == "screen_images":
+        return DISTANCES + FEATURES * drawn / MB
     real = HELD if study.data == "real" else HELD / 4
     synthetic = min(HELD, 4 * drawn * pixels / MB)
     # Each set twice, for a part of it is a copy. Of those who look at few only the real ones may have to be scaled.
