@@ -25,7 +25,7 @@ from scangan.ingest.listing import readable_name
 from scangan.ingest.negatives import patients_with_nodules
 from scangan.ingest.patients import no_patient, patient_in_path
 from scangan.ingest.pseudonyms import Pseudonyms, hide, hide_text, open_key, write_lookup
-from scangan.ingest.volume_headers import SUFFIXES
+from scangan.ingest.volume_headers import DATA_SUFFIXES, SUFFIXES
 from scangan.rejected import Rejection, describe_rejected, rejected_table
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ def index_scans(root: Path, settings: config.Indexing, data: str) -> tuple[pd.Da
     place = {file: number for number, file in enumerate(cohort.files)}
     volumes = [file for file in cohort.files if file.name.lower().endswith(SUFFIXES)]
     # A MetaImage header may keep its voxels in a file beside it.
-    parts = {file.with_suffix(suffix) for file in volumes for suffix in (".raw", ".zraw")} | set(volumes)
+    parts = {file.with_suffix(suffix) for file in volumes for suffix in DATA_SUFFIXES} | set(volumes)
     series, findings = find_series([file for file in cohort.files if file not in parts], cohort.root, settings.modality)
 
     patients, without = _patients_of(series, volumes, cohort.root, settings.patient_from)

@@ -46,7 +46,7 @@ from scangan.ingest.data_files import list_files
 from scangan.ingest.dicom import PADDING, RawScan, find_series, read_series
 from scangan.ingest.export import write_dicom_series, write_nifti
 from scangan.ingest.volume_files import read_volume_file
-from scangan.ingest.volume_headers import SUFFIXES
+from scangan.ingest.volume_headers import DATA_SUFFIXES, SUFFIXES
 from scangan.rejected import REJECTED_TYPES, Unusable
 from scangan.synthesis.paste import Fill, fill_place
 
@@ -217,7 +217,7 @@ def find_scans(root: Path) -> list[ScanFiles]:
     files, rejected = list_files(root)
     volumes = [file for file in files if file.name.lower().endswith(SUFFIXES)]
     # A MetaImage header may keep its voxels in a file beside it.
-    parts = {file.with_suffix(suffix) for file in volumes for suffix in (".raw", ".zraw")} | set(volumes)
+    parts = {file.with_suffix(suffix) for file in volumes for suffix in DATA_SUFFIXES} | set(volumes)
     series, findings = find_series([file for file in files if file not in parts], root)
     scans = []
     for each in series:
