@@ -12,7 +12,7 @@ with job(snakemake):
     from scangan.report.page.write import compare_study, write_page
 
     root, page = Path(snakemake.scriptdir).resolve().parents[1], Path(snakemake.output.page)
-    results = page.parents[1] if "study" in snakemake.wildcards.keys() else page.parent
+    results = page.parents[1] if snakemake.rule == "write_study_page" else page.parent
     studies = snakemake.params.studies
     run = describe_run(results, snakemake.config, list(studies), root)
     write_run(snakemake.output.run, run)
