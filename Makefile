@@ -42,7 +42,7 @@ docs: .venv/installed
 # The pages of docs/ and the docstrings as a site, in site/; it asks no network for anything but the packages of `docs`.
 site: .venv/installed
 	$(BIN)/python -m pip install --quiet --constraint envs/constraints.txt --editable ".[docs]"
-	$(BIN)/mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 .venv/installed: pyproject.toml envs/constraints.txt
 	$(PYTHON) -m venv .venv

@@ -11,7 +11,8 @@ with job(snakemake):
     from scangan.report.page.run import describe_run, software_of, write_run
     from scangan.report.page.write import compare_study, write_page
 
-    root, results = Path(snakemake.scriptdir).resolve().parents[1], Path(snakemake.config["results"])
+    root, page = Path(snakemake.scriptdir).resolve().parents[1], Path(snakemake.output.page)
+    results = page.parents[1] if snakemake.rule == "write_study_page" else page.parent
     studies = snakemake.params.studies
     run = describe_run(results, snakemake.config, list(studies), root)
     write_run(snakemake.output.run, run)
