@@ -17,6 +17,7 @@ from scangan.phantoms.chest import (
     NODULE_DIAMETERS_MM,
     QUANTILES,
     SCANNERS,
+    TEXTURES,
     Reconstruction,
     ScanGrid,
     draw_nodule_radii,
@@ -112,16 +113,18 @@ def test_nodules_lie_in_the_lungs_apart_from_each_other():
             assert apart > one.radius_mm + other.radius_mm + 5
 
 
-def test_every_texture_and_place_occurs_and_part_solid_nodules_have_a_halo():
-    chest = render_chest([5], "lidc", 96, 6.0, radii_mm=[11.0] * 18)
+def test_every_texture_and_place_occurs_and_each_texture_is_as_dense_as_it_should_be():
+    chest = render_chest([6], "lidc", 96, 6.0, radii_mm=[11.0] * 40)
     assert {nodule.place for nodule in chest.nodules} == {"parenchyma", "wall", "vessel"}
     grid = np.indices(chest.lungs.shape)[::-1].T.reshape(-1, 3) * chest.spacing_mm + chest.origin_mm
-    halo = {"solid": [], "part-solid": []}
+    halo, middle = ({name: [] for name in TEXTURES} for _ in range(2))
     for nodule in chest.nodules:
         away = np.linalg.norm(grid - nodule.centre_mm, axis=1).reshape(chest.lungs.shape[::-1]).T
-        halo[nodule.texture].append(np.median(chest.noise_free[(away > 7) & (away < 9) & chest.lungs]))
-    assert min(halo["solid"]) > -150
-    assert max(halo["part-solid"]) < -450
+        halo[nodule.texture].append(np.median(chest.noise_free[(away > 6) & (away < 8) & chest.lungs]))
+        middle[nodule.texture].append(np.median(chest.noise_free[(away < 4) & chest.lungs]))
+    assert np.median(halo["solid"]) > -150
+    assert np.median(halo["part-solid"] + halo["ground-glass"]) < -450
+    assert min(middle["part-solid"] + middle["solid"]) > -300 > -450 > max(middle["ground-glass"])
 
 
 def test_a_patient_does_not_depend_on_the_matrix():

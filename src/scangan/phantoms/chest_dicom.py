@@ -12,7 +12,7 @@ from uuid import NAMESPACE_URL, uuid5
 import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, binary_fill_holes, label
 
 from scangan.compat_pylidc import prepare_pylidc
 from scangan.files import atomic_folder
@@ -206,7 +206,7 @@ def read_nodules(rng: np.random.Generator, chest: Chest, storage: Storage) -> li
     """What four readers mark: larger nodules are seen by more of them, and no two draw or rate quite alike."""
     annotations = []
     for nodule in chest.nodules:
-        diameter = 2 * nodule.radius_mm
+        diameter = 2.8 * nodule.radius_mm  # as its outlines are wide
         # Of the readers of LIDC-IDRI about half mark a nodule of 5 mm and four in five one of 15 mm.
         for _ in range(READERS):
             if rng.random() < np.clip(0.2 + 0.055 * diameter, 0.3, 0.95):
@@ -217,14 +217,15 @@ def read_nodules(rng: np.random.Generator, chest: Chest, storage: Storage) -> li
 
 def rate(rng: np.random.Generator, nodule: Nodule) -> dict[str, int]:
     """The nine characteristics, around a nodule's truth."""
-    diameter, solid = 2 * nodule.radius_mm, nodule.texture == "solid"
+    # As the outlines are wide, by which the numbers below were chosen.
+    diameter, solid = 2.8 * nodule.radius_mm, nodule.texture == "solid"
     around = {
         "subtlety": 3.0 + 0.09 * diameter - 0.6 * (not solid),
         "sphericity": 4.0,
         "margin": 4.3 if solid else 2.6,
         "lobulation": 1.2 + 0.05 * diameter,
         "spiculation": 1.1 + 0.06 * diameter,
-        "texture": 4.9 if solid else 2.6,
+        "texture": {"ground-glass": 1.3, "part-solid": 3.0, "solid": 4.9}[nodule.texture],
         "malignancy": 1.6 + 0.12 * diameter,
     }
     ratings = {name: int(np.clip(np.rint(rng.normal(mean, 0.6)), 1, 5)) for name, mean in around.items()}
@@ -245,13 +246,23 @@ def draw_contours(
     if storage.feet_first:
         column = chest.hounsfield.shape[2] - 1 - column
     nearest = np.argmin(abs(positions - centre[2]))
-    for number in np.flatnonzero((abs(positions - centre[2]) < radius) | (np.arange(len(positions)) == nearest)):
-        reach = np.sqrt(max(radius**2 - (positions[number] - centre[2]) ** 2, 0)) / pixel * rng.normal(1, 0.03)
-        mask = np.hypot(*(np.indices(chest.outside.shape) - np.array([row, column])[:, None, None])) < reach
-        if not mask.any():
+    longest = nodule.form.longest * radius
+    rows, columns = (
+        np.arange(max(0, round(place - longest / pixel) - 2), min(length, round(place + longest / pixel) + 3))
+        for place, length in zip((row, column), chest.outside.shape, strict=True)
+    )
+    across = (columns - column) * pixel * (-1 if storage.feet_first else 1)
+    for number in np.flatnonzero((abs(positions - centre[2]) < longest) | (np.arange(len(positions)) == nearest)):
+        away_mm = np.meshgrid(centre[2] - positions[number], (rows - row) * pixel, across, indexing="ij")
+        [inside] = nodule.form.depth_mm(np.stack(away_mm, -1), radius * rng.normal(1, 0.03)) > 0
+        if not inside.any():
             if number != nearest:
                 continue
-            mask[round(row), round(column)] = True
+            inside[round(row) - rows[0], round(column) - columns[0]] = True
+        # A section beside the centre may fall into pieces.
+        parts, _ = label(inside)
+        mask = np.zeros(chest.outside.shape, bool)
+        mask[np.ix_(rows, columns)] = binary_fill_holes(parts == np.bincount(parts[inside]).argmax())
         yield positions[number].item(), outline(mask)
 
 

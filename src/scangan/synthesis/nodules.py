@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from scangan.ct.forms import draw_forms
 from scangan.ct.grain import Grain
 from scangan.ct.window import to_hounsfield, to_network
 from scangan.data.voi import VoiSet
 from scangan.device import compute_device
 from scangan.errors import ConfigError
 from scangan.models.catalogue import read_generator
-from scangan.models.nodule_cgan import sphere_mask
+from scangan.models.nodule_cgan import form_mask, sketch, sphere_mask
 from scangan.synthesis.paste import paste_into
 
 CT_RANGE = (-1024, 3071)  # what 12 bits hold
@@ -37,7 +38,9 @@ def fill(
     HU. radii_mm: of the nodule to be made, or to be taken away. seeds: of each VOI's noise; the same VOI, radius and
     seed give the same result, but for rounding, in whatever batch.
     The network sees the VOIs without their grain, see `ct.grain`, which is added again to what it makes: values in
-    `VOI_WINDOW`, and grain as the place had it. Outside the sphere not one voxel changes.
+    `VOI_WINDOW`, and grain as the place had it. An injector's nodule has a form drawn from the prior of `ct.forms` and
+    the density of a nodule of its size that the injector learnt from; what lies beside it in the sphere stays.
+    Outside the sphere not one voxel changes.
     """
     expected = (generator.image_size,) * 3
     if vois.shape[1:] != expected or voi_spacing_mm != generator.voi_spacing_mm:
@@ -57,16 +60,33 @@ def fill(
         grains = [Grain.of(voi, voi_spacing_mm) for voi in filled[batch]]
         shown = to_network(filled[batch] - [grain.own for grain in grains])
         radius_mm = torch.tensor(np.asarray(radii_mm[batch]), dtype=torch.float32, device=device)
-        mask = sphere_mask(radius_mm + margin_mm, len(filled[0]), voi_spacing_mm)
         noise = torch.cat(
             [generator.draw_latent(1, torch.Generator().manual_seed(int(seed))) for seed in seeds[batch]]
         ).to(device)
         voi = torch.from_numpy(shown)[:, None].to(device)
+        if generator.sees_inside:
+            mask = sphere_mask(radius_mm + margin_mm, len(filled[0]), voi_spacing_mm)
+        else:
+            voi, mask = _sketched(generator, voi, radius_mm, margin_mm, seeds[batch])
         made = to_hounsfield(generator(voi, mask, radius_mm, noise).float()).squeeze(1).cpu().numpy()
         each = zip(grains, made, to_hounsfield(shown), seeds[batch], strict=True)
         grainy = [grain.added_to(new, old, int(seed)) for grain, new, old, seed in each]
         np.copyto(filled[batch], np.stack(grainy), where=mask.squeeze(1).cpu().numpy())
     return filled
+
+
+def _sketched(
+    generator: nn.Module, voi: torch.Tensor, radius_mm: torch.Tensor, margin_mm: float, seeds: Sequence[int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What an injector is shown, and its mask: each VOI's form and grey value from its own seed."""
+    forms, greys, spacing_mm = [], [], generator.voi_spacing_mm
+    for each, seed in zip(radius_mm.tolist(), seeds, strict=True):
+        rng = np.random.default_rng(int(seed))
+        forms.append(draw_forms(rng, [each], voi.shape[-1], spacing_mm))
+        greys.append(generator.draw_grey(each, rng))
+    form = torch.from_numpy(np.stack(forms)).to(voi.device)
+    mask = form_mask(form, radius_mm, margin_mm, spacing_mm)
+    return sketch(voi, mask, form, torch.tensor(greys, device=voi.device)), mask
 
 
 def blend(

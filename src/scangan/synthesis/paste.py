@@ -80,7 +80,8 @@ def paste_into(
     [S, S, S] in HU, isotropic.
 
     The change is such that the VOI, cut again, would hold what was filled; what no VOI can hold stays as it is. Its
-    weight is 1 within the radius, falls as a cosine over the margin, and is 0 from there on, where nothing changes.
+    weight is 1 within the radius and the margin's inner half, which the lobes of a nodule reach, falls as a cosine over
+    the outer half, and is 0 from there on, where nothing changes.
     limits: of the values that are written; None: the scan's own least and greatest, looked for in the whole scan.
     Raises DataError if the centre lies beyond the scan, if radius and margin reach beyond the VOI, and if a VOI holds
     NaN or infinity.
@@ -101,7 +102,7 @@ def paste_into(
         raise DataError("paste: voi: found NaN or infinity, allowed: Hounsfield units")
     around = reach + 2 * voi_spacing_mm
     box, away_mm = ball(hounsfield.shape, spacing, centre, around)
-    weight = 0.5 + 0.5 * np.cos(np.pi * ((away_mm - radius_mm) / margin_mm).clip(0, 1))
+    weight = 0.5 + 0.5 * np.cos(np.pi * (2 * (away_mm - radius_mm) / margin_mm - 1).clip(0, 1))
     first = max(0, math.floor((size - 1) / 2 - around / voi_spacing_mm))
     difference = difference[(slice(first, size - first),) * 3]
     place = centre - [along.start for along in box]

@@ -1,10 +1,10 @@
 """Trains the nodule injector and the nodule eraser (Pesaranghader et al. 2021, CT-SGAN, section 3 and appendix B).
 
-The injector is shown the surroundings of real nodules and has to make the nodule. Its radius is a real condition: the
-mask and the sphere that it sees are those of the nodule's own, and zooming fills the gaps between the data's radii.
-Healthy VOIs join it where a part of the truth is known: in the margin, beyond the sphere that is asked for, the place
-looks as it did. So the injector meets many more surroundings than there are nodules, and the other scanner too; what
-the sphere holds there is judged by nobody.
+The injector is shown a sketch of a real nodule in its surroundings, and has to make the nodule: its form is that found
+in the VOI, its grey value the mean there, and zooming fills the gaps between the data's radii.
+Healthy VOIs join it where a part of the truth is known: beside the form asked for, the place looks as it did. So the
+injector meets many more surroundings than there are nodules, and the other scanner too; what the form holds there
+is judged by nobody. Its forms and grey values are drawn as those of nodules that are injected.
 The eraser is shown healthy VOIs with an injected nodule, and has to make the healthy VOI, which is known.
 """
 
@@ -23,12 +23,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scangan.config import GradientPenalty, NoduleNetwork, Rules, Voi
+from scangan.ct.forms import draw_forms, form_of
 from scangan.ct.grain import without_grain
 from scangan.ct.window import to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError
 from scangan.models.catalogue import build
-from scangan.models.nodule_cgan import OUTPUT_RANGE, distance_mm, sphere_mask
+from scangan.models.nodule_cgan import (
+    EXAMPLES,
+    OUTPUT_RANGE,
+    dilate,
+    draw_grey,
+    form_mask,
+    sketch,
+    sphere_mask,
+)
 from scangan.training.adversarial import (
     SAMPLE_COLUMNS,
     AdversarialTraining,
@@ -60,7 +69,8 @@ class Pairs:
     """What a network is shown, and what it has to make: float32 [N, S, S, S] in HU, alike outside the masks.
 
     radii_mm: [N], of the nodules. Of an injector both are the VOIs of real nodules, and there may be healthy VOIs,
-    [M, S, S, S], and the radii [M] of the nodules that it shall put there.
+    [M, S, S, S], and the radii [M] of the nodules that it shall put there. forms: [N, S, S, S], how much of
+    each voxel is nodule; None, as of an eraser: spheres.
     """
 
     shown: np.ndarray
@@ -68,11 +78,14 @@ class Pairs:
     radii_mm: np.ndarray
     healthy: np.ndarray | None = None
     healthy_radii_mm: np.ndarray | None = None
+    forms: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.shown.ndim != 4 or self.shown.shape != self.targets.shape or len(self.radii_mm) != len(self.shown):
             shapes = f"{self.shown.shape}, {self.targets.shape} and {len(self.radii_mm)} radii"
             raise ValueError(f"pairs: {shapes} do not fit")
+        if self.forms is not None and self.forms.shape != self.targets.shape:
+            raise ValueError(f"pairs: {self.targets.shape} and forms {self.forms.shape} do not fit")
         if self.healthy is None:
             return
         radii = 0 if self.healthy_radii_mm is None else len(self.healthy_radii_mm)
@@ -84,17 +97,21 @@ class Pairs:
 
     def digests(self) -> list[str]:
         """Of the content, so that a training resumes on the same pairs only."""
-        arrays = (self.shown, self.targets, self.radii_mm, self.healthy, self.healthy_radii_mm)
+        arrays = (self.shown, self.targets, self.radii_mm, self.healthy, self.healthy_radii_mm, self.forms)
         return [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in arrays if array is not None]
 
 
 class Batch(NamedTuple):
-    """What a generator is told of N VOIs, and what it shall make: voi, mask, target [N, 1, S, S, S]; radius_mm [N]."""
+    """What a generator is told of N VOIs, and what it shall make: voi, mask, target [N, 1, S, S, S]; radius_mm [N].
+
+    form: how much of each voxel is nodule, or lies in its sphere: as the mask.
+    """
 
     voi: Tensor
     mask: Tensor
     radius_mm: Tensor
     target: Tensor
+    form: Tensor
 
 
 class NoduleTraining(AdversarialTraining):
@@ -115,14 +132,19 @@ class NoduleTraining(AdversarialTraining):
         settings: NoduleNetwork,
         voi: Voi,
     ) -> None:
-        super().__init__(
-            fabric, generator, discriminator, _tensor(pairs.targets, voi.spacing_mm), OUTPUT_RANGE, settings
-        )
+        targets = _tensor(pairs.targets, voi.spacing_mm)
+        super().__init__(fabric, generator, discriminator, targets, OUTPUT_RANGE, settings)
         self.voi, self.edge = voi, pairs.targets.shape[-1]
         # Those of an injector are the same.
         is_same = pairs.shown is pairs.targets
         self.shown = self.images if is_same else resident(_tensor(pairs.shown, voi.spacing_mm), fabric.device)
         self.radii_mm = torch.tensor(pairs.radii_mm, dtype=torch.float32)
+        self.forms = None
+        if pairs.forms is not None:
+            self.forms = torch.from_numpy(pairs.forms)[:, None]
+            self.examples = _examples(pairs.radii_mm, targets[:, 0].numpy(), pairs.forms)
+            for each in (self.generator, self.average.average):
+                each.examples.copy_(torch.from_numpy(self.examples))
         self.healthy_batches = None
         if pairs.healthy is not None:
             self.healthy = resident(_tensor(pairs.healthy, voi.spacing_mm), fabric.device)
@@ -130,7 +152,6 @@ class NoduleTraining(AdversarialTraining):
             self.healthy_batches = ShuffledBatches(
                 len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
             )
-        self.away_mm = distance_mm(self.edge, voi.spacing_mm, fabric.device)
 
     @property
     def rules(self) -> Rules:
@@ -143,24 +164,43 @@ class NoduleTraining(AdversarialTraining):
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         indices = self.batches.batch(shown, stage.batch_size)
         shown_vois, targets = (vois[indices.to(vois.device)] for vois in (self.shown, self.images))
-        self.batch = self._prepare(shown_vois, targets, self.radii_mm[indices])
+        forms = None if self.forms is None else self.forms[indices]
+        self.batch = self._prepare(shown_vois, targets, self.radii_mm[indices], forms)
         if self.healthy_batches is not None:
             indices = self.healthy_batches.batch(shown // 2, stage.batch_size // 2)
-            healthy = self.healthy[indices.to(self.healthy.device)]
-            self.healthy_batch = self._prepare(healthy, healthy, self.healthy_radii_mm[indices])
+            healthy, radii_mm = self.healthy[indices.to(self.healthy.device)], self.healthy_radii_mm[indices]
+            rng = np.random.default_rng([self.settings.seed, shown])
+            forms = torch.from_numpy(draw_forms(rng, radii_mm.tolist(), self.edge, self.voi.spacing_mm))[:, None]
+            greys = torch.tensor([draw_grey(self.examples, radius_mm, rng) for radius_mm in radii_mm.tolist()])
+            self.healthy_batch = self._prepare(healthy, healthy, radii_mm, forms, greys)
         return self.batch.target
 
-    def _prepare(self, voi: Tensor, target: Tensor, radius_mm: Tensor) -> Batch:
-        """On the device, and varied at random, both VOIs alike."""
-        voi, target, radius_mm = (
-            values.to(self.fabric.device, non_blocking=True) for values in (voi, target, radius_mm)
-        )
-        both, radius_mm = random_zoom(
-            torch.cat([voi, target], 1), radius_mm, self.settings.zoom, largest_radius(self.edge, self.voi)
-        )
-        both = random_turn(both).contiguous(memory_format=torch.channels_last_3d)
-        mask = self._mask(radius_mm)
-        return Batch(both[:, :1], mask, radius_mm, torch.where(mask, both[:, 1:], both[:, :1]))
+    def _prepare(
+        self, voi: Tensor, target: Tensor, radius_mm: Tensor, form: Tensor | None, grey: Tensor | None = None
+    ) -> Batch:
+        """On the device, and varied at random, all alike; the rest as for `_told`."""
+        device = self.fabric.device
+        voi, target, radius_mm = (values.to(device, non_blocking=True) for values in (voi, target, radius_mm))
+        together = torch.cat([voi, target] + ([] if form is None else [form.to(device, voi.dtype)]), 1)
+        together, radius_mm = random_zoom(together, radius_mm, self.settings.zoom, largest_radius(self.edge, self.voi))
+        together = random_turn(together).contiguous(memory_format=torch.channels_last_3d)
+        return self._told(together[:, :1], together[:, 1:2], radius_mm, None if form is None else together[:, 2:], grey)
+
+    def _told(
+        self, voi: Tensor, target: Tensor, radius_mm: Tensor, form: Tensor | None, grey: Tensor | None = None
+    ) -> Batch:
+        """The mask and what is shown. form: None: a sphere, the eraser's. grey: None: the mean of the target's form."""
+        edge, spacing_mm, margin_mm = self.edge, self.voi.spacing_mm, self.voi.margin_mm
+        if form is None:
+            mask, form = (sphere_mask(radius_mm + more, edge, spacing_mm) for more in (margin_mm, 0))
+            form = form.to(voi.dtype)
+        else:
+            mask = form_mask(form, radius_mm, margin_mm, spacing_mm)
+            if grey is None:
+                axes = (1, 2, 3, 4)
+                grey = (target * form).sum(axes) / form.sum(axes)
+            voi = sketch(voi, mask, form, grey.to(voi.device))
+        return Batch(voi, mask, radius_mm, torch.where(mask, target, voi), form)
 
     def _generate(self, images: int) -> Tensor:
         told: Sequence[Tensor] = self.batch[:3]
@@ -179,13 +219,11 @@ class NoduleTraining(AdversarialTraining):
     def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
         """`loss_g`, minimised, and `reconstruction`, the weighted mean absolute difference from the truth."""
         losses = super().generator_losses(fake)
-        radius_mm = self.batch.radius_mm[:, None, None, None, None]
-        weight = torch.where(self.away_mm <= radius_mm, self.settings.inside_weight, 1.0) * self.batch.mask
+        weight = torch.where(self.batch.form >= 0.5, self.settings.inside_weight, 1.0) * self.batch.mask
         reconstruction = _difference(fake, self.batch.target, weight)
         if self.healthy_batches is not None:
             # A voxel on the surface is part nodule.
-            surface = self.healthy_batch.radius_mm[:, None, None, None, None] + self.voi.spacing_mm
-            margin = self.healthy_batch.mask & (self.away_mm > surface)
+            margin = self.healthy_batch.mask & ~dilate(self.healthy_batch.form, 1)
             reconstruction = torch.cat(
                 [reconstruction, _difference(self.healthy_filled, self.healthy_batch.target, margin)]
             )
@@ -197,17 +235,22 @@ class NoduleTraining(AdversarialTraining):
     def draw_samples(self) -> None:
         """Add a row: the middle axial planes of the first VOIs, filled by the averaged generator, the noise fixed."""
         columns = torch.arange(SAMPLE_COLUMNS) % len(self.shown)
-        voi, radius_mm, noise = (
-            values.to(self.fabric.device)
-            for values in (self.shown[columns.to(self.shown.device)], self.radii_mm[columns], self.fixed_noise)
-        )
-        filled = self.average.average(voi, self._mask(radius_mm), radius_mm, noise).float()
+        forms = None if self.forms is None else self.forms[columns]
+        # As they are, neither turned nor zoomed.
+        shown = self.shown[columns.to(self.shown.device)].to(self.fabric.device)
+        radius_mm = self.radii_mm[columns].to(self.fabric.device)
+        batch = self._told(shown, shown, radius_mm, None if forms is None else forms.to(shown.device))
+        filled = self.average.average(*batch[:3], self.fixed_noise.to(self.fabric.device)).float()
         low, high = OUTPUT_RANGE
         plane = filled[:, :, self.edge // 2]
         self.samples.append(((plane - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
 
-    def _mask(self, radius_mm: Tensor) -> Tensor:
-        return sphere_mask(radius_mm + self.voi.margin_mm, self.edge, self.voi.spacing_mm)
+
+def _examples(radii_mm: np.ndarray, vois: np.ndarray, forms: np.ndarray) -> np.ndarray:
+    """Sizes and grey values of nodules, [EXAMPLES, 2]: what their generator draws grey values from."""
+    greys = [(voi * form).sum() / form.sum() for voi, form in zip(vois, forms, strict=True)]
+    chosen = torch.linspace(0, len(greys) - 1, EXAMPLES).round().long().numpy()
+    return np.stack([radii_mm, greys], 1).astype(np.float32)[chosen]
 
 
 def _tensor(vois: np.ndarray, voi_spacing_mm: float) -> Tensor:
@@ -216,9 +259,16 @@ def _tensor(vois: np.ndarray, voi_spacing_mm: float) -> Tensor:
 
 
 def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean absolute difference of each VOI, [N]: each counts alike, whatever its nodule's size."""
-    axes = (1, 2, 3, 4)
-    return ((filled - target).abs().float() * weight).sum(axes) / weight.sum(axes)
+    """Weighted mean absolute difference of each VOI, [N]: each counts alike, whatever its nodule's size.
+
+    Of the values, and of their steps to the next voxel along each axis: a blurred edge is nearly right in its values.
+    """
+    axes, difference = (1, 2, 3, 4), (filled - target).float()
+    total = (difference.abs() * weight).sum(axes)
+    for axis in (2, 3, 4):
+        steps = difference.diff(dim=axis).abs()
+        total = total + (steps * weight.narrow(axis, 1, steps.shape[axis])).sum(axes)
+    return total / weight.sum(axes)
 
 
 def largest_radius(edge: int, voi: Voi) -> float:
@@ -300,9 +350,13 @@ def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float)
 
 
 def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
-    """What an injector is trained on: real nodules, and healthy places."""
+    """What an injector is trained on: real nodules and their forms, and healthy places."""
     radii_mm, healthy_radii_mm = (vois.table.equivalent_diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
-    return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm)
+    each = zip(nodules.voxels, nodules.table.spacing_mm, radii_mm, strict=True)
+    forms = [
+        form_of(without_grain(voi[None], spacing_mm)[0], spacing_mm, radius_mm) for voi, spacing_mm, radius_mm in each
+    ]
+    return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm, np.stack(forms))
 
 
 def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
