@@ -88,7 +88,7 @@ def _nodule_game(kind: str, fabric: Any, precision: str) -> AdversarialTraining:
     rng = np.random.default_rng(0)
     vois, healthy = (rng.normal(-800, 100, (n, 16, 16, 16)).astype(np.float32) for n in (12, 7))
     radii_mm, healthy_radii_mm = (rng.uniform(4, 10, n).astype(np.float32) for n in (12, 7))
-    others = (healthy, healthy_radii_mm) if kind == "injector" else ()
+    others = (healthy, healthy_radii_mm, np.ones_like(vois)) if kind == "injector" else ()
     networks = build("nodule_cgan", 1, 16, **nodule_network_options(kind, settings, VOI))
     return NoduleTraining(fabric, *networks, Pairs(vois, vois, radii_mm, *others), settings, VOI)
 
