@@ -274,6 +274,11 @@ class StudyPlan(ABC):
 
     @property
     @abstractmethod
+    def is_of_volumes(self) -> bool:
+        """Whether its images have three dimensions."""
+
+    @property
+    @abstractmethod
     def sources(self) -> list[Source]:
         """Where its data come from: itself, or its cohorts."""
 
@@ -433,6 +438,7 @@ class StudyPlan(ABC):
         return plain(
             {
                 "data": self.data,
+                "exported": self._first_exported(),
                 "figures": self.figures(),
                 "folds": [fold.name for fold in self.folds()] if self.is_of_folds else [],
                 "gans": self.gans(),
@@ -449,9 +455,18 @@ class StudyPlan(ABC):
                 "scale": self.scale,
                 "sources": [source.name for source in self.sources],
                 "tables": self.tables(),
-                "volumes": isinstance(self, VolumePlan),
+                "volumes": self.is_of_volumes,
             }
         )
+
+    def _shown_gan(self) -> str | None:
+        """The network whose images, or volumes, are its own, or else its first one, if it has any."""
+        own = self.gans_of_arms() if self.settings.classifier and self.gans() else []
+        return next(iter(own or self.gans()), None)
+
+    @abstractmethod
+    def _first_exported(self) -> str | None:
+        """What of `_shown_gan` can be had for other programs, below `exported/`; None: nothing."""
 
     @abstractmethod
     def _page_images(self) -> Settings:
@@ -526,7 +541,6 @@ class ImagePlan(StudyPlan):
 
     @property
     def is_of_volumes(self) -> bool:
-        """Whether its images have three dimensions."""
         return self.settings.is_of_volumes
 
     def labels(self) -> list[str]:
@@ -865,6 +879,10 @@ class ImagePlan(StudyPlan):
 
     # What it ends in
 
+    def _first_exported(self) -> str | None:
+        gan = self._shown_gan()
+        return None if gan is None or self.is_of_volumes else f"{gan}/{self.labels()[0]}"
+
     def _page_images(self) -> Settings:
         what, size = ("volumes", "voxels") if self.is_of_volumes else ("images", "pixels")
         edges = [str(self.settings.data.image_size)] * self.settings.data.DIMENSIONS
@@ -931,7 +949,10 @@ class VolumePlan(StudyPlan):
     """A study of volumes, of one or several cohorts."""
 
     settings: VolumeStudy
-    is_of_volumes = True
+
+    @property
+    def is_of_volumes(self) -> bool:
+        return True
 
     @property
     def sources(self) -> list[Source]:
@@ -1183,6 +1204,10 @@ class VolumePlan(StudyPlan):
     def _trainings_of(self, gan: str) -> int:
         # Volumes of the others are shown, and the first training's alone.
         return len(self.gan_seeds(gan)) if self.settings.classifier and gan in self.gans_of_arms() else 1
+
+    def _first_exported(self) -> str | None:
+        gan = self._shown_gan()
+        return gan and f"{gan}-0.nii.gz"
 
     def _page_images(self) -> Settings:
         grid, wanted = self.settings.grid, self.settings.synthesis

@@ -195,6 +195,7 @@ STUDY = {
     "scale": "demo",
     "sources": ["mine"],
     "tables": ["cohort", "fidelity", "classification"],
+    "exported": "dcgan/ill",
     "volumes": False,
 }
 RUN = {"version": "1.2", "commit": None, "changed": False, "written": "today", "seconds": 60, "jobs": 3}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from scangan.ingest.data_files import list_files
 from scangan.ingest.dicom import Series, find_series, read_series
 from scangan.ingest.hounsfield import check_hounsfield, check_labels
 from scangan.ingest.image_folder import class_each, find_class_folders, list_beside, parts_of
-from scangan.ingest.images import Listed, Picture, name_patients, read_all
+from scangan.ingest.images import Listed, Picture, name_patients, read_all, source_of
 from scangan.ingest.labelled_images import list_rows
 from scangan.ingest.volume_files import fill_unknown, open_volume, read_volume_file
-from scangan.ingest.volume_headers import DATA_SUFFIXES, SUFFIXES, read_header
+from scangan.ingest.volume_headers import DATA_SUFFIXES, SUFFIXES
 from scangan.rejected import Rejection, Unusable
 
 AT_ONCE = 8  # cubes in memory
@@ -38,8 +38,8 @@ class Found:
     """
 
     files: list[Path]
-    series: dict[Path, Series] = field(default_factory=dict)
-    rejected: list[Rejection] = field(default_factory=list)
+    series: dict[Path, Series]
+    rejected: list[Rejection]
 
     @property
     def paths(self) -> list[Path]:
@@ -78,16 +78,16 @@ def _list(root: Path, settings: VolumeFolder, found: Found) -> tuple[list[Listed
         listing, rejected = class_each(root, folders, inside)
         listing, nobodys = name_patients(listing, root, settings.patient_from, folders)
         rejected += nobodys + list_beside(root, folders, sorted(set(found.paths) - set(inside)))
-    thick = [each for each in listing if each.file in found.series]
-    for listed in [each for each in listing if each.file not in found.series]:
+    readable = []
+    for listed in listing:
         try:
-            check_edges(read_header(listed.file).shape, settings.min_slices)
-        except (Unusable, OSError) as error:
-            refused = error if isinstance(error, Unusable) else Unusable("unreadable file", str(error.strerror), "")
-            rejected.append(refused.of(listed.file.relative_to(root).as_posix()))
+            if listed.file not in found.series:
+                check_edges(open_volume(listed.file).header.shape, settings.min_slices)
+        except Unusable as error:
+            rejected.append(error.of(source_of(listed.file, root)))
         else:
-            thick.append(listed)
-    return thick, found.rejected + rejected
+            readable.append(listed)
+    return readable, found.rejected + rejected
 
 
 def find_volumes(root: Path, settings: VolumeFolder) -> Found:

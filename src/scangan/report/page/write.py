@@ -291,8 +291,7 @@ def _commands(
         longer = LONGER * study["method"]["classifier"]["steps"]
         block = f"studies: {{{name}: {{classifier: {{steps: {longer}}}}}}}"
         steps.append({"why": "Classifiers had not converged: give them more steps.", "command": block})
-    if gan := next(iter(study["gans_of_arms"] or study["gans"]), None):
-        target = f"{gan}-0.nii.gz" if study["volumes"] else f"{gan}/{study['method']['labels'][0]}"
+    if target := study["exported"]:
         steps.append(
             {
                 "why": "Synthetic images for other programs, as files with a card.",
