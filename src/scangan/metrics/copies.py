@@ -203,7 +203,8 @@ def _match(images: Iterable[torch.Tensor], templates: Iterable[_Templates]) -> M
     matched = []
     for small in images:
         parts = _band(small).split(CHUNK)
-        best, first = [], 0
+        best: list[_Candidates] = []
+        first = 0
         for some in templates:
             found = [some.candidates(bands, first) for bands in parts]
             best = [old.best_with(new) for old, new in zip(best, found, strict=True)] if first else found
