@@ -15,7 +15,13 @@ STUDY = {
     },
     "gan": {"gan3d": {"model": "gan3d", "epochs": 1, "seeds": 1}},
     "synthesis": {"gan": "gan3d", "images_per_class": 4},
-    "classifier": {"positive": "shell", "backbone": "squeezenet3d", "arms": ["real", "real+synthetic"], "steps": 2},
+    "classifier": {
+        "positive": "shell",
+        "backbone": "squeezenet3d",
+        "stem": "small",
+        "arms": ["real", "real+synthetic"],
+        "steps": 2,
+    },
 }
 STUDY["data"]["image_size"], STUDY["classifier"]["seeds"] = 16, 1
 
@@ -30,7 +36,7 @@ def mine(tmp_path) -> Workflow:
 
 
 def test_volumes_are_planned_as_images_are(mine, tmp_path):
-    jobs = mine.planned("mine.yaml", target="mine")
+    jobs = mine.planned("--configfile", "mine.yaml", target="mine")
     of_mine = {job.removeprefix("mine ") for job in jobs if job.startswith("mine ")}
     assert {"train_gan(gan3d, 0, ball)", "synthesize(gan3d, 0, shell, 0)", "extract_real_features(16)"} <= of_mine
     assert {"train_classifier(real, seed0)", "train_classifier(real+synthetic, gan_seed0-seed0)"} <= of_mine
@@ -38,6 +44,6 @@ def test_volumes_are_planned_as_images_are(mine, tmp_path):
     assert not {job for job in of_mine if "encoder" in job}
     for file in (tmp_path / "volumes/ball").iterdir():
         file.unlink()
-    run = mine.snakemake("mine.yaml", "--dry-run", target="mine")
+    run = mine.snakemake("--dry-run", "--configfile", "mine.yaml", target="mine")
     assert run.returncode
     assert "classes.ball: found 0 volumes of value 'ball', allowed: at least 3" in run.stdout
