@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as reference
+import torch
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
@@ -13,6 +14,7 @@ from scangan.metrics.classifier_metrics import Classes, metric_names, metrics_of
 from scangan.metrics.comparison import compare_arms, influence_of_patients
 from scangan.metrics.confusion import count_calls
 from scangan.metrics.verdict import reach_verdict
+from scangan.training.supervised import against_the_rest, class_weights, weighted_loss
 
 NAMES = ("a", "b", "c", "d")
 SETTINGS = Evaluation(bootstrap=200, primary="macro_auc")
@@ -161,3 +163,32 @@ def test_confusion_counts_who_is_called_what():
         own = table[table["arm"] == arm]
         assert own["images"].to_numpy().reshape(4, 4) == pytest.approx(expected)
         assert own["share"].to_numpy().reshape(4, 4) == pytest.approx(expected / expected.sum(axis=1, keepdims=True))
+
+
+def test_in_the_loss_every_class_weighs_the_same():
+    targets = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 0])
+    weights = class_weights(targets, "here")
+    assert [weights[targets == number].sum().item() for number in range(3)] == pytest.approx([10 / 3] * 3)
+    # Half of a batch are the first five images, which have four of class 0, one of 1 and none of 2.
+    shared = class_weights(targets, "here", real=5, real_share=0.5)
+    drawn = [10 * (0.5 * of_first + 0.5 * of_others) for of_first, of_others in ((0.8, 0.2), (0.2, 0.2), (0, 0.6))]
+    for number in range(3):
+        assert shared[targets == number].unique().tolist() == pytest.approx([10 / (3 * drawn[number])])
+    with pytest.raises(DataError, match="here: label: found no images of class 1, allowed: some of every class"):
+        class_weights(torch.tensor([0, 2, 2]), "here")
+
+
+def test_the_loss_is_the_weighted_mean_of_cross_entropies():
+    logits, targets = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 2, 0, 2])
+    weights = class_weights(targets, "here")
+    of_class = torch.tensor([weights[targets == number][0] for number in range(3)])
+    expected = torch.nn.functional.cross_entropy(logits, targets, weight=of_class, reduction="sum") / 6
+    assert weighted_loss(logits, targets, weights).item() == pytest.approx(expected.item())
+
+
+def test_one_class_against_the_rest_has_its_softmax():
+    model = torch.nn.Linear(4, 3)
+    images = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    logit = against_the_rest(model, ["a", "b", "c"], "b")(images)
+    assert logit.shape == (5,)
+    torch.testing.assert_close(logit.sigmoid(), model(images).softmax(1)[:, 1])
