@@ -117,7 +117,8 @@ def test_a_command_has_what_it_names(command, monkeypatch):
         assert (ROOT / profile / "config.yaml").is_file() or "my-" in profile
     settings = {key: yaml.safe_load(value) for key, value in (each.split("=", 1) for each in asked.config or ())}
     assert problem(settings) == "" or asked.configfile, problem(settings)
-    studies = base()["studies"]
+    named = (yaml.safe_load(each.values[0]) for each in blocks("yaml"))
+    studies = {*base()["studies"], *(study for each in named for study in each.get("studies", ()))}
     for target in asked.targets:
         study = target.removeprefix("results/").split("/")[0]
         assert study in studies or target in ("all", "results/index.html") or "." in study, f"no such study: {study}"

@@ -21,7 +21,7 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
     of its own. facts: with the class `positive`.
     """
     false_positive = np.linspace(0, 1, 201)
-    with house_figure(path, facts, (4.4, 4.4)) as figure:
+    with house_figure(path, facts, (8.2, 4.4)) as figure:
         ax = figure.subplots()
         ax.plot([0, 1], [0, 1], color="0.7", linewidth=0.8, linestyle="--")
         lines = lines_of(predictions)
@@ -39,7 +39,7 @@ def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, fac
             ax.plot([0, *false_positive], mean, color=line.colour, linestyle=line.dashes, label=named)
         ax.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01), aspect="equal")
         ax.set_title("Mean over trainings; band: lowest to highest")
-        ax.legend(loc="lower right")
+        figure.legend(loc="outside right center")  # there may be many curves
 
 
 def reliability(predictions: dict[str, list[pd.DataFrame]], path: str | Path, facts: Facts) -> None:
