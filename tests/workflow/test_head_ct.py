@@ -72,7 +72,8 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
 
 def test_a_generator_is_not_judged_by_what_it_was_trained_against(toy_copy: Workflow):
     """As a network would say of itself whose discriminator sees EfficientNet-Lite0's features."""
-    toy_copy.edit("workflow/scripts/train_gan.py", "feature_networks(settings.model),", '["efficientnet-lite0"],')
+    asked = "feature_networks(settings.model, **network_options(settings)),"
+    toy_copy.edit("workflow/scripts/train_gan.py", asked, '["efficientnet-lite0"],')
     tables = "results/head_ct/tables"
     run = toy_copy.snakemake(target=f"{tables}/fidelity.csv")
     assert run.returncode == 0, run.stdout
