@@ -30,7 +30,7 @@ ERROR = " error: "  # in a job's log, see `scangan.jobs`
 # Said by every run, and of no use to who waits for it.
 UNSAID = ("Assuming", "Building DAG", "Conda environments", "Select jobs", "Singularity", "Using ", "Execute ")
 NOTHING_TO_DO = "Nothing to be done"
-UNSAID += ("Complete log", "Storing", "Rules claiming")
+UNSAID += ("Complete log", "Storing", "Rules claiming", "Removing temporary output")
 
 
 @dataclass
