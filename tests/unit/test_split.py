@@ -20,6 +20,7 @@ from scangan.data.split import (
     select_split,
     split_cohort,
     split_of_branch,
+    thin_out,
 )
 from scangan.data.store import ImageSet, write_image_set
 from scangan.errors import DataError
@@ -532,6 +533,12 @@ def test_fewer_images_than_asked_for_are_all_used_and_told(caplog):
     images = ImageSet(np.zeros((40, 1, 1, 1), np.float32), cohort(40))
     assert len(draw_images(images, 129, 0)) == 40
     assert "found 40 training images, all used where 129 were asked for" in caplog.text
+
+
+def test_of_many_images_every_so_manieth_is_looked_at():
+    images = ImageSet(np.zeros((10, 1, 2, 2), np.float32), pd.DataFrame({"image_id": list("abcdefghij")}))
+    found = {most: "".join(thin_out(images, most).manifest.image_id) for most in (3, 5, 9, 10)}
+    assert found == {3: "aei", 5: "acegi", 9: "acegi", 10: "abcdefghij"}
 
 
 # The data set's own split

@@ -413,6 +413,11 @@ def select_split(image_set: AnySet, split_df: pd.DataFrame, *names: str) -> AnyS
     return image_set.select(parts.isin(names))
 
 
+def thin_out(images: ImageSet, most: int) -> ImageSet:
+    """Every second, third, ... image, so that there are at most so many."""
+    return images.select(np.arange(0, len(images), -(-len(images) // most)))
+
+
 def draw_images(image_set: AnySet, images: int | None, seed: int) -> AnySet:
     """`images` random ones of a set, in its order (None, or more than there are: all); more hold the fewer."""
     if images is None:
