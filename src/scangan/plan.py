@@ -430,7 +430,7 @@ class StudyPlan(ABC):
     def page_settings(self) -> Settings:
         """What the page says of it, and where it finds that: see `report.page.write`."""
         settings = self.settings
-        of_gans = ("batch_size", "epochs", "model", "validations", "weights_of")
+        of_gans = ("batch_size", "epochs", "model", "steps", "validations", "weights_of")
         gans = {
             gan: {key: getattr(own, key, None) for key in of_gans} | {"trainings": self._trainings_of(gan)}
             for gan, own in settings.gan.items()

@@ -180,6 +180,7 @@ STUDY = {
             "dcgan": {
                 "batch_size": 4,
                 "epochs": 3,
+                "steps": None,
                 "model": "dcgan32",
                 "trainings": 1,
                 "validations": 2,

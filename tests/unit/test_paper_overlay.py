@@ -80,7 +80,7 @@ def test_nothing_of_the_demo_is_left_where_both_have_a_number():
         for name, block in (settings.get(kind) or {}).items()
         if isinstance(block, dict) and block.get("weights_of") is None
         for key in quick
-        if key in block and name in demo[study][kind] and block[key] == demo[study][kind][name][key]
+        if block.get(key) is not None and name in demo[study][kind] and block[key] == demo[study][kind][name][key]
     }
     # The paper's own values, which the demo has as well.
     same = {f"simple_ct_gan.gan.{name}" for name in MERGED["simple_ct_gan"]["gan"]}

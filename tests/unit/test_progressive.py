@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from scangan.config import ImageGan
 from scangan.errors import ConfigError
 from scangan.models.pggan import Generator
-from scangan.training.progressive import Schedule, blend_real
+from scangan.training.progressive import Schedule, blend_real, make_schedule
 
 # 4x4: images 0 to 9; 8x8: 10 to 19 and 20 to 29; 16x16: 30 to 39 and 40 to 49.
 BY_HAND = Schedule(16, fade_images=10, stable_images=10, batch_sizes={4: 5, 8: 4, 16: 2})
@@ -40,6 +41,16 @@ def test_steps_by_hand():
     assert BY_HAND.steps_in_all == 17
     assert [BY_HAND.images_at(step) for step in (0, 1, 2, 3, 6, 7, 8, 16, 17)] == [0, 5, 10, 14, 26, 30, 32, 48, 50]
     assert [BY_HAND.step_at(images) for images in (0, 1, 5, 10, 11, 14, 30, 31, 50)] == [0, 1, 1, 2, 3, 3, 7, 8, 17]
+
+
+@pytest.mark.parametrize(
+    ("length", "images", "steps"), [({"epochs": 6}, 20, 10), ({"steps": 7}, 20, 7), ({"steps": 7}, 3, 7)]
+)
+def test_epochs_depend_on_the_images_and_steps_do_not(length, images, steps):
+    settings = ImageGan.of_kind({"model": "dcgan32", "batch_size": 4, "discriminator_steps": 3} | length)
+    schedule = make_schedule(settings, images, 32)
+    assert schedule.steps_in_all == steps
+    assert schedule.images_at(steps) == 12 * steps
 
 
 def test_the_papers_schedule():

@@ -432,6 +432,7 @@ ANOTHER = {
     "phantom.nodule_diameters_mm": [5, 20],
     "gan.dcgan32.model": None,
     "gan.dcgan32.weights_of": None,
+    "gan.dcgan32.steps": None,  # in place of epochs
     "gan.dcgan32.image_size": None,
     "gan.baseline_at_64.image_size": 28,
     "gan.dcgan32.training_images": 5,

@@ -134,10 +134,22 @@ class Gan(Rules, Training):
     TRAINING: ClassVar[str] = "scangan.training.adversarial"  # the module whose `train_gan` trains it
     # Of the keys that only this network has: what is said to another that is given one.
     REFUSED: ClassVar[dict[str, str]] = {}
+    # Keys that say how long it is trained: one of them.
+    LENGTHS: ClassVar[tuple[str, ...]] = ("epochs", "steps")
     # Edges of the images or volumes that it can have; those of its file in `scangan.models`, which takes long to load.
     IMAGE_SIZES: ClassVar[Sequence[int]]
     model: str = Field(description="the network, named after its file in `scangan.models`")
     base_width: Positive | None = Field(None, description="width of the network; null: the paper's")
+    epochs: Positive | None = Field(
+        None,
+        description="passes over the training images or volumes of the class, or of all classes of a network that "
+        "draws them all; required unless `steps` or, for images, `weights_of`",
+    )
+    steps: Positive | None = Field(
+        None,
+        description="in place of `epochs`, updates of the generator: as many for a class of few images, in every fold, "
+        "and with a share of the patients",
+    )
     seeds: Positive = Field(
         3,
         description="independent trainings, seeded by `seed`, `seed` + 1, ...; classifiers are trained on the images "
@@ -147,6 +159,20 @@ class Gan(Rules, Training):
     def for_seed(self, gan_seed: int) -> dict[str, Any]:
         """Just the settings that one of its trainings reads, as plain values: their number retrains nothing."""
         return self.model_dump(mode="json", exclude={"seeds"}) | {"seed": self.seed + gan_seed}
+
+    def steps_on(self, images: float) -> float:
+        """Updates of the generator on so many training images or volumes."""
+        if self.steps is not None:
+            return self.steps
+        return (self.epochs or 0) * images / (self.batch_size * self.discriminator_steps)
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> Gan:
+        given = [key for key in self.LENGTHS if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none of them"
+            raise ValueError(f"epochs: found {found}, allowed: one of {' | '.join(self.LENGTHS)}")
+        return self
 
     @classmethod
     def size_problem(cls, size: int, origin: str) -> str | None:
@@ -172,16 +198,12 @@ class ImageGan(Gan):
     """A network of images; one such network is trained for each class, unless one is told to draw all of them."""
 
     HAS_ONE_SIZE: ClassVar[bool] = True  # its weights draw images of the size alone that it was trained on
+    LENGTHS: ClassVar[tuple[str, ...]] = ("epochs", "steps", "weights_of")
 
     weights_of: Name | None = Field(
         None,
         description="no training: images are drawn with the weights of the network of this name, at another "
         "`image_size`, which a fully convolutional generator allows; its `seeds` are that one's",
-    )
-    epochs: Positive | None = Field(
-        None,
-        description="passes over the training images of the class, or of all classes of a network that draws them all; "
-        "required unless `weights_of`",
     )
     image_size: Annotated[int, Field(ge=8)] | None = Field(
         None, description="edge of its images, pixels; the cohort's are scaled to it; null: `data.image_size`"
@@ -208,9 +230,6 @@ class ImageGan(Gan):
 
     @model_validator(mode="after")
     def _fits(self) -> ImageGan:
-        if (self.epochs is None) == (self.weights_of is None):
-            found = "null" if self.epochs is None else f"both {self.epochs} and weights_of"
-            raise ValueError(f"epochs: found {found}, allowed: a whole number, or weights_of in its place")
         if self.random_crop is not None and not 0 < self.random_crop[0] <= self.random_crop[1]:
             found = ", ".join(f"{share:g}" for share in self.random_crop)
             raise ValueError(f"random_crop: found {found}, allowed: a share above 0, and one at least as large")
@@ -244,6 +263,14 @@ class Pggan(ImageGan):
     }
     model: Literal["pggan"]
     progressive: Progressive = Field(Progressive(), description="growth of the network")
+
+    @model_validator(mode="after")
+    def _counts_images(self) -> Pggan:
+        if self.steps is not None:
+            raise ValueError(
+                f"steps: found {self.steps}, allowed: null for pggan, whose batches may differ; it has epochs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _trains_each_once(self) -> Pggan:
@@ -321,8 +348,6 @@ class VolumeGan(Gan):
     weights_of: ClassVar[None] = None
     training_images: ClassVar[None] = None
     validations: ClassVar[int] = 0
-
-    epochs: Positive = Field(description="passes over the training volumes (of a class, where there are classes)")
 
 
 class CtSgan(VolumeGan):

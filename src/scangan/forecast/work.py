@@ -183,7 +183,7 @@ def _of_images(job: Job, study: ImagePlan, size: Sizes, paces: Paces) -> _Extra:
             pace = pace_of(network)
             images = size.train if job.rule == "train_conditional_gan" else size.train / size.classes
             images = min(images, network.training_images or images)
-            steps = (network.epochs or 0) * images / (network.batch_size * network.discriminator_steps)
+            steps = network.steps_on(images)
             # A growing network has a batch of its own at each edge, and is counted with one for all.
             of_edges = network.progressive.batch_sizes if isinstance(network, Pggan) else {}
             steps *= network.batch_size / max([network.batch_size, *of_edges.values()]) if of_edges else 1
@@ -239,7 +239,7 @@ def _of_volumes(job: Job, study: VolumePlan, size: Sizes, paces: Paces) -> _Extr
         case "train_volume_gan":
             network = settings.gan[gan]
             pace = paces.volume_gan(network, getattr(network, "image_size", None) or edge)
-            steps = network.epochs * size.train / (network.batch_size * network.discriminator_steps)
+            steps = network.steps_on(size.train)
             return _Extra(pace.seconds * max(1, steps), 2.0, _weights(network.model, network.base_width), pace.scaled)
         case "train_nodule_gan" if nodules is not None:
             kind = job.wildcards["network"]

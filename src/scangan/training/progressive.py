@@ -51,18 +51,18 @@ class ConstantSchedule:
 
 
 def make_schedule(settings: ImageGan | VolumeGan, images: int, image_size: int) -> ConstantSchedule | Schedule:
-    """The schedule of a training on so many images: `settings.epochs` passes over them.
+    """The schedule of a training on so many images: `settings.epochs` passes over them, or `settings.steps`.
 
     A network that grows shares them among its resolutions as `settings.progressive` says: by default alike, half of
     each while its layers fade in, as in the paper.
     Raises ConfigError as `Schedule` does.
     """
-    assert settings.epochs is not None, "settings: found weights_of, allowed: epochs"
-    shown = settings.epochs * images
+    assert settings.weights_of is None, "settings: found weights_of, allowed: epochs | steps"
     if not isinstance(settings, Pggan):
-        per_step = settings.batch_size * settings.discriminator_steps
-        return ConstantSchedule(settings.batch_size, settings.discriminator_steps, max(1, round(shown / per_step)))
-    growth = settings.progressive
+        steps = max(1, round(settings.steps_on(images)))
+        return ConstantSchedule(settings.batch_size, settings.discriminator_steps, steps)
+    assert settings.epochs is not None
+    shown, growth = settings.epochs * images, settings.progressive
     edges = [edge for edge in IMAGE_SIZES if edge <= image_size]
     shares = {edge: growth.shares.get(edge, 1.0) for edge in edges}
     of_edge = {edge: max(1, round(shown * share / sum(shares.values()))) for edge, share in shares.items()}

@@ -81,7 +81,8 @@ def _network(gan: str, own: Mapping[str, Any]) -> str:
     if own["weights_of"]:
         return f"{gan} (weights of {own['weights_of']})"
     trainings = f"{own['trainings']} training{'s' * (own['trainings'] != 1)}"
-    return f"{gan} ({own['model']}, {own['epochs']} epochs, batches of {own['batch_size']}, {trainings})"
+    length = f"{own['steps']} steps" if own["steps"] else f"{own['epochs']} epochs"
+    return f"{gan} ({own['model']}, {length}, batches of {own['batch_size']}, {trainings})"
 
 
 def _generator_data(gans: Mapping[str, Mapping[str, Any]]) -> str:

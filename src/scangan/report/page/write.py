@@ -284,7 +284,8 @@ def _commands(
     gans = study["method"]["gan"]
     lost = [trust.gan for trust in trusts if trust.grade == "did not learn" and not gans[trust.gan]["weights_of"]]
     if lost:
-        longer = ", ".join(f"{gan}: {{epochs: {LONGER * gans[gan]['epochs']}}}" for gan in lost)
+        lengths = {gan: next(key for key in ("steps", "epochs") if gans[gan][key]) for gan in lost}
+        longer = ", ".join(f"{gan}: {{{key}: {LONGER * gans[gan][key]}}}" for gan, key in lengths.items())
         block = f"studies: {{{name}: {{gan: {{{longer}}}}}}}"
         steps.append({"why": f"Generators that did not learn: train them {LONGER} times as long.", "command": block})
     if verdict and verdict["unconverged"]:
