@@ -13,7 +13,7 @@ from scangan.metrics.copies import KINDS
 from scangan.metrics.encoder import train_encoder
 from scangan.metrics.feature_sets import Features, FeatureSet
 from scangan.metrics.fidelity import METRICS, compare_unbiased
-from scangan.metrics.generators import JudgedSet, evaluate_generators
+from scangan.metrics.generators import BY_RADIOMICS, JudgedSet, evaluate_generators
 from scangan.metrics.radiomics import frechet_radiomics_distance
 
 
@@ -38,8 +38,7 @@ def test_every_variant_has_every_score_and_every_image_its_nearest():
     planted = [f"planted_{kind}" for kind in KINDS]
     expected = [
         *METRICS,
-        "radiomics_distance",
-        "frd",
+        *BY_RADIOMICS.values(),
         "suspected_copies",
         *planted,
         "leaked_held_out",
@@ -58,6 +57,19 @@ def test_the_radiomics_distance_is_of_noise_to_noise_and_frd_is_the_logarithm():
     assert rows.loc["radiomics_distance", "ci_low"] < 0 < rows.loc["radiomics_distance", "ci_high"]
     whole = frechet_radiomics_distance(train.radiomics, synthetic.radiomics)
     assert rows.loc["frd", "value"] == pytest.approx(whole, abs=0.3)  # of 16 of the 20 images
+
+
+def test_of_three_images_again_and_again_radiomics_see_precision_and_no_recall():
+    rng = np.random.default_rng(0)
+    train, held_out = (judged(rng.random((24, 1, 16, 16), dtype=np.float32), name) for name in "th")
+    three = judged(train.images[np.arange(24) % 3], "s")
+    scores, _ = evaluate_generators(train, held_out, three, "gan", Fidelity(resamples=3), refused=True)
+    rows = scores[scores["variant"] == "gan/all"].set_index("metric")
+    assert "precision" not in rows.index
+    assert rows.loc["radiomics_precision", "value"] == 1
+    # With all neighbours in the same place, the balls hold nothing but the three themselves.
+    assert rows.loc["radiomics_recall", "value"] == pytest.approx(3 / 24)
+    assert rows.loc["radiomics_recall", "reference"] > 0.5
 
 
 def test_features_of_other_images_are_refused():

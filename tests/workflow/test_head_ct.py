@@ -23,6 +23,7 @@ import scangan
 from scangan.jobs import has_gpu
 from scangan.metrics.copies import KINDS
 from scangan.metrics.fidelity import METRICS
+from scangan.metrics.generators import BY_RADIOMICS
 from tests.workflow.conftest import TOYS, Workflow, copy_workflow
 
 DIFFERENCE = "difference difference_low difference_high against detectable p_holm".split()
@@ -59,8 +60,7 @@ def test_the_tables_are_whole_and_honest(toy: Workflow):
         "suspected_copies",
         "leaked_held_out",
         "membership_auc",
-        "radiomics_distance",
-        "frd",
+        *BY_RADIOMICS.values(),
         "encoder_distance",
     }
     papers = pd.read_csv(toy.folder / "results/paper_comparison.csv").query("study == 'head_ct'")

@@ -23,6 +23,7 @@ from zarr.storage import ZipStore
 from scangan.data.scan_store import SCAN_TYPES
 from scangan.data.store import read_image_set
 from scangan.metrics.fidelity import METRICS as FIDELITY_METRICS
+from scangan.metrics.generators import BY_RADIOMICS
 from tests.unit.dicom_files import INTERCEPT, set_pixels, write_series
 from tests.workflow.conftest import Workflow, run_once
 from tests.workflow.test_head_ct import FIDELITY
@@ -30,8 +31,7 @@ from tests.workflow.test_head_ct import FIDELITY
 GANS = "baseline kernel_5 adam size_64 images_76 images_32 baseline_at_64".split()
 METRICS = {
     *FIDELITY_METRICS,
-    "radiomics_distance",
-    "frd",
+    *BY_RADIOMICS.values(),
     "encoder_distance",
     "suspected_copies",
     "leaked_held_out",

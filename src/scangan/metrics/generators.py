@@ -19,6 +19,14 @@ from scangan.metrics.radiomics import radiomics, standardise
 
 log = logging.getLogger(__name__)
 
+# What is told of radiomics: score of `fidelity.compare_sets` -> name.
+BY_RADIOMICS = {
+    "energy_distance": "radiomics_distance",
+    "fid": "frd",
+    "precision": "radiomics_precision",
+    "recall": "radiomics_recall",
+}
+
 
 @dataclass(frozen=True)
 class JudgedSet:
@@ -101,16 +109,17 @@ def evaluate_generators(
 
 
 def _compare_radiomics(seen: JudgedSet, unseen: JudgedSet, drawn: JudgedSet, settings: Fidelity) -> pd.DataFrame:
-    """`radiomics_distance`: the headline by a referee that never saw a photograph; `frd`, of as many as are held out.
+    """`radiomics_distance`: the headline by a referee that never saw a photograph.
 
-    Both in the columns of `compare_sets`.
+    Beside it, of as many images as are held out, `frd`, and precision and recall, which no generator is refused. All in
+    the columns of `compare_sets`.
     """
     train, held_out, synthetic = (
         Features(features, features) for features in standardise(seen.radiomics, unseen.radiomics, drawn.radiomics)
     )
     patients = [images.manifest.patient_id.to_numpy() for images in (seen, unseen)]
     found = compare_sets(train, held_out, synthetic, settings, *patients).set_index("metric")
-    rows = found.loc[["energy_distance", "fid"]].rename({"energy_distance": "radiomics_distance", "fid": "frd"})
+    rows = found.loc[list(BY_RADIOMICS)].rename(BY_RADIOMICS)
     scores = ["value", "ci_low", "ci_high", "reference", "reference_low", "reference_high"]
     # FRD is the logarithm of the distance; no distance is nothing, and has none.
     rows.loc["frd", scores] = np.log(rows.loc["frd", scores].astype(float).where(lambda distance: distance > 0))

@@ -20,7 +20,7 @@ FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
 ]
 OVER_TRAININGS = ["plus_minus", "trainings"]  # of a network: their standard deviation, and number
-BY_RADIOMICS = ["radiomics_distance", "frd"]
+BY_RADIOMICS = ["radiomics_distance", "frd", "radiomics_precision", "radiomics_recall"]
 BY_ENCODER = "encoder_distance"
 BY_PIXELS = ["suspected_copies", "leaked_held_out", "membership_auc"]
 PLANTED = "planted_"  # metrics: the share that was found of planted copies of a kind
@@ -417,7 +417,8 @@ def _reading(tidy: pd.DataFrame) -> list[str]:
             "published ones. FID infinity extrapolates to infinitely many images: trust it, and FID, only with more "
             "images than the extractor has features; with fewer, FID prefers a generator that lacks variety.",
             "Radiomics distance: the same headline by a referee that never saw a photograph: grey values, pairs, runs, "
-            "zones and neighbourhoods; FRD: the logarithm of their Frechet distance, biased for small sets as FID.",
+            "zones and neighbourhoods; FRD: the logarithm of their Frechet distance, biased for small sets as FID; "
+            "precision and recall by the same numbers.",
             *(by_encoder if BY_ENCODER in set(tidy["metric"]) else []),
             "Suspected copies: share of synthetic images that, laid over a training image, agree with it more than "
             "nearly all held-out real ones do [95% Wilson interval]; real: the share expected of real images. Leaked "
