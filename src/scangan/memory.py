@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from scangan.config import Classifier
-from scangan.plan import ImagePlan, StudyPlan, VolumePlan
+from scangan.plan.images import ImagePlan
+from scangan.plan.study import StudyPlan
+from scangan.plan.volumes import VolumePlan
 
 MB = 1e6
 PLAIN, TORCH = 700, 1200  # a job's libraries, without torch and with it

@@ -18,7 +18,9 @@ from scangan.config import (
     VolumeFolder,
 )
 from scangan.ingest.listing import list_data
-from scangan.plan import ImagePlan, Source, StudyPlan
+from scangan.plan.images import ImagePlan
+from scangan.plan.sources import Source
+from scangan.plan.study import StudyPlan
 
 # Of the sets that the studies are named after.
 PUBLISHED = {"head_ct": 200, "covid_ct": 746, "brain_mr": 220, "lidc": 1018, "nlst": 600}

@@ -24,7 +24,11 @@ from scangan.forecast.dry_run import Job
 from scangan.forecast.paces import Pace, Paces
 from scangan.forecast.sizes import Sizes, images_of, scans_of, sizes_of
 from scangan.jobs import disk_need
-from scangan.plan import ImagePlan, Plan, Source, StudyPlan, VolumePlan
+from scangan.plan import Plan
+from scangan.plan.images import ImagePlan
+from scangan.plan.sources import Source
+from scangan.plan.study import StudyPlan
+from scangan.plan.volumes import VolumePlan
 
 # Rates, in seconds of a core. Where no other source is named they are those of the default run of November 2026 on two
 # cores, without what its jobs load. Voxels are in millions (Mvoxels).
