@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import itertools
 import logging
 import os
@@ -42,6 +43,7 @@ def job(snakemake: Any, threads: int | None = None) -> Iterator[logging.Logger]:
         bounded = str(min(threads, os.cpu_count() or 1))
         os.environ.update(OMP_NUM_THREADS=bounded, MKL_NUM_THREADS=bounded, OPENBLAS_NUM_THREADS=bounded)
     keep_freed_memory()
+    gc.set_threshold(50_000)  # libraries make 100,000s of objects as they load, and all of them stay
     leave_out_compiler()
     logger = logging.getLogger("scangan")
     logger.setLevel(logging.INFO)

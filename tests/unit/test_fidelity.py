@@ -18,14 +18,12 @@ from scangan.metrics.features import extract
 from scangan.metrics.fidelity import (
     COLUMNS,
     METRICS,
-    Statistics,
     compare_sets,
     compare_unbiased,
     density_and_coverage,
-    feature_statistics,
-    frechet_distance,
     unbiased_distances,
 )
+from scangan.metrics.frechet import Statistics, feature_statistics, frechet_distance
 
 
 def gaussian(rng, count, size=8, shift=0.0):

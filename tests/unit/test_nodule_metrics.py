@@ -13,7 +13,7 @@ from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.metrics import nodules as metrics
 from scangan.metrics.feature_sets import Features
-from scangan.metrics.fidelity import feature_statistics, frechet_distance
+from scangan.metrics.frechet import feature_statistics, frechet_distance
 from scangan.metrics.nodules import (
     BASELINES,
     compare_with_truth,

@@ -28,7 +28,7 @@ with job(snakemake, snakemake.threads):
         for name in ("injector", "eraser")
     )
     # Of patients that neither network has seen.
-    truth = VoiSet.concatenate([healthy["validation"], healthy["test"]])
+    truth = VoiSet.concatenate([healthy.pop(part) for part in ("validation", "test")])
     real = VoiSet.concatenate([nodules["validation"], nodules["test"]])
     injected = inject.paste_into_vois(truth, voi.seed)
     erased = erase.paste_into_vois(injected, voi.seed)

@@ -270,9 +270,10 @@ def _gaussian(images: torch.Tensor, deviation: float) -> torch.Tensor:
 
 
 def _zoom(images: torch.Tensor, zoom: float, mirror: bool) -> torch.Tensor:
-    none = torch.zeros(len(images))
-    matrices = affine_matrices(none > 0, none > 0, none, none, none, none, none + zoom)
-    zoomed_images = warp(images, matrices, padding="border")
+    none = torch.zeros(1)
+    matrix = affine_matrices(none > 0, none > 0, none, none, none, none, none + zoom)
+    # All of them are resampled alike, as channels of one image.
+    zoomed_images = warp(images.flatten(0, 1)[None], matrix, padding="border").reshape(images.shape)
     return zoomed_images.flip(-1) if mirror else zoomed_images
 
 

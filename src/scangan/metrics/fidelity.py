@@ -26,6 +26,7 @@ from torch_fidelity.metric_prc import KEY_METRIC_PRECISION, KEY_METRIC_RECALL, p
 from scangan.config import Fidelity
 from scangan.errors import DataError
 from scangan.metrics.feature_sets import Features
+from scangan.metrics.frechet import Statistics, feature_statistics, frechet_distance
 
 UNBIASED = ("energy_distance", "kid")
 SCORES = ("fid", "inception_score", "precision", "recall", "density", "coverage")
@@ -38,40 +39,12 @@ COVERED_BY = 5  # neighbours of density and coverage, Naeem et al. 2020
 COLUMNS = ["value", "ci_low", "ci_high", "images", "reference", "reference_low", "reference_high"]
 
 
-class Statistics(NamedTuple):
-    """Mean [D] of features, and a factor A [k, D] of their covariance, which is A^T A; k <= D."""
-
-    mean: np.ndarray
-    factor: np.ndarray
-
-
 class Interval(NamedTuple):
     """A score and its 95% interval; NaN where there are too few images for one."""
 
     value: float
     low: float
     high: float
-
-
-def feature_statistics(features: np.ndarray) -> Statistics:
-    """Statistics of features [N, D], N >= 2."""
-    features = features.astype(np.float64)
-    mean = features.mean(axis=0)
-    factor = (features - mean) / np.sqrt(len(features) - 1)
-    if len(factor) > factor.shape[1]:
-        factor = np.linalg.qr(factor, mode="r")
-    return Statistics(mean, factor)
-
-
-def frechet_distance(first: Statistics, second: Statistics) -> float:
-    """Frechet distance of two Gaussians (FID, Heusel et al. 2017).
-
-    The trace of (C1 C2)^(1/2), with C1 = A^T A and C2 = B^T B, is the sum of the singular values of A B^T: exact, and
-    fast where there are fewer images than features.
-    """
-    shared = np.linalg.svd(first.factor @ second.factor.T, compute_uv=False).sum()
-    spread = (first.factor**2).sum() + (second.factor**2).sum() - 2 * shared
-    return float(((first.mean - second.mean) ** 2).sum() + spread)
 
 
 def density_and_coverage(real: np.ndarray, images: np.ndarray, neighbours: int = COVERED_BY) -> tuple[float, float]:

@@ -6,7 +6,7 @@ intervals are 95% percentile intervals of a bootstrap over patients, each drawn 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -215,15 +215,15 @@ def eraser_table(
     if not len(injected) == len(erased) == len(truth) > 0:
         found = f"{len(injected)}, {len(erased)}, {len(truth)}"
         raise DataError(f"eraser: vois: found {found} injected, erased, true, allowed: as many of each, at least 1")
-    masks = _spheres(injected, margin_mm)
-    variants = {"eraser": erased} | {
-        name: np.stack([fill(voi, mask) for voi, mask in zip(injected.voxels, masks, strict=True)])
-        for name, fill in baselines.items()
-    }
     weights = draw_patients(injected.table.patient_id, settings)
     rows = []
-    for name, vois in variants.items():
-        scores = np.array([compare_with_truth(*each) for each in zip(vois, truth, masks, strict=True)])
+    for name in ("eraser", *baselines):
+        scores = []
+        for voi, own, true, mask in zip(injected.voxels, erased, truth, _spheres(injected, margin_mm), strict=True):
+            # A baseline's VOI is filled in its turn, and gone: all of them together may be as many GB as the images.
+            filled = own if name == "eraser" else baselines[name](voi, mask)
+            scores.append(compare_with_truth(filled, true, mask))
+        scores = np.array(scores)
         for metric, values in zip(("mae_hu", "ssim"), scores.T, strict=True):
             rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
     return tidy_table(rows, facts)
@@ -399,10 +399,11 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (values[order][lower] + values[order][upper.clip(max=len(values) - 1)]) / 2
 
 
-def _spheres(vois: VoiSet, margin_mm: float) -> list[np.ndarray]:
+def _spheres(vois: VoiSet, margin_mm: float) -> Iterator[np.ndarray]:
     """The mask, bool [S, S, S], of each VOI's nodule with its margin."""
     size = vois.voxels.shape[-1]
-    return [sphere(size, row.spacing_mm, row.equivalent_diameter_mm / 2 + margin_mm) for row in vois.table.itertuples()]
+    for row in vois.table.itertuples():
+        yield sphere(size, row.spacing_mm, row.equivalent_diameter_mm / 2 + margin_mm)
 
 
 def _histograms(vois: VoiSet) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from skimage.measure import label
 
 from scangan.data.store import StoredImages
-from scangan.metrics.fidelity import feature_statistics, frechet_distance
+from scangan.metrics.frechet import feature_statistics, frechet_distance
 
 AT_ONCE = 256  # images that are read at once
 BIN_WIDTH = 8  # of grey values from 0 to 255

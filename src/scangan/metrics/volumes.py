@@ -37,7 +37,8 @@ from scangan.files import atomic, reading
 from scangan.metrics.copies import find_copies
 from scangan.metrics.feature_sets import map_tensors, open_tensors
 from scangan.metrics.features import extract
-from scangan.metrics.fidelity import compare_unbiased, feature_statistics, frechet_distance
+from scangan.metrics.fidelity import compare_unbiased
+from scangan.metrics.frechet import feature_statistics, frechet_distance
 from scangan.metrics.order import NOT_ORDERED, misplacement, pair_similarities
 from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
 

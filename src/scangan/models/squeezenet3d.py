@@ -8,19 +8,37 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 SMALLEST = 17  # a smaller edge vanishes in the last pool
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, batch_norm: bool, **options: int) -> list[nn.Module]:
-    """Convolution and ReLU, initialised as torchvision's SqueezeNet; with batch norm between, which has the bias."""
-    convolution = nn.Conv3d(inputs, outputs, kernel, bias=not batch_norm, **options)
+class Pointwise(nn.Conv3d):
+    """A 1x1x1 convolution, computed as the product of matrices that it is: [N, inputs, ...] -> [N, outputs, ...].
+
+    On one thread of a CPU torch would bring all maps of a small batch into another layout for it, and back.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x.movedim(1, -1), self.weight.flatten(1), self.bias).movedim(-1, 1)
+
+
+def _initialised(convolution: nn.Conv3d) -> nn.Conv3d:
+    """As in torchvision's SqueezeNet."""
     nn.init.kaiming_uniform_(convolution.weight)
-    if not batch_norm:
+    if convolution.bias is not None:
         nn.init.zeros_(convolution.bias)
+    return convolution
+
+
+def _activation(maps: int, batch_norm: bool) -> list[nn.Module]:
+    """ReLU; with batch norm before it, which has the bias of the convolution."""
     # PyTorch: 0.1; a training of a few dozen steps would be over before the running statistics are true.
-    norm = [nn.BatchNorm3d(outputs, momentum=0.3)] if batch_norm else []
-    return [convolution, *norm, nn.ReLU(inplace=True)]
+    norm = [nn.BatchNorm3d(maps, momentum=0.3)] if batch_norm else []
+    return [*norm, nn.ReLU(inplace=True)]
 
 
 def _pool() -> nn.MaxPool3d:
@@ -32,13 +50,17 @@ class Fire(nn.Module):
 
     def __init__(self, inputs: int, squeeze: int, expand: int, batch_norm: bool) -> None:
         super().__init__()
-        self.squeeze = nn.Sequential(*_convolution(inputs, squeeze, 1, batch_norm))
-        self.expand1x1x1 = nn.Sequential(*_convolution(squeeze, expand, 1, batch_norm))
-        self.expand3x3x3 = nn.Sequential(*_convolution(squeeze, expand, 3, batch_norm, padding=1))
+        bias = not batch_norm
+        self.squeeze = nn.Sequential(
+            _initialised(Pointwise(inputs, squeeze, bias=bias)), *_activation(squeeze, batch_norm)
+        )
+        self.expand1x1x1 = _initialised(Pointwise(squeeze, expand, bias=bias))
+        self.expand3x3x3 = _initialised(nn.Conv3d(squeeze, expand, 3, padding=1, bias=bias))
+        self.activation = nn.Sequential(*_activation(2 * expand, batch_norm))
 
     def forward(self, x: Tensor) -> Tensor:
         squeezed = self.squeeze(x)
-        return torch.cat([self.expand1x1x1(squeezed), self.expand3x3x3(squeezed)], 1)
+        return self.activation(torch.cat([self.expand1x1x1(squeezed), self.expand3x3x3(squeezed)], 1))
 
 
 class SqueezeNet3d(nn.Module):
@@ -88,9 +110,9 @@ class SqueezeNet3d(nn.Module):
             return Fire(2 * maps(inputs // 2), maps(squeeze), maps(expand), batch_norm)
 
         # Paper: SqueezeNet has no batch norm; here it has, because a training from scratch is several times as short.
-        first = _convolution(1, 2 * maps(32), 3, batch_norm, stride=2)
         self.features = nn.Sequential(
-            *first,
+            _initialised(nn.Conv3d(1, 2 * maps(32), 3, stride=2, bias=not batch_norm)),
+            *_activation(2 * maps(32), batch_norm),
             _pool() if stem == "imagenet" else nn.Identity(),
             fire(64, 16, 64),
             fire(128, 16, 64),
@@ -103,7 +125,7 @@ class SqueezeNet3d(nn.Module):
             fire(384, 64, 256),
             fire(512, 64, 256),
         )
-        last = nn.Conv3d(2 * maps(256), outputs, 1)
+        last = Pointwise(2 * maps(256), outputs)
         # torchvision: a deviation of 0.01, so that for dozens of steps hardly a gradient comes through; here PyTorch's.
         # Paper: a ReLU before the average; a single logit has to be able to be negative.
         flat = nn.Flatten(0 if outputs == 1 else 1)

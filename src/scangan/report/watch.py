@@ -14,12 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from scangan.files import atomic
 from scangan.report.samples import write_sample_grid
-from scangan.report.style import BLUE, STYLE, VERMILION
 
 if TYPE_CHECKING:
     from scangan.training.adversarial import AdversarialTraining
@@ -100,6 +97,12 @@ def draw_progress(history: pd.DataFrame, path: Path, description: str) -> None:
 
     history: `step`, `epoch`, losses as columns that begin with `loss` or `penalty`, and `validation_distance`.
     """
+    # Short trainings are over before anything is drawn, and need none of it.
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from scangan.report.style import BLUE, STYLE, VERMILION
+
     losses = [name for name in history if name.startswith(("loss", "penalty")) and history[name].any()]
     distance = history[["epoch", DISTANCE]].dropna()
     colours = {"loss_d": BLUE, "loss_g": VERMILION}

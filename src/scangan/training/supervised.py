@@ -227,8 +227,7 @@ def train_classifier(
         settings.base_width,
         outputs_for(classes),
     ).to(device)
-    # A GPU's convolutions read channels last; on a CPU, where small images gain nothing, weights are as they ever were.
-    if device.type == "cuda" and not real_train.is_of_volumes:
+    if not real_train.is_of_volumes:  # whose network has a layout of its own
         model = model.to(memory_format=torch.channels_last)
     labelled = partial(LabelledImages.of, positive=settings.positive, device=device, classes=classes)
     others = labelled(added) if added is not None else None
