@@ -31,7 +31,7 @@ ERROR = " error: "  # in a job's log, see `scangan.jobs`
 # Said by every run, and of no use to who waits for it.
 UNSAID = ("Assuming", "Building DAG", "Conda environments", "Select jobs", "Singularity", "Using ", "Execute ")
 # Snakemake's lines around what the workflow says of an error of the user's.
-AROUND = re.compile(r'(\w+ in .*|Error|  WorkflowError|Wildcards|Traceback):|  \w+=.*|  File ".*", line \d+.*|\s*')
+AROUND = re.compile(r'(\w+ in .*|Error| *WorkflowError|Wildcards|Traceback):|  \w+=.*|  File ".*", line \d+.*|\s*')
 NOTHING_TO_DO = "Nothing to be done"
 UNSAID += ("Complete log", "Storing", "Rules claiming", "Removing temporary output")
 

@@ -144,6 +144,7 @@ SAID_OF_CODE = SAID_OF_A_FOLDER.replace("WorkflowError", "KeyError")
     [
         (SAID_OF_A_FOLDER, f"error: {SAID_OF_A_FOLDER.splitlines()[3].strip()}"),
         (SAID_OF_A_KEY, "error: " + "\n".join(SAID_OF_A_KEY.splitlines()[1:3])),
+        ("WorkflowError:\nAt least one job did not end well.", "error: At least one job did not end well."),
         (SAID_OF_CODE, SAID_OF_CODE.strip()),
     ],
 )

@@ -35,7 +35,7 @@ CT_SGAN: Settings = {
     "beta1": 0,
     "beta2": 0.9,
 }
-# Of a training of hundreds of steps.
+# Of a training of hundreds of steps, after which a network of the usual rates has hardly begun.
 QUICK: Settings = {"learning_rate_generator": 1e-3, "learning_rate_discriminator": 5e-4, "ema_decay": 0.95}
 VOLUME_CLASSIFIER: Settings = {"backbone": "squeezenet3d", "base_width": 16, "stem": "small"}
 VOLUMES_AT_ONCE = 8
@@ -154,9 +154,9 @@ def positive_of(seen: Seen) -> str:
 
 def _network(seen: Seen, scale: Scale) -> tuple[str, Settings]:
     """The name of the network that suits, and its settings."""
-    if seen.data["reader"] != "volume_folder":
-        return "projected_gan", {"model": "projected_gan"}
     quick = {} if scale.answers else QUICK
+    if seen.data["reader"] != "volume_folder":
+        return "projected_gan", {"model": "projected_gan"} | quick
     if scale.image_size in CtSgan.IMAGE_SIZES:
         return "ct_sgan", CT_SGAN | quick
     return "gan3d", GAN3D | quick
