@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
@@ -29,6 +30,8 @@ TAIL = 4096  # bytes of a job's log that are read for its last line
 ERROR = " error: "  # in a job's log, see `scangan.jobs`
 # Said by every run, and of no use to who waits for it.
 UNSAID = ("Assuming", "Building DAG", "Conda environments", "Select jobs", "Singularity", "Using ", "Execute ")
+# Snakemake's lines around what the workflow says of an error of the user's.
+AROUND = re.compile(r'(\w+ in .*|Error| *WorkflowError|Wildcards|Traceback):|  \w+=.*|  File ".*", line \d+.*|\s*')
 NOTHING_TO_DO = "Nothing to be done"
 UNSAID += ("Complete log", "Storing", "Rules claiming", "Removing temporary output")
 
@@ -182,11 +185,14 @@ class LogHandler(LogHandlerBase):
                         self._say(f"{job.name}: {job.last_line() or 'runs'}")
 
     def _as_ever(self, record: logging.LogRecord) -> None:
-        """As Snakemake shows it without this plugin."""
+        """As Snakemake shows it without this plugin, but for what the user can mend, which stands alone."""
         self._clear()
-        self.plain.setFormatter(self.formatter)
-        self.plain.setStream(sys.stderr)
-        self.plain.emit(record)
+        if record.levelno >= logging.ERROR and (told := _told(record.getMessage())):
+            print(f"error: {told}", file=sys.stderr, flush=True)
+        else:
+            self.plain.setFormatter(self.formatter)
+            self.plain.setStream(sys.stderr)
+            self.plain.emit(record)
         self._redraw()
 
     def _say(self, line: str, shorten: bool = True) -> None:
@@ -230,6 +236,12 @@ class LogHandler(LogHandlerBase):
     @property
     def needs_rulegraph(self) -> bool:
         return False
+
+
+def _told(message: str) -> str:
+    """What the workflow says is wrong, if it is that which says it, without where in its code it was said."""
+    said = [line.strip() for line in message.splitlines() if not AROUND.fullmatch(line)]
+    return "\n".join(said) if "WorkflowError" in message else ""
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 """What a folder is taken for, what is said of it, and a study that the configuration accepts."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 import scangan.__main__
 from scangan.check import __main__ as command
 from scangan.check.folder import look, recognise
-from scangan.check.proposal import SCALES, as_yaml, choose, name_of, scales_for, study_of
+from scangan.check.proposal import SCALES, as_yaml, choose, name_of, positive_of, scales_for, study_of
 from scangan.config import load
 from scangan.config.derived import overlay
 from scangan.errors import DataError
@@ -64,6 +65,7 @@ def test_a_folder_a_class_wherever_it_lies(pictures):
         assert scale.image_size == 32
         study = validated(seen, "mine", scale)
         assert study.labels() == ["a_x", "b_x", "c_x"]
+        assert study.settings.evaluation.primary == "macro_auc"
         assert study.settings.split.method == "by_patient"
 
 
@@ -96,7 +98,9 @@ def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
     assert study_of(seen, "mine", largest)["studies"]["mine"]["split"] == {"method": "folds", "folds": 5}
     study = validated(seen, "mine", smallest)
     assert study.settings.classifier.positive == "ill"
+    assert study.settings.evaluation.primary == "auc"
     assert study.settings.data.channels == 3
+    assert study_of(seen, "mine", smallest)["keep_classifiers"]
 
 
 def test_images_beside_a_table(pictures):
@@ -166,6 +170,21 @@ def test_the_largest_scale_that_fits_is_chosen():
     assert set(asked) == {SCALES[-1], SCALES[-2]}
 
 
+@pytest.mark.parametrize(
+    ("names", "positive"),
+    [
+        (("healthy", "sick"), "sick"),
+        (("clear", "nodular"), "nodular"),
+        (("COVID", "NonCOVID"), "COVID"),
+        (("a_normal", "b_ill"), "b_ill"),
+        (("one", "other"), "one"),
+    ],
+)
+def test_the_positive_class_is_the_one_that_does_not_sound_healthy(pictures, names, positive):
+    root = pictures(*(path for name in names for path in numbered(name, 3)))
+    assert positive_of(look(recognise(root))) == positive
+
+
 def test_a_folder_names_its_study():
     assert name_of(Path("/data/Chest X-ray (2020)")) == "my_chest_x_ray_2020"
 
@@ -178,8 +197,9 @@ def test_the_command_says_all_and_writes_the_study(pictures, tmp_path, monkeypat
     said = capsys.readouterr().out
     assert "images in a folder a class" in said
     assert "classes: ill 5 images of 5 patients, well 5 images of 5 patients" in said
+    assert "positive: ill, by the names of the classes" in said
     assert "and 2.0 GB on this machine: 32 pixels" in said
-    assert f"snakemake mine --cores 8 --resources gpu=1 --configfile {tmp_path / 'mine.yaml'}" in said
+    assert f"snakemake mine --cores {os.cpu_count()} --resources gpu=1 --configfile {tmp_path / 'mine.yaml'}" in said
     assert yaml.safe_load((tmp_path / "mine.yaml").read_text())["data_roots"] == {"mine": str(root)}
     monkeypatch.setattr("sys.argv", ["check", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere: root: found no such folder"):

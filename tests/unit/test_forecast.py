@@ -11,7 +11,16 @@ from torch import nn
 
 from scangan.config import ImageGan, NoduleNetwork, Voi, load
 from scangan.config.derived import overlay
-from scangan.forecast.calibration import LARGEST, Calibration, _image_game, _mean_operations, _Operations
+from scangan.forecast.calibration import (
+    LARGEST,
+    Calibration,
+    _classifier_step,
+    _image_game,
+    _mean_operations,
+    _Operations,
+    _volume_game,
+)
+from scangan.forecast.counted import _speed_of_products, operations_of
 from scangan.forecast.dry_run import Job, read_jobs
 from scangan.forecast.paces import Pace
 from scangan.forecast.report import BUSY, announce, describe, hours_of
@@ -183,8 +192,11 @@ def test_a_dry_run_ends_in_a_line(tmp_path, monkeypatch):
         Job("tabulate_fidelity", {"study": "head_ct"}),
         Job("simulate_reader", {"study": "brain_mr", "number": "1"}),
     ]
-    unknown = "2 jobs, hours not known yet, 0.0 GB of disk; `python -m scangan plan` tells them, and says more"
-    assert announce(jobs, plan, 2, False) == unknown
+    counted = (
+        "2 jobs, about 0.0 h by counted operations, within a factor of 3, 0.0 GB of disk; `python -m scangan plan` "
+        "times the steps"
+    )
+    assert announce(jobs, plan, 2, False) == counted
     kept = {"machine": "this one", "paces": {"start": {"seconds": 3600 * BUSY, "scaled": False}}}
     file = tmp_path / ".snakemake/scangan/calibration.json"
     file.parent.mkdir(parents=True)
@@ -192,7 +204,48 @@ def test_a_dry_run_ends_in_a_line(tmp_path, monkeypatch):
     known = "2 jobs, about 1.0 h, 0.0 GB of disk; `python -m scangan plan` says more"
     assert announce(jobs, plan, 2, False) == known
     trained = Job("train_nodule_gan", {"study": "ct_sgan", "network": "eraser"})
-    assert "hours not known yet" in announce([*jobs, trained], plan, 2, False)
+    assert "about 1.0 h by counted operations" in announce([*jobs, trained], plan, 2, False)
+    assert " h on a GPU like an H100 by counted operations" in announce([trained], plan, 2, True)
+
+
+# By another width, or edge, than that of the law.
+@pytest.mark.parametrize(
+    ("raw", "study", "gan"),
+    [
+        (DEMO, "head_ct", "dcgan32"),
+        (DEMO, "simple_ct_gan", "kernel_5"),
+        (DEMO, "covid_ct", "dcgan224"),
+        (DEMO, "brain_mr", "pggan"),
+        (DEMO, "ct_sgan", "ct_sgan"),
+        (DEMO, "ct_sgan", "gan3d"),
+        (PAPER, "simple_ct_gan", "size_64"),
+        (DEMO, "head_ct", "projected_gan"),
+    ],
+)
+def test_laws_foretell_what_is_counted(raw, study, gan):
+    planned = plan_of(raw).studies[study]
+    settings = planned.settings.gan[gan]
+    if isinstance(settings, ImageGan):
+        told = ("image_gan", settings, planned.settings.data.channels, planned.image_size(gan))
+        counted = _mean_operations(_image_game(*told[1:]))
+    else:
+        told = ("volume_gan", settings, getattr(settings, "image_size", None) or planned.settings.grid.size)
+        counted = _mean_operations(_volume_game(*told[1:]))
+    assert 0.5 < operations_of(*told) / counted < 2
+
+
+@pytest.mark.parametrize(("raw", "study"), [(DEMO, "head_ct"), (DEMO, "ct_sgan"), (PAPER, "head_ct")])
+def test_laws_of_classifiers(raw, study):
+    planned = plan_of(raw).studies[study]
+    edge = planned.settings.grid.size if study == "ct_sgan" else planned.settings.data.image_size
+    told = (planned.settings.classifier, 1, edge)
+    with _Operations() as counted:
+        _classifier_step(*told, torch.device("meta"))()
+    assert 0.5 < operations_of("classifier", *told) / counted.total < 2
+
+
+def test_a_speed_is_measured_in_little_time():
+    assert 1e9 < _speed_of_products() < 1e12
 
 
 def test_operations_are_counted_through_a_penalty():

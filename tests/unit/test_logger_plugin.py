@@ -121,3 +121,33 @@ def test_a_dry_run_is_shown_as_ever(capsys):
     handler.emit(record(LogEvent.JOB_INFO, message="rule train_gan"))
     assert "as ever: rule train_gan" in capsys.readouterr().err
     handler.close()
+
+
+SAID_OF_A_FOLDER = """InputFunctionException in rule list_data in file "/here/workflow/rules/data.smk", line 20:
+Error:
+  WorkflowError:
+    mine: /data/ill: classes.ill: found no such folder, allowed: one of those there: sick, well
+Wildcards:
+  root=mine
+Traceback:
+  File "/here/workflow/rules/common.smk", line 184, in data_state_of (rule list_data, line 42, /here/data.smk)
+"""
+SAID_OF_A_KEY = """WorkflowError in file "/here/workflow/rules/common.smk", line 33:
+config: studis: unknown key, allowed: studies
+config: results: found 3, allowed: a folder
+  File "/here/workflow/rules/common.smk", line 33, in <module>"""
+SAID_OF_CODE = SAID_OF_A_FOLDER.replace("WorkflowError", "KeyError")
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (SAID_OF_A_FOLDER, f"error: {SAID_OF_A_FOLDER.splitlines()[3].strip()}"),
+        (SAID_OF_A_KEY, "error: " + "\n".join(SAID_OF_A_KEY.splitlines()[1:3])),
+        ("WorkflowError:\nAt least one job did not end well.", "error: At least one job did not end well."),
+        (SAID_OF_CODE, SAID_OF_CODE.strip()),
+    ],
+)
+def test_what_the_user_can_mend_stands_alone(handler, capsys, message, shown):
+    handler.emit(record(LogEvent.ERROR, logging.ERROR, message))
+    assert capsys.readouterr().err.strip() == shown

@@ -63,6 +63,11 @@ FAR = score("energy_distance", 0.5, 0.4, 0.6, 0.0)
         ([FAR], "did not learn"),
         ([score("energy_distance", 0.3, 0.2, 0.4, 0.0)], "learnt something"),
         ([score("radiomics_distance", 0.5, 0.4, 0.6, 0.0)], "did not learn"),
+        # Images of one grey: near by radiomics, and far by what tells images apart.
+        (
+            [score("radiomics_distance", 0.08, 0.05, 0.11, 0.0), score("encoder_distance", 0.77, 0.76, 0.79, 0.0)],
+            "did not learn",
+        ),
         ([NEAR | {"variant": "dcgan"}], "like real images"),
         ([NEAR | {"variant": "another/all"}], "not measured"),
     ],

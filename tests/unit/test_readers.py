@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -20,9 +21,11 @@ from scangan.config import (
     HeadCtPhantom,
     ImageFolder,
     LabelledImages,
+    Split,
     VolumeFolder,
 )
 from scangan.errors import DataError
+from scangan.ingest.foresight import check_folder
 from scangan.ingest.readers import READERS
 
 SCRIPTS = Path(__file__).parents[2] / "workflow/scripts"
@@ -93,7 +96,7 @@ def folder_of(root, **counts):
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
         for number in range(count):
-            (root / name / f"{number}.png").touch()
+            (root / name / f"{number}.png").write_bytes(b"not opened")
     return root
 
 
@@ -105,15 +108,15 @@ def settings_of(reader, **more):
 @pytest.mark.parametrize("name", ["image_folder", "covid_ct"])
 def test_a_class_that_is_too_small_is_said_before_any_image_is_opened(name, tmp_path):
     reader = READERS[name]
-    reader.check(folder_of(tmp_path / "enough", CT_ill=3, CT_well=4), settings_of(reader))
+    check_folder(folder_of(tmp_path / "enough", CT_ill=3, CT_well=4), reader, settings_of(reader))
     with pytest.raises(
         DataError, match=r"few: classes.well: found 2 images of value 'CT_well', allowed: at least 3, for"
     ):
-        reader.check(folder_of(tmp_path / "few", CT_ill=3, CT_well=2), settings_of(reader))
+        check_folder(folder_of(tmp_path / "few", CT_ill=3, CT_well=2), reader, settings_of(reader))
     with pytest.raises(
         DataError, match=r"CT_well: classes.well: found no such folder, allowed: one of those there: CT_ill"
     ):
-        reader.check(folder_of(tmp_path / "none", CT_ill=3), settings_of(reader))
+        check_folder(folder_of(tmp_path / "none", CT_ill=3), reader, settings_of(reader))
 
 
 def test_so_are_images_of_nobody_and_a_table_that_is_not_there(tmp_path):
@@ -122,14 +125,42 @@ def test_so_are_images_of_nobody_and_a_table_that_is_not_there(tmp_path):
     with pytest.raises(
         DataError, match=r"found 0 images of value 'CT_ill' \(6 no patient in its path; first CT_ill/0.png"
     ):
-        reader.check(root, settings_of(reader, patient_from=r"p(\d+)"))
+        check_folder(root, reader, settings_of(reader, patient_from=r"p(\d+)"))
     labelled = READERS["labelled_images"]
     with pytest.raises(DataError, match=r"labels.csv: file: found No such file"):
-        labelled.check(root, settings_of(labelled))
+        check_folder(root, labelled, settings_of(labelled))
     root.joinpath("labels.csv").write_text("id,label\n7,CT_ill\n")
-    root.joinpath("7.png").touch()
+    root.joinpath("7.png").write_bytes(b"not opened")
     with pytest.raises(
         DataError, match=r"classes.ill: found 1 images of value 'CT_ill' \(6 another file has the same id; first"
     ):
-        labelled.check(root, settings_of(labelled))
-    READERS["brats"].check(root, Brats(reader="brats", root="data"))
+        check_folder(root, labelled, settings_of(labelled))
+    check_folder(root, READERS["brats"], Brats(reader="brats", root="data"))
+
+
+@pytest.mark.parametrize(
+    ("split", "more", "line"),
+    [
+        ({"train": 4, "validation": 2, "test": 3}, {}, r"found 4 \+ 2 \+ 3 = 9, allowed: at most 8, the images there"),
+        ({"train": 5, "validation": 1, "test": 2}, {}, r"split.validation: found 1, allowed: at least 2"),
+        ({"method": "folds", "folds": 5}, {}, r"split.folds: found 5 with patients of ill 4, well 4"),
+        ({"method": "official"}, {}, r"split.method: found official, but no folders train, validation, test"),
+        ({}, {"patient_from": r"(p)"}, r"found 1 patient \(ill 1, well 1\), allowed: at least 3 of each class"),
+        ({"train": 4, "validation": 2, "test": 2}, {}, None),
+        ({"method": "folds", "folds": 4}, {}, None),
+    ],
+)
+def test_a_split_that_cannot_be_is_said_before_any_image_is_opened(tmp_path, split, more, line):
+    reader = READERS["image_folder"]
+    root = folder_of(tmp_path, CT_ill=4, CT_well=4)
+    with nullcontext() if line is None else pytest.raises(DataError, match=line):
+        check_folder(root, reader, settings_of(reader, **more), Split(**split))
+
+
+def test_files_of_no_bytes_are_no_images(tmp_path):
+    reader = READERS["image_folder"]
+    root = folder_of(tmp_path, CT_ill=4, CT_well=4)
+    for file in sorted(root.glob("CT_ill/*"))[:2]:
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"found 2 images of .* \(2 of no bytes; first CT_ill/0.png: 0 bytes"):
+        check_folder(root, reader, settings_of(reader))

@@ -181,7 +181,7 @@ def data_state_of(wildcards):
             try:
                 source.check()
             except DataError as error:
-                raise WorkflowError(str(error)) from None
+                raise WorkflowError(f"{source.name}: {error}") from None
     return data_state(folder, record_of(wildcards.root, RESULTS))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from scangan.check.folder import Seen, look, recognise
-from scangan.check.proposal import Scale, as_yaml, choose, name_of, scales_for, study_of
+from scangan.check.proposal import Scale, as_yaml, choose, name_of, positive_of, scales_for, study_of
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.files import atomic
 from scangan.forecast.__main__ import CONFIG, read_plan
@@ -29,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m scangan check", description=__doc__)
     parser.add_argument("folder", type=Path, help="any folder of images or scans")
     parser.add_argument("--hours", type=float, default=TRIAL, help="what the study may take; default: ten minutes")
-    parser.add_argument("--cores", type=int, default=8, help="as snakemake's")
+    parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="as snakemake's; default: all")
     parser.add_argument("--name", help="of the study; default: after the folder")
     parser.add_argument("--write", type=Path, help="a file for the study's configuration")
     asked = parser.parse_args()
@@ -46,8 +46,11 @@ def _check(folder: Path, hours: float, cores: int, name: str, write: Path | None
     seen = look(kind)
     print("\n".join(seen.lines))
     print("classes: " + ", ".join(_counted(label, seen) for label in seen.images))
+    if len(seen.images) == 2:
+        print(f"positive: {positive_of(seen)}, by the names of the classes; if it is the other one, change that")
     scales = scales_for(seen)
     there = min(cores, os.cpu_count() or 1)
+    print("\nTiming networks and planning studies, which takes one to two minutes the first time ...", file=sys.stderr)
 
     work: dict[Scale, list[Work]] = {}
 

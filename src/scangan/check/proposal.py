@@ -19,7 +19,10 @@ Settings = dict[str, Any]
 BATCH = 16  # images a step, of generators and classifiers
 FEW_PATIENTS = 100  # of the rarer class: below, an answer tests each of them once, in folds
 LEAST_DRAWN, MOST_DRAWN = 64, 1000  # synthetic images a class
-HEALTHY = r"(^|_)(no|non|not|neg|negative|normal|healthy|control|without|benign|0)(_|$)|^non"
+HEALTHY = (
+    r"(^|[_-])(no|non|not|neg|negative|normal|healthy|controls?|without|absent|benign|clear|clean|plain|unremarkable|"
+    r"unaffected|0)([_-]|$)|^non"
+)
 # Networks of volumes, narrower than the papers'.
 GAN3D: Settings = {"model": "gan3d", "base_width": 16, "batch_size": 8}
 CT_SGAN: Settings = {
@@ -32,7 +35,7 @@ CT_SGAN: Settings = {
     "beta1": 0,
     "beta2": 0.9,
 }
-# Of a training of hundreds of steps.
+# Of a training of hundreds of steps, after which a network of the usual rates has hardly begun.
 QUICK: Settings = {"learning_rate_generator": 1e-3, "learning_rate_discriminator": 5e-4, "ema_decay": 0.95}
 VOLUME_CLASSIFIER: Settings = {"backbone": "squeezenet3d", "base_width": 16, "stem": "small"}
 VOLUMES_AT_ONCE = 8
@@ -129,20 +132,31 @@ def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
     if len(seen.images) > 1:
         study["synthesis"] = {"gan": gan, **study["synthesis"]}
         study["classifier"] = {
-            "positive": min(seen.images, key=_looks_healthy),
+            "positive": positive_of(seen),
             **(VOLUME_CLASSIFIER if of_volumes else {"pretrained": "efficientnet-lite0"}),
             "arms": ARMS,
             "steps": scale.classifier_steps,
             "seeds": scale.classifier_seeds,
         }
-    return {"data_roots": {name: str(seen.kind.root.resolve())}, "studies": {name: study}}
+    if len(seen.images) > 2:  # one class is no more positive than the others
+        study["evaluation"] = {"primary": "macro_auc"}
+    return {
+        "data_roots": {name: str(seen.kind.root.resolve())},
+        "keep_classifiers": True,  # a few MB each, beside the hours of their training
+        "studies": {name: study},
+    }
+
+
+def positive_of(seen: Seen) -> str:
+    """The first class whose name does not sound healthy; the first one, if all do."""
+    return min(seen.images, key=_looks_healthy)
 
 
 def _network(seen: Seen, scale: Scale) -> tuple[str, Settings]:
     """The name of the network that suits, and its settings."""
-    if seen.data["reader"] != "volume_folder":
-        return "projected_gan", {"model": "projected_gan"}
     quick = {} if scale.answers else QUICK
+    if seen.data["reader"] != "volume_folder":
+        return "projected_gan", {"model": "projected_gan"} | quick
     if scale.image_size in CtSgan.IMAGE_SIZES:
         return "ct_sgan", CT_SGAN | quick
     return "gan3d", GAN3D | quick

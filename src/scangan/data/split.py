@@ -85,17 +85,35 @@ def split_cohort(
     return table
 
 
+def check_listed(listed: pd.DataFrame, settings: config.Split, rejected: int) -> None:
+    """Raise DataError, as `split_cohort` would, if no cohort of at most these images can be divided so.
+
+    listed: `image_id, patient_id, label` of what is there before any image is opened, a patient of its own each where
+    nothing is known of them. rejected: files that are left out already. A split that is given is not looked at.
+    """
+    if settings.is_given:
+        return
+    if settings.method == "folds":
+        _check_fold_count(listed, settings)
+        return
+    _check_patients(listed)
+    if not settings.is_counts:
+        return
+    parts = [getattr(settings, name) for name in SPLITS]
+    if sum(parts) > len(listed) + rejected:
+        raise DataError(
+            f"config: split.train, split.validation, split.test: found {' + '.join(map(str, parts))} = {sum(parts)}, "
+            f"allowed: at most {len(listed) + rejected}, the images there"
+        )
+    if listed.patient_id.is_unique:
+        _check_counts(listed.label.nunique(), settings)
+
+
 def _folds(cohort: pd.DataFrame, settings: config.Split) -> pd.DataFrame:
     """Folds with each class in proportion, patients undivided."""
     from sklearn.model_selection import StratifiedGroupKFold  # slow to load, and nearly every job loads this module
 
-    patients = cohort.groupby("label").patient_id.nunique()
-    if patients.min() < settings.fold_count:
-        of_class = ", ".join(f"{label} {number}" for label, number in patients.items())
-        raise DataError(
-            f"config: split.folds: found {settings.fold_count} with patients of {of_class}, "
-            "allowed: as many as the smallest class has patients"
-        )
+    _check_fold_count(cohort, settings)
     folds = StratifiedGroupKFold(settings.fold_count, shuffle=True, random_state=settings.seed)
     split = pd.Series("", cohort.index, dtype="str")
     for number, (_, members) in enumerate(folds.split(cohort, cohort.label, cohort.patient_id)):
@@ -105,6 +123,16 @@ def _folds(cohort: pd.DataFrame, settings: config.Split) -> pd.DataFrame:
     assert_patients_apart(table, "split")
     log.info("split: %s", ", ".join(f"{images} in {name}" for name, images in table.split.value_counts().items()))
     return table
+
+
+def _check_fold_count(cohort: pd.DataFrame, settings: config.Split) -> None:
+    patients = cohort.groupby("label").patient_id.nunique()
+    if patients.min() < settings.fold_count:
+        of_class = ", ".join(f"{label} {number}" for label, number in patients.items())
+        raise DataError(
+            f"config: split.folds: found {settings.fold_count} with patients of {of_class}, "
+            "allowed: as many as the smallest class has patients"
+        )
 
 
 def split_of_branch(table: pd.DataFrame, fold: int | None, share: float | None, seed: int) -> pd.DataFrame:
@@ -221,14 +249,18 @@ def _can_be_completed(class_sets: np.ndarray) -> list[np.ndarray]:
 
 def _large_enough(counts: dict[str, int], classes: int, settings: config.Split) -> dict[str, int]:
     """Counts of which each part has one for every class; raises DataError for a user's own, which are kept exactly."""
-    for name in SPLITS:
-        if settings.is_counts and (asked := getattr(settings, name)) < classes:
-            raise DataError(f"config: split.{name}: found {asked}, allowed: at least {classes}, an image of each class")
+    _check_counts(classes, settings)
     counts = dict(counts)
     while min(counts.values()) < classes:
         counts[max(counts, key=counts.__getitem__)] -= 1
         counts[min(counts, key=counts.__getitem__)] += 1
     return counts
+
+
+def _check_counts(classes: int, settings: config.Split) -> None:
+    for name in SPLITS:
+        if settings.is_counts and (asked := getattr(settings, name)) < classes:
+            raise DataError(f"config: split.{name}: found {asked}, allowed: at least {classes}, an image of each class")
 
 
 def _assign_images(cohort: pd.DataFrame, counts: dict[str, int], generator: np.random.Generator) -> pd.Series:

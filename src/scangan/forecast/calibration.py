@@ -118,42 +118,44 @@ def _training_pace(make: Make, precision: str, device: torch.device) -> Pace:
 
 
 def _classifier_pace(settings: Classifier, channels: int, edge: int, device: torch.device) -> Pace:
-    def step_of(small: bool, where: torch.device) -> Callable[[], None]:
-        batch = 2 if small else settings.batch_size
-        with where:
-            if settings.backbone == "squeezenet3d":
-                width = 16 if small else (settings.base_width or 64)
-                model: nn.Module = SqueezeNet3d(True, settings.dropout, stem=settings.stem, base_width=width)
-                images = torch.zeros(batch, 1, edge, edge, edge)
-            else:
-                known = (
-                    "efficientnet-lite0" if settings.network_of_images == "efficientnet-lite0" else settings.backbone
-                )
-                model = build_classifier(
-                    known, "none", settings.stem, channels, edge, settings.dropout, settings.centre_crop
-                )
-                images = torch.zeros(batch, channels, edge, edge)
-        last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
-        images = images.contiguous(memory_format=last)
-        model = model.train().to(memory_format=last) if images.ndim == 5 else model.train()
-        optimizer = None if where.type == "meta" else torch.optim.Adam(model.parameters(), fused=True)
-
-        def step() -> None:
-            model(images).sum().backward()
-            if optimizer is not None:
-                optimizer.step()
-                optimizer.zero_grad()
-
-        return step
-
     with _Operations() as counter:
-        step_of(False, torch.device("meta"))()
+        _classifier_step(settings, channels, edge, torch.device("meta"))()
     wanted = counter.total
     small = wanted > LARGEST[device.type]
-    step = step_of(small, device)
+    step = _classifier_step(settings, channels, edge, device, small)
     with _Operations() as counter:
         step()
     return Pace(_seconds_of(step, device) * wanted / counter.total, small)
+
+
+def _classifier_step(
+    settings: Classifier, channels: int, edge: int, where: torch.device, small: bool = False
+) -> Callable[[], None]:
+    """A step of a classifier, or of a smaller one, with images of zeros."""
+    batch = 2 if small else settings.batch_size
+    with where:
+        if settings.backbone == "squeezenet3d":
+            width = 16 if small else (settings.base_width or 64)
+            model: nn.Module = SqueezeNet3d(True, settings.dropout, stem=settings.stem, base_width=width)
+            images = torch.zeros(batch, 1, edge, edge, edge)
+        else:
+            known = "efficientnet-lite0" if settings.network_of_images == "efficientnet-lite0" else settings.backbone
+            model = build_classifier(
+                known, "none", settings.stem, channels, edge, settings.dropout, settings.centre_crop
+            )
+            images = torch.zeros(batch, channels, edge, edge)
+    last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+    images = images.contiguous(memory_format=last)
+    model = model.train().to(memory_format=last) if images.ndim == 5 else model.train()
+    optimizer = None if where.type == "meta" else torch.optim.Adam(model.parameters(), fused=True)
+
+    def step() -> None:
+        model(images).sum().backward()
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+
+    return step
 
 
 def _first_operations(make: Make, smaller: dict[str, int]) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from scangan.config import Classifier, ImageGan, NoduleNetwork, Voi, VolumeGan, settings_digest
-from scangan.errors import DataError
 
 FILE = Path(".snakemake/scangan/calibration.json")  # beside what Snakemake knows of a run, and under no result
 # Settings that do not change the time of a step.
@@ -29,7 +28,7 @@ class Pace:
 
 
 class Paces:
-    """Those that a file holds. Asked for another one it raises DataError."""
+    """Those that a file holds; others as a subclass says."""
 
     def __init__(self, file: Path = FILE) -> None:
         self.file = file
@@ -69,14 +68,7 @@ class Paces:
         return self.paces[name]
 
     def _measure(self, kind: str, *told: Any) -> Pace:
-        raise DataError(f"{self.file}: {kind}: found no time, allowed: those that `python -m scangan plan` measures")
-
-
-class NoPaces(Paces):
-    """Where nothing has been timed, and disk alone is asked for."""
-
-    def _measure(self, kind: str, *told: Any) -> Pace:
-        return Pace(0.0)
+        raise NotImplementedError
 
 
 def _name(settings: ImageGan | VolumeGan | NoduleNetwork, **facts: Any) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from scangan.errors import DataError
+from scangan.forecast.counted import FACTOR, CountedPaces
 from scangan.forecast.dry_run import Job
-from scangan.forecast.paces import NoPaces, Paces
 from scangan.forecast.work import REST, STAGES, Work, work_of
 from scangan.plan import Plan
 
@@ -46,16 +45,18 @@ def describe(
 
 
 def announce(jobs: Sequence[Job], plan: Plan, cores: int, on_gpu: bool) -> str:
-    """A line for the end of a dry run: how many jobs, how much disk, and how many hours where networks are timed."""
-    more = "`python -m scangan plan` says more"
-    try:
-        work = work_of(jobs, plan, Paces())
-        hours = f"about {_number(hours_of(work, cores, on_gpu))} h"
-    except DataError:  # not timed, or not all of them
-        work = work_of(jobs, plan, NoPaces())
-        hours, more = "hours not known yet", "`python -m scangan plan` tells them, and says more"
+    """A line for the end of a dry run: how many jobs, hours, and how much disk."""
+    paces = CountedPaces(on_gpu)
+    work = work_of(jobs, plan, paces)
+    hours, more = _number(hours_of(work, cores, on_gpu)), "`python -m scangan plan` says more"
+    if paces.has_counted:
+        like = " on a GPU like an H100" if on_gpu else ""
+        hours += f" h{like} by counted operations, within a factor of {FACTOR}"
+        more = "`python -m scangan plan` times the steps"
+    else:
+        hours += " h"
     written = sum(each.written for each in work) / 1e9
-    return f"{len(jobs)} jobs, {hours}, {_number(written)} GB of disk; {more}"
+    return f"{len(jobs)} jobs, about {hours}, {_number(written)} GB of disk; {more}"
 
 
 def _cells(jobs: Sequence[Job], work: Sequence[Work], cores: int, on_gpu: bool) -> tuple[str, ...]:

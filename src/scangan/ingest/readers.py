@@ -6,20 +6,17 @@ Scans (`ct_slices`, `ct_volumes`) are no images yet: they are found, resampled a
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scangan.config import Brats, Classes, CovidCt, ImageFolder, LabelledImages, VolumeFolder
-from scangan.errors import DataError
 
 if TYPE_CHECKING:
     from scangan.ingest.cohort import Append, Ingested
 
 Settings = Classes | Brats
-FEWEST_IN_CLASS = 3  # images
 
 
 @dataclass(frozen=True)
@@ -51,28 +48,6 @@ class Reader:
                 ingested = READERS["brats"].read(root, settings, "real", writer.append)
         """
         return import_module(self.module).read_cohort(root, settings, data, append)
-
-    def check(self, root: Path, settings: Settings) -> None:
-        """Say before any job runs what names of files and folders, and a table of labels, already tell.
-
-        Raises DataError if a class has too few images for a training, a validation and a test, or what `read` would
-        raise so far. What BraTS' files hold is told by reading them alone.
-        """
-        if not isinstance(settings, Classes):
-            return
-        from scangan.rejected import describe_rejected, printable, rejected_table  # pandas, for those who ask
-
-        listing, rejected = import_module(self.module).list_cohort(Path(root), settings)
-        counts = Counter(listed.label for listed in listing)
-        for name, value in settings.classes.items():
-            if counts[name] < FEWEST_IN_CLASS:
-                what = "volumes" if settings.DIMENSIONS == 3 else "images"
-                found = f"{counts[name]} {what} of value '{printable(str(value))}'"
-                left_out = describe_rejected(rejected_table([each for each in rejected if each.counted]))
-                raise DataError(
-                    f"{root}: classes.{name}: found {found}{left_out}, allowed: at least {FEWEST_IN_CLASS}, for "
-                    "training, validation and test"
-                )
 
 
 READERS = {

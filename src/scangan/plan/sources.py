@@ -39,11 +39,15 @@ class Source:
         return plain(self.settings.data.model_dump(mode="json", exclude={"licence"}))
 
     def check(self) -> None:
-        """Say what is wrong with the user's folder, as far as names tell, see `Reader.check`. Raises DataError."""
+        """Say what is wrong with the user's folder, as far as names tell, see `check_folder`. Raises DataError."""
         data = self.settings.data
         if self.data_root is not None and data.reader in READERS:
+            from scangan.ingest.foresight import check_folder  # pandas, for those who ask
+
             reader = READERS[data.reader]
-            reader.check(Path(self.data_root), reader.settings.model_validate(self.reader_settings()))
+            settings = reader.settings.model_validate(self.reader_settings())
+            split = None if isinstance(self.settings, External) else self.split
+            check_folder(Path(self.data_root), reader, settings, split)
 
     def phantom_settings(self) -> Settings:
         """What its phantom is like."""
