@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -309,7 +310,9 @@ def compare_memory(only: str | None = None) -> dict[str, list[float]]:
             if only not in (None, name):
                 continue
             command = [sys.executable, __file__, "--child", name, folder]
-            peaks = [float(subprocess.check_output([*command, str(number)]).split()[-1]) for number in SIZES]
+            # One thread, as where two networks share two cores: several would wait for each other.
+            one = os.environ | {"OMP_NUM_THREADS": "1"}
+            peaks = [float(subprocess.check_output([*command, str(number)], env=one).split()[-1]) for number in SIZES]
             found[name] = peaks
             each = IMAGES if JOBS[name] in OF_IMAGES else OF_A_SHARD.get(name, VOLUMES)
             # Of the two larger ones: smaller sets may be held in memory.

@@ -128,14 +128,14 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
     settings = study.settings
     if rule in ("train_nodule_gan", "measure_nodules") and settings.nodules is not None:
         voi = settings.nodules.voi
-        vois = _scans(study) * (NODULES + voi.healthy_per_scan) * 4 * voi.size**3 / MB
+        healthy, nodules = (_scans(study) * each * 4 * voi.size**3 / MB for each in (voi.healthy_per_scan, NODULES))
         own = TORCH + (CUDA if on_gpu else 0)
         if rule == "measure_nodules":
-            # Held-out ones: as they are, injected, erased, and what is measured of them.
-            return own + FILLINGS + 4 * (1 - _share(study)) * vois
+            # Healthy ones that are held out: as they are, injected, erased, and filled before that is blended in.
+            return own + FILLINGS + 4 * (1 - _share(study)) * healthy + nodules
         network = getattr(settings.nodules, wildcards["network"])
         # What is shown, what shall be made of it, and both as tensors.
-        return own + 3 * _share(study) * vois + _network_mb(network, voi.size, on_gpu, "nodule_cgan")
+        return own + 3 * _share(study) * (healthy + nodules) + _network_mb(network, voi.size, on_gpu, "nodule_cgan")
     if settings.grid is None or settings.synthesis is None:
         return None
     voxels = settings.grid.size**3 / MB

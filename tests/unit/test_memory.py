@@ -54,6 +54,9 @@ def test_nodule_networks_hold_all_vois():
     """1,200 scans, of each 12 healthy places and some nodules, 64^3 in float32; three quarters are trained on."""
     vois = 0.75 * 1200 * 14.6 * 4 * 64**3 / 1e6
     assert 2.9 < asked("train_nodule_gan", "ct_sgan", PAPER, network="eraser") / vois < 3.4
+    # Of a quarter the healthy places four times over, and all nodules once.
+    held_out = 1200 * (0.25 * 4 * 12 + 2.6) * 4 * 64**3 / 1e6
+    assert asked("measure_nodules", "ct_sgan", PAPER, on_gpu=False) == pytest.approx(held_out + 1200 + 600, abs=2)
 
 
 def test_more_images_take_no_more_than_what_is_held_of_a_set():

@@ -146,7 +146,7 @@ def _classifier_step(
             images = torch.zeros(batch, channels, edge, edge)
     last = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
     images = images.contiguous(memory_format=last)
-    model = model.train().to(memory_format=last) if images.ndim == 5 else model.train()
+    model = model.train().to(memory_format=last)
     optimizer = None if where.type == "meta" else torch.optim.Adam(model.parameters(), fused=True)
 
     def step() -> None:
