@@ -557,8 +557,8 @@ def test_a_study_of_volumes_may_end_with_its_nodules():
         ("synthesis.images_per_class", 5, "synthesis.images_per_class: found 5, allowed: null for volumes"),
         (
             "nodules.test_diameters_mm",
-            [8, 60],
-            "nodules.test_diameters_mm: found 60, allowed: 50.4 at most (nodules.voi)",
+            [8, 70],
+            "nodules.test_diameters_mm: found 70, allowed: 66 at most (nodules.voi)",
         ),
         ("classifier.backbone", "resnet50", "classifier.backbone: found 'resnet50', allowed: squeezenet3d"),
         ("classifier.positive", "covid", "classifier.positive: found 'covid', allowed: nodules | none"),
@@ -569,11 +569,11 @@ def test_a_study_of_volumes_may_end_with_its_nodules():
         ),
         ("nodules.annotated", "LIDC", "ct_sgan.nodules.annotated: found 'LIDC', allowed: lidc | nlst"),
         ("nodules.voi.size", 20, "nodules.voi.size: found 20 (int), allowed: 16, 24, 32, 48 or 64"),
-        ("nodules.voi.margin_mm", 3, "nodules.voi.margin_mm: found 3, allowed: 8.4 or more (2 voxels)"),
+        ("nodules.voi.margin_mm", 3, "nodules.voi.margin_mm: found 3, allowed: 11 or more (2 voxels)"),
         (
             "nodules.voi.diameters_mm",
-            [6, 60],
-            "diameters_mm: found 6, 60, allowed: a smaller and a larger one, up to 50.4",
+            [6, 70],
+            "diameters_mm: found 6, 70, allowed: a smaller and a larger one, up to 66",
         ),
         (
             "nodules.edits",

@@ -6,7 +6,6 @@ with air.
 
 import contextlib
 import logging
-import math
 import re
 import runpy
 from pathlib import Path
@@ -42,10 +41,9 @@ MADE = {"inject": NODULE, "erase": AIR}
 def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM):
     options = {"base_width": 2, "voi_spacing_mm": spacing_mm, "sees_inside": kind == "eraser"}
     generator, _ = build("nodule_cgan", 1, size, **options)
-    torch.nn.init.zeros_(generator.to_voi.weight)
-    torch.nn.init.constant_(generator.to_voi.bias, math.atanh(to_network(np.float32(NODULE))))
+    generator.examples.copy_(torch.tensor([[RADIUS_MM, to_network(np.float32(NODULE))]]))
     if kind == "eraser":
-        torch.nn.init.constant_(generator.to_voi.bias, -20)  # tanh(-20) is -1, which is air
+        generator.to_voi.bias.data = torch.tensor([-20.0, 20.0])  # air, in place of all
     weights, description = folder / f"{kind}.safetensors", folder / f"{kind}.json"
     facts = {"model": "nodule_cgan", "channels": 1, "image_size": size, "options": options}
     write_generator(weights, description, generator.state_dict(), **facts)
@@ -192,9 +190,11 @@ def test_what_was_asked_stands_in_the_files_and_nothing_else_changed(run):
             # The phantoms' voxels of 6 mm are means of what they cover, so those at the rim hold some of beyond.
             within = after.voxels[away <= RADIUS_MM - 3]
             assert within.size >= 7
-            # The scan's own grain stays.
-            assert within.mean() == pytest.approx(MADE[action], abs=40)
-            np.testing.assert_allclose(within, MADE[action], atol=200)
+            # There is grain as before, a nodule's lobes leave out some of the ball, and what is brighter stays.
+            if action == "erase":
+                assert np.median(within) == pytest.approx(MADE[action], abs=60)
+            else:
+                assert (within > MADE[action] - 200).mean() > 0.7
             far &= away >= RADIUS_MM + MARGIN_MM
         np.testing.assert_array_equal(after.voxels[far], before.voxels[far])
 

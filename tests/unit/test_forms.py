@@ -55,7 +55,7 @@ def test_a_form_is_found_again_between_voxels(forms):
     for form in forms[:5]:
         shares = form.shares(32, 1.0, 8.0)
         found = form_of(lung_with(shares), 1.0, 8.0)
-        assert abs(found - shares).mean() < 0.003
+        assert abs(found - shares).mean() < 0.004
         assert found.sum() == pytest.approx(shares.sum(), rel=0.03)
 
 

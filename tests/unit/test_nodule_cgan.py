@@ -13,7 +13,7 @@ from scangan.ct.forms import draw_forms
 from scangan.errors import ConfigError
 from scangan.models.catalogue import build
 from scangan.models.nodule_cgan import (
-    BLANK,
+    DARK,
     EXAMPLES,
     IMAGE_SIZES,
     NEAREST,
@@ -23,6 +23,9 @@ from scangan.models.nodule_cgan import (
     dilate,
     distance_mm,
     form_mask,
+    grey_of,
+    lung_level,
+    put_in,
     sketch,
     sphere_map,
     sphere_mask,
@@ -42,8 +45,11 @@ def conditions(images=3, size=SIZE, seed=0):
 
 
 def generator(**options):
+    """One that changes something, as no untrained one does."""
     torch.manual_seed(0)
-    return Generator(4, image_size=options.pop("size", SIZE), voi_spacing_mm=SPACING_MM, **options).eval()
+    network = Generator(4, image_size=options.pop("size", SIZE), voi_spacing_mm=SPACING_MM, **options).eval()
+    nn.init.normal_(network.to_voi.weight, std=0.02)
+    return network
 
 
 def parameters(network):
@@ -98,21 +104,53 @@ def test_nothing_outside_the_mask_changes_and_everything_inside_does():
     assert (filled[mask] != voi[mask]).all()
 
 
-def test_a_sketch_hides_the_mask_and_shows_the_form_in_its_grey_value():
+def sketched(greys=(0.1, 0.2, 0.3)):
+    """VOIs of lung with a wall, the masks of forms, the forms, their grey values and the sketches."""
     voi, _, radius_mm = conditions()
+    voi = 0.1 * voi - 0.8
+    voi[:, :, :2] = 0.3
     forms = torch.from_numpy(draw_forms(np.random.default_rng(0), radius_mm.tolist(), SIZE, SPACING_MM))[:, None]
-    mask = form_mask(forms, radius_mm, MARGIN_MM, SPACING_MM)
+    mask, grey = form_mask(forms, radius_mm, MARGIN_MM, SPACING_MM), torch.tensor(greys)
+    return voi, mask, forms, grey, sketch(voi, mask, forms, grey)
+
+
+def test_a_sketch_hides_the_mask_and_shows_the_form_in_its_grey_value():
+    voi, mask, forms, grey, shown = sketched()
+    _, _, radius_mm = conditions()
     assert (forms.sum((1, 2, 3, 4)).diff() > 0).all()
     within = sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM)
     assert torch.equal(mask, dilate(forms, 2) & within)
-    sketched = sketch(voi, mask, forms, torch.tensor([0.1, 0.2, 0.3]))
-    assert torch.equal(sketched[~mask], voi[~mask])
-    assert (sketched[mask & (forms == 0)] == BLANK).all()
-    for number, (each, form, inside) in enumerate(zip(sketched, forms, mask, strict=True), 1):
-        # Half of a voxel is half of the way from air.
-        torch.testing.assert_close(each[inside], (-1 + form * (1 + 0.1 * number))[inside])
+    assert torch.equal(shown[~mask], voi[~mask])
+    for number, (each, form, inside, place) in enumerate(zip(shown, forms, mask, voi, strict=True), 1):
+        lung = place[~inside & (place < DARK)].mean()
+        # Half of a voxel is half of the way from the lung about.
+        torch.testing.assert_close(each[inside], (lung + form * (0.1 * number - lung))[inside])
     # What the mask hides of the place leaves no trace.
-    assert torch.equal(sketch(torch.where(mask, -voi, voi), mask, forms, torch.tensor([0.1, 0.2, 0.3])), sketched)
+    assert torch.equal(sketch(torch.where(mask, -voi, voi), mask, forms, grey), shown)
+
+
+def test_without_lung_a_sketch_has_that_of_the_phantom():
+    voi, mask, *_ = sketched()
+    assert lung_level(torch.ones_like(voi), mask).flatten().tolist() == [-0.75] * 3
+
+
+def test_the_grey_value_of_a_sketch_is_found_again():
+    _, mask, forms, grey, shown = sketched((-0.4, 0.2, 0.6))
+    torch.testing.assert_close(grey_of(shown, mask, forms), grey)
+
+
+def test_a_nodule_is_put_in_beside_what_is_brighter():
+    voi, mask, forms, grey, shown = sketched()
+    voi[:, :, 6:9, 6:9] = 0.9  # a vessel
+    made = shown + 0.05
+    filled = put_in(voi, mask, forms, grey, shown, made)
+    assert torch.equal(filled[~mask], voi[~mask])
+    torch.testing.assert_close(filled[:, :, 6:9, 6:9], torch.where(mask, 0.95, voi)[:, :, 6:9, 6:9])
+    whole = mask & (forms == 1) & (voi < 0)
+    greys = grey[:, None, None, None, None].expand_as(voi)
+    torch.testing.assert_close(filled[whole], greys[whole] + 0.05)
+    rim = mask & (forms == 0) & (voi < 0)
+    torch.testing.assert_close(filled[rim], voi[rim] + 0.05)
 
 
 def test_a_form_is_dilated_by_a_ball():
@@ -131,13 +169,28 @@ def test_a_grey_value_is_that_of_a_nodule_of_about_the_size():
     assert len(set(drawn)) > NEAREST / 2
 
 
-def test_an_eraser_keeps_what_its_layers_say_nothing_of():
+@pytest.mark.parametrize("sees_inside", [False, True])
+def test_an_untrained_network_changes_next_to_nothing(sees_inside):
+    voi, mask, radius_mm = conditions()
+    network = Generator(4, image_size=SIZE, voi_spacing_mm=SPACING_MM, sees_inside=sees_inside)
+    filled, replaced = network.fill(voi, mask, radius_mm, network.draw_latent(3, rng()))
+    if sees_inside:
+        share = 1 / (1 + np.exp(3))
+        torch.testing.assert_close(replaced, share * mask)
+        torch.testing.assert_close(filled, voi + share * mask * (lung_level(voi, mask) - voi))
+    else:
+        assert torch.equal(replaced, mask.float())
+        assert torch.equal(filled, voi)
+
+
+def test_an_eraser_says_what_it_replaces_and_by_what():
     voi, mask, radius_mm = conditions()
     network = generator(sees_inside=True)
     nn.init.zeros_(network.to_voi.weight)
-    nn.init.zeros_(network.to_voi.bias)
-    filled = network(voi, mask, radius_mm, network.draw_latent(3, rng()))
-    torch.testing.assert_close(filled[mask], 0.99 * voi[mask])
+    network.to_voi.bias.data = torch.tensor([0.25, 3.0])
+    filled, replaced = network.fill(voi, mask, radius_mm, network.draw_latent(3, rng()))
+    torch.testing.assert_close(replaced, 0.5 * mask)
+    torch.testing.assert_close(filled, torch.where(mask, (voi + lung_level(voi, mask) + 0.25) / 2, voi))
 
 
 def test_radius_and_noise_are_conditions_of_their_own():

@@ -8,19 +8,32 @@ import pytest
 import torch
 
 from scangan.config import NoduleNetwork, Voi
-from scangan.ct.grain import without_grain
+from scangan.ct.forms import draw_forms
 from scangan.ct.grids import sphere
 from scangan.ct.window import to_network
+from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.metrics.nodules import measure_diameters
 from scangan.models.catalogue import build
-from scangan.models.nodule_cgan import EXAMPLES, dilate, distance_mm, form_mask, sketch, sphere_mask
+from scangan.models.nodule_cgan import (
+    EXAMPLES,
+    dilate,
+    distance_mm,
+    form_mask,
+    grey_of,
+    lung_level,
+    put_in,
+    sketch,
+    sphere_mask,
+)
 from scangan.synthesis.nodules import fill
 from scangan.training import adversarial
 from scangan.training.adversarial import SAMPLE_COLUMNS, make_fabric
 from scangan.training.nodules import (
+    WHOLE,
     NoduleTraining,
     Pairs,
+    fit_blur,
     largest_radius,
     nodule_network_options,
     random_turn,
@@ -140,18 +153,20 @@ def test_what_a_training_leaves_behind():
 @pytest.mark.parametrize("kind", ["injector", "eraser"])
 def test_a_batch_is_pairs_alike_outside_the_mask(kind):
     training = game(kind=kind)
-    target = first_batch(training)
-    voi, mask, radius_mm, made, form = training.batch
-    assert made is target
+    seen = first_batch(training)
+    voi, mask, radius_mm, target, form, grain, grey = training.batch
+    told = (target, voi, mask.float(), radius_mm[:, None, None, None, None].expand_as(voi))
+    assert torch.equal(seen, torch.cat(told, 1))
     assert torch.equal(voi[~mask], target[~mask])
     assert not torch.equal(voi[mask], target[mask])
     if kind == "injector":
         assert torch.equal(mask, form_mask(form, radius_mm, MARGIN_MM, SPACING_MM))
-        grey = [(each * inside).sum() / inside.sum() for each, inside in zip(target, form, strict=True)]
-        torch.testing.assert_close(voi, sketch(voi, mask, form, torch.stack(grey)))
+        torch.testing.assert_close(grey, grey_of(target, mask, form))
+        torch.testing.assert_close(voi, sketch(voi, mask, form, grey))
     else:
         assert torch.equal(mask, sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM))
         assert torch.equal(form, sphere_mask(radius_mm, SIZE, SPACING_MM).float())
+        assert grain.std() == pytest.approx(20 / 700, rel=0.3)
     assert (training.healthy_batches is None) == (kind == "eraser")
 
 
@@ -159,29 +174,50 @@ def test_the_order_of_the_nodules_and_their_radii_stay_together():
     nodules, radii_mm = draw(12)
     training = game(Pairs(nodules, nodules, radii_mm), zoom=1.0)
     indices = training.batches.batch(0, 4)
-    target = first_batch(training)
+    first_batch(training)
     assert torch.equal(training.batch.radius_mm, torch.from_numpy(radii_mm)[indices])
     # Mirroring and turning by quarters leaves the values as they are.
-    expected = torch.from_numpy(to_network(without_grain(nodules, SPACING_MM)))[indices]
-    assert torch.equal(target.flatten(1).sort(1).values, expected.flatten(1).sort(1).values)
+    expected = torch.from_numpy(to_network(nodules))[indices]
+    assert torch.equal(training.batch.target.flatten(1).sort(1).values, expected.flatten(1).sort(1).values)
 
 
-def test_the_discriminator_sees_no_healthy_voi(monkeypatch):
+def test_the_discriminator_compares_real_nodules_with_those_put_into_healthy_vois(monkeypatch):
     training = game()
-    training.fixed = first_batch(training)
+    real = first_batch(training)
     fake = training._generate(4)
-    assert fake.shape == (4, 1, SIZE, SIZE, SIZE)
-    assert training.healthy_filled.shape == (2, 1, SIZE, SIZE, SIZE)
-    voi, mask, *_ = training.healthy_batch
-    assert torch.equal(training.healthy_filled[~mask], voi[~mask])
+    put_in_place, healthy = fake.detach()[:, :1], training.healthy_batch
+    # Untrained, a generator makes its sketch.
+    torch.testing.assert_close(training.filled, training.batch.voi)
+    put = put_in(healthy.target, healthy.mask, healthy.form, healthy.grey, healthy.voi, healthy.voi)
+    torch.testing.assert_close(training.put_in, put)
+    changed = put_in_place - put
+    assert not changed[~healthy.mask].any()
+    whole = healthy.mask & (healthy.form == 1)
+    torch.testing.assert_close(changed[whole], healthy.grain[whole])
+    assert changed[whole].std() == pytest.approx(20 / 700, rel=0.3)
     seen = []
     monkeypatch.setattr(
-        training.discriminator, "forward", lambda voi, *_: seen.append(voi) or torch.zeros(4, requires_grad=True)
+        training.discriminator, "forward", lambda *told: seen.append(told) or torch.zeros(4, requires_grad=True)
     )
-    training.discriminator_losses(training.batch.target, fake.detach())
-    training.generator_losses(fake)
-    assert all(voi is training.batch.voi for voi in seen)
-    assert len(seen) == 3
+    training.discriminator_losses(real, fake.detach())
+    training.generator_losses(fake.detach())
+    for told, batch, image in zip(
+        seen, (training.batch, healthy, healthy), (training.batch.target, put_in_place, put_in_place), strict=True
+    ):
+        for found, expected in zip(told, (*batch[:3], image), strict=True):
+            assert torch.equal(found, expected)
+
+
+def test_an_eraser_pays_for_what_it_need_not_replace_with_the_grain_drawn_for_it():
+    training = game(kind="eraser")
+    first_batch(training)
+    fake = training._generate(4)
+    batch, share = training.batch, 1 / (1 + np.exp(3))
+    # Untrained, it replaces that share of the whole mask by even lung.
+    smooth = torch.lerp(batch.voi, lung_level(batch.voi, batch.mask).expand_as(batch.voi), share)
+    grainy = (smooth + (share * (2 - share)) ** 0.5 * batch.grain).clamp(-1, 1)
+    torch.testing.assert_close(training.filled, torch.where(batch.mask, grainy, batch.voi))
+    assert torch.equal(fake[:, :1], training.filled)
 
 
 def test_the_reconstruction_is_the_weighted_difference_inside_the_masks():
@@ -197,12 +233,17 @@ def test_the_reconstruction_is_the_weighted_difference_inside_the_masks():
             yield ((np.abs(difference) * weight).sum() + sum(along)) / weight.sum()
 
     batch, healthy = training.batch, training.healthy_batch
+    within = torch.where(batch.form >= WHOLE, batch.target, batch.voi)
+    assert not torch.equal(within, batch.target)
     expected = [
-        *differences(fake, batch, torch.where(batch.form >= 0.5, 3.0, 1.0) * batch.mask),
+        # On the surface, and beyond it, the sketch stays.
+        *differences(
+            training.filled, batch._replace(target=within), torch.where(batch.form >= 0.5, 3.0, 1.0) * batch.mask
+        ),
         # What the form holds there is free, as far as a voxel beyond its surface.
-        *differences(training.healthy_filled, healthy, (healthy.mask & ~dilate(healthy.form, 1)).float()),
+        *differences(training.put_in, healthy, (healthy.mask & ~dilate(healthy.form, 1)).float()),
     ]
-    assert len(expected) == 6
+    assert len(expected) == 8
     assert losses["reconstruction"].item() == pytest.approx(np.mean(expected), rel=1e-5)
     adversarial_loss = super(NoduleTraining, training).generator_losses(fake)["loss_g"]
     assert losses["loss_g"].item() == pytest.approx((adversarial_loss + 7 * losses["reconstruction"]).item(), rel=1e-5)
@@ -224,6 +265,22 @@ def test_an_injector_keeps_the_sizes_and_grey_values_of_its_nodules():
         assert set(radii) == set(radii_mm)
         # A ball's voxels on the surface hold lung as well.
         assert (np.abs(greys - to_network(np.float32(NODULE))) < 0.2).all()
+
+
+@pytest.mark.parametrize("blur_mm", [0.8, 1.4])
+def test_the_sharpness_of_nodules_is_found_again(blur_mm):
+    """Of nodules painted with a known blur into noisy lung, and healthy VOIs beside them."""
+    nodules, radii_mm = draw(40, nodules=False, seed=3)
+    forms = draw_forms(np.random.default_rng(0), radii_mm.tolist(), SIZE, SPACING_MM, blur_mm)
+    grain = np.random.default_rng(1).normal(0, 20, nodules.shape)
+    nodules += forms * (NODULE - nodules) + np.sqrt(forms * (2 - forms)) * grain
+    healthy, healthy_radii_mm = draw(40, nodules=False, seed=4)
+    tables = [
+        pd.DataFrame({"equivalent_diameter_mm": 2 * radii, "spacing_mm": SPACING_MM})
+        for radii in (radii_mm, healthy_radii_mm)
+    ]
+    found = fit_blur(VoiSet(nodules, tables[0]), VoiSet(healthy, tables[1]), forms)
+    assert found == pytest.approx(blur_mm, abs=0.15)
 
 
 # Augmentation.

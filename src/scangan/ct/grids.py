@@ -78,6 +78,16 @@ def cut_voi(
     return voi
 
 
+def on_voxels(centre_voxel_zyx: Numbers, spacing_mm_zyx: Numbers, size: int, voi_spacing_mm: float) -> np.ndarray:
+    """The place nearest to `centre_voxel_zyx` about which a VOI's voxels are the scan's own, where both are as large.
+
+    Between the voxels a VOI is smoother than the scan, by how far it lies between them: in grain and edges alike.
+    Along an axis whose steps differ, the place stays. Arguments as for `cut_voi`; returns [3].
+    """
+    centre, odd = np.asarray(centre_voxel_zyx, float), (size - 1) / 2 % 1
+    return np.where(np.isclose(spacing_mm_zyx, voi_spacing_mm), np.rint(centre - odd) + odd, centre)
+
+
 def outside_share(
     shape: Numbers,
     spacing_mm_zyx: Numbers,

@@ -1,7 +1,8 @@
 """Volumes of interest: small isotropic cubes around nodules, and around healthy places of the lungs.
 
 A VOI is float32 [S, S, S] in Hounsfield units, its axes z, y, x (LPS), its centre (voxel (S - 1) / 2 along each axis)
-at the nodule's. Networks see `VOI_WINDOW` as -1 to 1, and a spherical mask around the centre blanked.
+at the nodule's; where the scan's voxels are as large, at the nearest place on them (`ct.grids.on_voxels`). Networks see
+`VOI_WINDOW` as -1 to 1.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy.spatial import KDTree
 from zarr.codecs import BloscCodec
 
 from scangan.config import VoiCut
-from scangan.ct.grids import MOST_DENSE, MOST_OUTSIDE, Numbers, cut_voi, dense_share, fits, outside_share
+from scangan.ct.grids import MOST_DENSE, MOST_OUTSIDE, Numbers, cut_voi, dense_share, fits, on_voxels, outside_share
 from scangan.data.split import SPLITS, assert_patients_apart
 from scangan.data.store import CHUNK_BYTES, check_ids, missing_chunk, open_zip
 from scangan.errors import DataError
@@ -230,7 +231,8 @@ class _Kept:
         diameter_mm: float,
     ) -> None:
         size, voi_mm = self.settings.size, self.settings.spacing_mm
-        self.voxels.append(cut_voi(hounsfield, (scan["spacing_mm"],) * 3, centre, size, voi_mm))
+        spacing = (scan["spacing_mm"],) * 3
+        self.voxels.append(cut_voi(hounsfield, spacing, on_voxels(centre, spacing, size, voi_mm), size, voi_mm))
         self.rows.append((name, scan["scan_id"], scan["patient_id"], kind, diameter_mm, *centre, voi_mm, scan["data"]))
 
     def together(self) -> VoiSet:

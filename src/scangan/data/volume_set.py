@@ -20,7 +20,7 @@ import zarr
 from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
-from scangan.ct.grids import sample_box
+from scangan.ct.grids import on_voxels, sample_box
 from scangan.ct.window import AIR
 from scangan.data.scan_store import CHUNK_SLICES
 from scangan.data.split import SPLITS, assert_patients_apart, parts_of
@@ -378,8 +378,9 @@ def frame_volume(
 
     hounsfield: int16 [Z, Y, X], with the same spacing along all axes. lungs: bool, the same shape. lung_check: why the
     lung mask failed; empty if it did not.
-    Its middle is that of the lungs' bounding box; that of the scan, where the mask failed. Interpolation is trilinear,
-    with the scan store's anti-aliasing where the cube is coarser.
+    Its middle is that of the lungs' bounding box; that of the scan, where the mask failed. Where its voxels are as
+    large as those of the scan, they are the scan's own (`ct.grids.on_voxels`). Interpolation is trilinear, with the
+    scan store's anti-aliasing where the cube is coarser.
     Beyond the scan is air (-1000) to the sides. Along z its last slice is repeated: a scan ends where the lungs do, not
     where the body does, and a network would learn to end bodies there.
     """
@@ -399,5 +400,6 @@ def cube_positions(
     middle = (np.array(lungs.shape) - 1) / 2
     if not lung_check and lungs.any():
         middle = np.array([np.flatnonzero(lungs.any(others))[[0, -1]].mean() for others in ((1, 2), (0, 2), (0, 1))])
+    middle = on_voxels(middle, (spacing_mm,) * 3, size, target_mm)
     away = (np.arange(size) - (size - 1) / 2) * (target_mm / spacing_mm)
     return [centre + away for centre in middle]

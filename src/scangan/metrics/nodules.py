@@ -207,6 +207,8 @@ def eraser_table(
 ) -> pd.DataFrame:
     """`mae_hu` and `ssim` of the eraser and of the baselines, on VOIs whose truth without the nodule is known.
 
+    And `detector_auc` of the eraser: `detect_injected`, told to tell erased places from the truth. Goal 0.5.
+
     injected: VOIs with a nodule of `equivalent_diameter_mm`. erased, truth: float [N, S, S, S] in HU, of the same VOIs.
     The mask is the sphere of half the diameter and `margin_mm`. Variants: `eraser`, then those of `baselines`, which
     get a VOI and its mask. value: mean over the VOIs.
@@ -225,6 +227,8 @@ def eraser_table(
             scores.append(compare_with_truth(filled, true, mask))
         for metric, values in zip(("mae_hu", "ssim"), np.array(scores).T, strict=True):
             rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
+    found = detect_injected(VoiSet(truth, injected.table), VoiSet(erased, injected.table), margin_mm, settings)
+    rows.append(("eraser", "detector_auc", *found))
     return tidy_table(rows, facts)
 
 

@@ -6,10 +6,12 @@ encoder-decoder with skip connections; D judges the pair of what G was shown and
 layers: here they are those of pix2pix (Isola et al. 2017) in 3D, 4x4x4 with stride 2, five of them at 64x64x64.
 
 The radius is a condition twice: through the mask (radius + margin), and as a map of the sphere that is asked for.
-The eraser is shown the whole VOI, and has to leave alone what is no nodule. The injector is shown a sketch (`sketch`):
-its mask is that of the nodule's form and a rim, so that what lies beside the nodule stays as it is; the form is filled
-with the grey value that it shall have, and the rim is hidden. Shown a sphere only, the network learns the mean of all
-forms and densities, which is a blurred ball; shown forms in whole voxels, it blurs their edges.
+The eraser is shown the whole VOI, and says of each voxel what lies beneath the nodule, and how much of the voxel to
+replace by that: so what is no nodule stays as it is. The injector is shown a sketch (`sketch`): a form painted with one
+grey value, as sharp as the scans that it learnt from, on even lung; it starts from that, and what it changes of it is
+added to the same form painted into the place (`put_in`), whose lung goes on up to the nodule. Shown a sphere only, the
+network learns the mean of all forms and densities, which is a blurred ball; having to make the lung about a form anew,
+it blurs that.
 """
 
 from __future__ import annotations
@@ -25,11 +27,12 @@ OUTPUT_RANGE = (-1.0, 1.0)
 # Halved at least three times, down to an edge of 2 to 4.
 IMAGE_SIZES = (16, 24, 32, 48, 64)
 LEVELS = {16: 3, 24: 3, 32: 4, 48: 4, 64: 5}
-BLANK = -1.0  # air
 RIM = 2  # voxels about a form, in which its edge fades
 EXAMPLES = 256  # of training nodules' sizes and grey values, which an injector keeps
 NEAREST = 16  # examples in size, of which one is drawn
-NEARLY = 0.99  # atanh(1) is infinite
+KEPT = -3.0  # before its training, an eraser replaces the logistic function of this of each voxel
+DARK = -2 / 7  # -500 HU; what is darker is lung
+LUNG = -0.75  # the lung of a VOI that has none
 WIDEST = 8  # times base_width, as in pix2pix
 
 
@@ -67,10 +70,30 @@ def form_mask(forms: Tensor, radius_mm: Tensor, margin_mm: float, voi_spacing_mm
     return dilate(forms, RIM) & sphere_mask(radius_mm + margin_mm, forms.shape[-1], voi_spacing_mm)
 
 
+def lung_level(voi: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the lung in VOIs beside their masks: [N, 1, 1, 1, 1]."""
+    lung = (~mask & (voi < DARK)).to(voi.dtype)
+    count = lung.sum((1, 2, 3, 4), keepdim=True)
+    return torch.where(count > 0, (voi * lung).sum((1, 2, 3, 4), keepdim=True) / count.clamp(min=1), LUNG)
+
+
+def grey_of(voi: Tensor, mask: Tensor, forms: Tensor) -> Tensor:
+    """The one grey value with which a `sketch` comes nearest to VOIs with nodules of these forms: [N]."""
+    lung, forms, axes = lung_level(voi, mask), forms * mask, (1, 2, 3, 4)
+    above = ((voi - lung) * forms).sum(axes) / forms.square().sum(axes).clamp(min=1e-6)
+    return (lung.flatten() + above).clamp(*OUTPUT_RANGE)
+
+
 def sketch(voi: Tensor, mask: Tensor, forms: Tensor, grey: Tensor) -> Tensor:
-    """What an injector is shown of a VOI, [N, 1, S, S, S]: the mask hidden, but the form in it of a grey value, [N]."""
-    drawn = BLANK + forms * (grey[:, None, None, None, None] - BLANK)
-    return torch.where(mask, drawn.to(voi.dtype), voi)
+    """What an injector is shown of VOIs, [N, 1, S, S, S]: in the mask a form of this grey value, [N], on even lung."""
+    painted = torch.lerp(lung_level(voi, mask), grey[:, None, None, None, None].to(voi.dtype), forms.to(voi.dtype))
+    return torch.where(mask, painted, voi)
+
+
+def put_in(voi: Tensor, mask: Tensor, forms: Tensor, grey: Tensor, sketched: Tensor, made: Tensor) -> Tensor:
+    """VOIs with a nodule painted in, and what an injector made of its sketch, as a difference from it, added."""
+    painted = voi + forms.to(voi.dtype) * (grey[:, None, None, None, None].to(voi.dtype) - voi).clamp(min=0)
+    return torch.where(mask, painted + made - sketched, voi)
 
 
 class _Conditioned(nn.Module):
@@ -107,8 +130,8 @@ def _block(convolution: nn.Conv3d | nn.ConvTranspose3d) -> nn.Sequential:
 class Generator(_Conditioned):
     """voi: [N, 1, S, S, S], in [-1, 1]; mask: bool, alike; radius_mm: [N]; noise: [N, 1, S, S, S], standard normal
     -> the filled VOI: [N, 1, S, S, S], in [-1, 1]; outside the mask it is `voi`, to the bit. An injector's `voi` is a
-    `sketch`, whose grey values may be drawn from `examples`: radii (mm) and grey values of the nodules that it learnt
-    from.
+    `sketch`, whose grey values may be drawn from `examples`, radii (mm) and grey values of the nodules that it learnt
+    from, and whose forms are blurred by `blur_mm`, as those are.
 
     The noise enters at the bottleneck, where it is averaged to a standard normal map. S: one of `IMAGE_SIZES`.
     Given noise at the last convolution too, the network draws a grain of its own, where the scan's is added already.
@@ -127,9 +150,10 @@ class Generator(_Conditioned):
     | ConvT, BN | 128 x 16^3 | 4,194,688 |
     | ConvT, BN | 64 x 32^3 | 1,048,768 |
     | ConvT | 64 x 64^3 | 524,352 |
-    | Conv 3x3x3, with input: 67 channels | 1 x 64^3 | 1,810 |
+    | Conv 3x3x3, with input: 67 channels; of an eraser to 2 | 1 x 64^3 | 1,810 |
 
-    From the second ConvT on, a layer takes its predecessor's output and the encoder's of the same size.
+    From the second ConvT on, a layer takes its predecessor's output and the encoder's of the same size. The last one
+    begins at zero: an untrained injector makes its sketch, an untrained eraser replaces a little by even lung.
     """
 
     def __init__(
@@ -150,8 +174,11 @@ class Generator(_Conditioned):
             self.up.append(_block(nn.ConvTranspose3d(before, width, 4, stride=2, padding=1)))
             before = 2 * width
         self.up.append(nn.Sequential(nn.ConvTranspose3d(before, base_width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)))
-        self.to_voi = nn.Conv3d(base_width + 3, 1, 3, padding=1)
+        self.to_voi = nn.Conv3d(base_width + 3, 1 + sees_inside, 3, padding=1)
+        nn.init.zeros_(self.to_voi.weight)
+        nn.init.zeros_(self.to_voi.bias)
         self.register_buffer("examples", torch.zeros(EXAMPLES, 2))
+        self.register_buffer("blur_mm", torch.zeros(()))
 
     def draw_grey(self, radius_mm: float, rng: np.random.Generator) -> float:
         """The grey value of a nodule of this radius, see `draw_grey`."""
@@ -162,6 +189,11 @@ class Generator(_Conditioned):
         return torch.randn(images, 1, *(self.image_size,) * 3, generator=rng)
 
     def forward(self, voi: Tensor, mask: Tensor, radius_mm: Tensor, noise: Tensor) -> Tensor:
+        filled, _ = self.fill(voi, mask, radius_mm, noise)
+        return filled
+
+    def fill(self, voi: Tensor, mask: Tensor, radius_mm: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The filled VOI, and the share of each voxel that was replaced: both [N, 1, S, S, S]."""
         condition = self.condition(voi, mask, radius_mm)
         maps, skips = condition, []
         for layer in self.down:
@@ -175,11 +207,11 @@ class Generator(_Conditioned):
             maps = layer(maps)
             if skips:
                 maps = torch.cat([maps, skips.pop()], 1)
-        filled = self.to_voi(torch.cat([maps, condition], 1))
-        if self.sees_inside:
-            # What is no nodule is kept unless the layers say otherwise.
-            filled = filled + (NEARLY * voi).atanh()
-        return torch.where(mask, filled.tanh().to(voi.dtype), voi)
+        change, *kept = self.to_voi(torch.cat([maps, condition], 1)).split(1, 1)
+        start = lung_level(voi, mask) if self.sees_inside else voi
+        made = (start + change).clamp(*OUTPUT_RANGE).to(voi.dtype)
+        replaced = (mask * (kept[0] + KEPT).sigmoid() if kept else mask).to(voi.dtype)
+        return torch.where(mask, torch.lerp(voi, made, replaced), voi), replaced
 
 
 class Discriminator(_Conditioned):

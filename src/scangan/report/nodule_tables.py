@@ -11,7 +11,8 @@ from scangan.facts import Facts
 ERASER_NOTE = (
     "VOIs of held-out patients with a nodule injected, erased again, against the same VOI before; inside the mask, "
     "mean [95% interval: bootstrap over patients].\n"
-    "Beside the eraser: the mask filled with the lung's mean, by biharmonic inpainting, and left as it is (none)."
+    "Beside the eraser: the mask filled with the lung's mean, by biharmonic inpainting, and left as it is (none).\n"
+    "Detector AUC: a classifier tells erased places from the same before, cross-validated by patient; 0.5 is the goal."
 )
 INJECTOR_NOTE = (
     "Injected into held-out patients of the annotated cohort; `real`: held-out real nodules measured the same way, "

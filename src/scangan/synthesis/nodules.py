@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from scangan.ct.forms import draw_forms
+from scangan.ct.forms import draw_forms, paint
 from scangan.ct.grain import Grain
 from scangan.ct.window import to_hounsfield, to_network
 from scangan.data.voi import VoiSet
@@ -37,10 +37,10 @@ def fill(
     generator: an injector or eraser (`nodule_cgan.Generator`) for VOIs of this edge and spacing. vois: [N, S, S, S] in
     HU. radii_mm: of the nodule to be made, or to be taken away. seeds: of each VOI's noise; the same VOI, radius and
     seed give the same result, but for rounding, in whatever batch.
-    The network sees the VOIs without their grain, see `ct.grain`, which is added again to what it makes: values in
-    `VOI_WINDOW`, and grain as the place had it. An injector's nodule has a form drawn from the prior of `ct.forms` and
-    the density of a nodule of its size that the injector learnt from; what lies beside it in the sphere stays.
-    Outside the sphere not one voxel changes.
+    A network says how much of each voxel it replaces, and by what, without grain; grain as the place has it is drawn
+    for that share (`ct.grain`). An injector's nodule has a form drawn from the prior of `ct.forms` and the density of a
+    nodule of its size that the injector learnt from; what lies beside it in the sphere stays, and so does what an
+    eraser takes for no nodule. Outside the sphere not one voxel changes.
     """
     expected = (generator.image_size,) * 3
     if vois.shape[1:] != expected or voi_spacing_mm != generator.voi_spacing_mm:
@@ -57,36 +57,44 @@ def fill(
     filled = np.array(vois, np.float32)
     for start in range(0, len(vois), batch_size):
         batch = slice(start, start + batch_size)
-        grains = [Grain.of(voi, voi_spacing_mm) for voi in filled[batch]]
-        shown = to_network(filled[batch] - [grain.own for grain in grains])
+        shown = to_network(filled[batch])
         radius_mm = torch.tensor(np.asarray(radii_mm[batch]), dtype=torch.float32, device=device)
         noise = torch.cat(
             [generator.draw_latent(1, torch.Generator().manual_seed(int(seed))) for seed in seeds[batch]]
         ).to(device)
         voi = torch.from_numpy(shown)[:, None].to(device)
         if generator.sees_inside:
-            mask = sphere_mask(radius_mm + margin_mm, len(filled[0]), voi_spacing_mm)
+            painted, mask = filled[batch].copy(), sphere_mask(radius_mm + margin_mm, voi.shape[-1], voi_spacing_mm)
+            made, replaced = generator.fill(voi, mask, radius_mm, noise)
         else:
-            voi, mask = _sketched(generator, voi, radius_mm, margin_mm, seeds[batch])
-        made = to_hounsfield(generator(voi, mask, radius_mm, noise).float()).squeeze(1).cpu().numpy()
-        each = zip(grains, made, to_hounsfield(shown), seeds[batch], strict=True)
-        grainy = [grain.added_to(new, old, int(seed)) for grain, new, old, seed in each]
-        np.copyto(filled[batch], np.stack(grainy), where=mask.squeeze(1).cpu().numpy())
+            forms, greys = _draw_sketches(generator, radius_mm, seeds[batch])
+            each = zip(filled[batch], forms, to_hounsfield(greys), strict=True)
+            painted = np.stack([paint(*one) for one in each])
+            replaced = torch.from_numpy(forms)[:, None].to(device)
+            mask = form_mask(replaced, radius_mm, margin_mm, voi_spacing_mm)
+            voi = sketch(voi, mask, replaced, torch.from_numpy(greys).to(device))
+            made = generator(voi, mask, radius_mm, noise)
+        # What the network changed, not what it saw: beyond its window, too, what is not replaced stays.
+        painted += (to_hounsfield(made.float()) - to_hounsfield(voi)).squeeze(1).cpu().numpy()
+        shares, inside = (values.squeeze(1).cpu().numpy() for values in (replaced, mask))
+        each = zip(filled[batch], painted, shares, inside, seeds[batch], strict=True)
+        for target, new, share, where, seed in each:
+            grain = Grain.of(target, voi_spacing_mm).draw_over(share, int(seed))
+            np.copyto(target, new + grain, where=where)
     return filled
 
 
-def _sketched(
-    generator: nn.Module, voi: torch.Tensor, radius_mm: torch.Tensor, margin_mm: float, seeds: Sequence[int]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What an injector is shown, and its mask: each VOI's form and grey value from its own seed."""
-    forms, greys, spacing_mm = [], [], generator.voi_spacing_mm
+def _draw_sketches(
+    generator: nn.Module, radius_mm: torch.Tensor, seeds: Sequence[int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an injector is asked for: forms float32 [N, S, S, S] and grey values [N], each from its own seed."""
+    forms, greys, size, spacing_mm = [], [], generator.image_size, generator.voi_spacing_mm
+    blur_mm = float(generator.blur_mm)
     for each, seed in zip(radius_mm.tolist(), seeds, strict=True):
         rng = np.random.default_rng(int(seed))
-        forms.append(draw_forms(rng, [each], voi.shape[-1], spacing_mm))
+        forms.append(draw_forms(rng, [each], size, spacing_mm, blur_mm)[0])
         greys.append(generator.draw_grey(each, rng))
-    form = torch.from_numpy(np.stack(forms)).to(voi.device)
-    mask = form_mask(form, radius_mm, margin_mm, spacing_mm)
-    return sketch(voi, mask, form, torch.tensor(greys, device=voi.device)), mask
+    return np.stack(forms), np.array(greys, np.float32)
 
 
 def blend(

@@ -1,17 +1,17 @@
 """Trains the nodule injector and the nodule eraser (Pesaranghader et al. 2021, CT-SGAN, section 3 and appendix B).
 
-The injector is shown a sketch of a real nodule in its surroundings, and has to make the nodule: its form is that found
-in the VOI, its grey value the mean there, and zooming fills the gaps between the data's radii.
-Healthy VOIs join it where a part of the truth is known: beside the form asked for, the place looks as it did. So the
-injector meets many more surroundings than there are nodules, and the other scanner too; what the form holds there
-is judged by nobody. Its forms and grey values are drawn as those of nodules that are injected.
+The injector is shown a sketch of a real nodule in its surroundings, and has to make what is within it: its form is that
+found in the VOI, its grey value the one that comes nearest. And it puts nodules into healthy VOIs, of forms and grey
+values drawn as those of nodules that are injected: there the rim has to stay as it was, and the discriminator, which is
+shown real nodules beside, judges them as they will be, grain and all.
+Sketches are as sharp as the data: how far their forms are blurred is fitted first (`fit_blur`), so that nodules painted
+into healthy VOIs have edges as steep as real ones.
 The eraser is shown healthy VOIs with an injected nodule, and has to make the healthy VOI, which is known.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from scipy.ndimage import gaussian_filter, laplace
 from torch import Tensor
 from torch.nn import functional as F
 
 from scangan.config import GradientPenalty, NoduleNetwork, Rules, Voi
-from scangan.ct.forms import draw_forms, form_of
-from scangan.ct.grain import without_grain
-from scangan.ct.window import to_network
+from scangan.ct.forms import draw_forms, form_of, paint
+from scangan.ct.grain import Grain, without_grain
+from scangan.ct.grids import sphere
+from scangan.ct.window import VOI_WINDOW, to_network
 from scangan.data.voi import VoiSet
 from scangan.errors import ConfigError, DataError
 from scangan.models.catalogue import build
@@ -35,6 +37,8 @@ from scangan.models.nodule_cgan import (
     dilate,
     draw_grey,
     form_mask,
+    grey_of,
+    put_in,
     sketch,
     sphere_mask,
 )
@@ -51,6 +55,12 @@ from scangan.training.adversarial import (
 from scangan.training.progressive import ConstantSchedule, Stage
 
 KINDS = ("injector", "eraser")
+# Share of a voxel, below which an injector has to keep its sketch: the form that is found in a real nodule is not
+# quite the true one, and whoever learns edges from it learns to blur them.
+WHOLE = 0.95
+FITTED = 120  # healthy VOIs at most, into which nodules are painted to see how sharp they are
+# Voxels; blurred more, an edge has no more of a Laplacian than the grain. So the blur is found to a 64th of a voxel.
+MOST_BLUR, HALVINGS = 1.0, 6
 # Beside the weighted difference from the truth.
 RULES = Rules(
     loss="bce",
@@ -70,7 +80,7 @@ class Pairs:
 
     radii_mm: [N], of the nodules. Of an injector both are the VOIs of real nodules, and there may be healthy VOIs,
     [M, S, S, S], and the radii [M] of the nodules that it shall put there. forms: [N, S, S, S], how much of
-    each voxel is nodule; None, as of an eraser: spheres.
+    each voxel is nodule; None, as of an eraser: spheres. blur_mm: of the forms that it shall put there.
     """
 
     shown: np.ndarray
@@ -79,6 +89,7 @@ class Pairs:
     healthy: np.ndarray | None = None
     healthy_radii_mm: np.ndarray | None = None
     forms: np.ndarray | None = None
+    blur_mm: float = 0.0
 
     def __post_init__(self) -> None:
         if self.shown.ndim != 4 or self.shown.shape != self.targets.shape or len(self.radii_mm) != len(self.shown):
@@ -104,7 +115,8 @@ class Pairs:
 class Batch(NamedTuple):
     """What a generator is told of N VOIs, and what it shall make: voi, mask, target [N, 1, S, S, S]; radius_mm [N].
 
-    form: how much of each voxel is nodule, or lies in its sphere: as the mask.
+    form: how much of each voxel is nodule, or lies in its sphere; grain: more like that of the VOI: as the mask. grey:
+    of the form in a sketch, [N].
     """
 
     voi: Tensor
@@ -112,13 +124,15 @@ class Batch(NamedTuple):
     radius_mm: Tensor
     target: Tensor
     form: Tensor
+    grain: Tensor
+    grey: Tensor | None
 
 
 class NoduleTraining(AdversarialTraining):
     """The game between a generator that fills the masks of VOIs and a discriminator that judges pairs.
 
-    A batch's conditions live from `_real_batch` to the end of the step. Of healthy VOIs, half as many as of nodules
-    join each batch of the generator; D does not see them.
+    A batch's conditions live from `_real_batch` to the end of the step. Of healthy VOIs, as many as of nodules join
+    each batch of an injector; what it puts there is what D compares with real nodules, each with what it was told.
     """
 
     settings: NoduleNetwork
@@ -132,22 +146,27 @@ class NoduleTraining(AdversarialTraining):
         settings: NoduleNetwork,
         voi: Voi,
     ) -> None:
-        targets = _tensor(pairs.targets, voi.spacing_mm)
+        targets = _tensor(pairs.targets)
         super().__init__(fabric, generator, discriminator, targets, OUTPUT_RANGE, settings)
         self.voi, self.edge = voi, pairs.targets.shape[-1]
         # Those of an injector are the same.
         is_same = pairs.shown is pairs.targets
-        self.shown = self.images if is_same else resident(_tensor(pairs.shown, voi.spacing_mm), fabric.device)
+        self.shown = self.images if is_same else resident(_tensor(pairs.shown), fabric.device)
         self.radii_mm = torch.tensor(pairs.radii_mm, dtype=torch.float32)
-        self.forms = None
+        self.forms, self.blur_mm = None, pairs.blur_mm
+        self.healthy_batches = None
         if pairs.forms is not None:
-            self.forms = torch.from_numpy(pairs.forms)[:, None]
-            self.examples = _examples(pairs.radii_mm, targets[:, 0].numpy(), pairs.forms)
+            self.forms = torch.from_numpy(pairs.forms.astype(np.float32))[:, None]
+            mask = form_mask(self.forms, self.radii_mm, voi.margin_mm, voi.spacing_mm)
+            self.examples = _examples(self.radii_mm, grey_of(targets, mask, self.forms))
             for each in (self.generator, self.average.average):
                 each.examples.copy_(torch.from_numpy(self.examples))
-        self.healthy_batches = None
+                each.blur_mm.fill_(pairs.blur_mm)
+        # As fills would draw it: of the VOIs that are judged when they are filled.
+        judged = pairs.shown if pairs.healthy is None else pairs.healthy
+        self.grains = _grains(judged, voi.spacing_mm)
         if pairs.healthy is not None:
-            self.healthy = resident(_tensor(pairs.healthy, voi.spacing_mm), fabric.device)
+            self.healthy = resident(_tensor(pairs.healthy), fabric.device)
             self.healthy_radii_mm = torch.tensor(pairs.healthy_radii_mm, dtype=torch.float32)
             self.healthy_batches = ShuffledBatches(
                 len(self.healthy), settings.seed + 1, fabric.global_rank, fabric.world_size
@@ -165,68 +184,96 @@ class NoduleTraining(AdversarialTraining):
         indices = self.batches.batch(shown, stage.batch_size)
         shown_vois, targets = (vois[indices.to(vois.device)] for vois in (self.shown, self.images))
         forms = None if self.forms is None else self.forms[indices]
-        self.batch = self._prepare(shown_vois, targets, self.radii_mm[indices], forms)
+        grain = self.grains[indices] if self.healthy_batches is None else torch.zeros_like(shown_vois)
+        self.batch = self._prepare(shown_vois, targets, self.radii_mm[indices], forms, grain)
         if self.healthy_batches is not None:
-            indices = self.healthy_batches.batch(shown // 2, stage.batch_size // 2)
+            indices = self.healthy_batches.batch(shown, stage.batch_size)
             healthy, radii_mm = self.healthy[indices.to(self.healthy.device)], self.healthy_radii_mm[indices]
             rng = np.random.default_rng([self.settings.seed, shown])
-            forms = torch.from_numpy(draw_forms(rng, radii_mm.tolist(), self.edge, self.voi.spacing_mm))[:, None]
+            forms = draw_forms(rng, radii_mm.tolist(), self.edge, self.voi.spacing_mm, self.blur_mm)
             greys = torch.tensor([draw_grey(self.examples, radius_mm, rng) for radius_mm in radii_mm.tolist()])
-            self.healthy_batch = self._prepare(healthy, healthy, radii_mm, forms, greys)
-        return self.batch.target
+            each = (healthy, healthy, radii_mm, torch.from_numpy(forms)[:, None], self.grains[indices], greys)
+            self.healthy_batch = self._prepare(*each)
+        return self._with_told(self.batch.target, self.batch)
 
     def _prepare(
-        self, voi: Tensor, target: Tensor, radius_mm: Tensor, form: Tensor | None, grey: Tensor | None = None
+        self,
+        voi: Tensor,
+        target: Tensor,
+        radius_mm: Tensor,
+        form: Tensor | None,
+        grain: Tensor,
+        grey: Tensor | None = None,
     ) -> Batch:
         """On the device, and varied at random, all alike; the rest as for `_told`."""
         device = self.fabric.device
-        voi, target, radius_mm = (values.to(device, non_blocking=True) for values in (voi, target, radius_mm))
-        together = torch.cat([voi, target] + ([] if form is None else [form.to(device, voi.dtype)]), 1)
+        voi, target, radius_mm, grain = (
+            values.to(device, non_blocking=True) for values in (voi, target, radius_mm, grain)
+        )
+        together = torch.cat([voi, target, grain] + ([] if form is None else [form.to(device, voi.dtype)]), 1)
         together, radius_mm = random_zoom(together, radius_mm, self.settings.zoom, largest_radius(self.edge, self.voi))
         together = random_turn(together).contiguous(memory_format=torch.channels_last_3d)
-        return self._told(together[:, :1], together[:, 1:2], radius_mm, None if form is None else together[:, 2:], grey)
+        voi, target, grain, *forms = together.split(1, 1)
+        return self._told(voi, target, radius_mm, forms[0] if forms else None, grain, grey)
 
     def _told(
-        self, voi: Tensor, target: Tensor, radius_mm: Tensor, form: Tensor | None, grey: Tensor | None = None
+        self,
+        voi: Tensor,
+        target: Tensor,
+        radius_mm: Tensor,
+        form: Tensor | None,
+        grain: Tensor,
+        grey: Tensor | None = None,
     ) -> Batch:
-        """The mask and what is shown. form: None: a sphere, the eraser's. grey: None: the mean of the target's form."""
+        """The mask and what is shown. form: None: a sphere, the eraser's. grey: None: as `grey_of` finds it."""
         edge, spacing_mm, margin_mm = self.edge, self.voi.spacing_mm, self.voi.margin_mm
         if form is None:
             mask, form = (sphere_mask(radius_mm + more, edge, spacing_mm) for more in (margin_mm, 0))
             form = form.to(voi.dtype)
         else:
             mask = form_mask(form, radius_mm, margin_mm, spacing_mm)
-            if grey is None:
-                axes = (1, 2, 3, 4)
-                grey = (target * form).sum(axes) / form.sum(axes)
-            voi = sketch(voi, mask, form, grey.to(voi.device))
-        return Batch(voi, mask, radius_mm, torch.where(mask, target, voi), form)
+            grey = grey_of(voi, mask, form) if grey is None else grey.to(voi.device)
+            voi = sketch(voi, mask, form, grey)
+        return Batch(voi, mask, radius_mm, torch.where(mask, target, voi), form, grain, grey)
 
     def _generate(self, images: int) -> Tensor:
-        told: Sequence[Tensor] = self.batch[:3]
-        if self.healthy_batches is not None:
-            told = [torch.cat(both) for both in zip(told, self.healthy_batch[:3], strict=True)]
+        batches = [self.batch] + ([] if self.healthy_batches is None else [self.healthy_batch])
+        told = [torch.cat(each) for each in zip(*(batch[:3] for batch in batches), strict=True)]
         noise = self.generator.draw_latent(len(told[0]), torch.default_generator)
         noise = noise.to(self.fabric.device, non_blocking=True)
         with self.fabric.autocast():
-            filled = self.generator(*told, noise)
-        self.healthy_filled = filled[images:]
-        return filled[:images]
+            filled, replaced = self.generator.fill(*told, noise)
+        self.filled = filled[:images]
+        if self.healthy_batches is None:
+            # Grain and all: what need not be replaced costs an eraser the grain that is drawn for it.
+            self.filled = _grainy(self.filled, self.batch, replaced)
+            return self._with_told(self.filled, self.batch)
+        batch = self.healthy_batch
+        self.put_in = put_in(batch.target, batch.mask, batch.form, batch.grey, batch.voi, filled[images:])
+        return self._with_told(_grainy(self.put_in, batch, batch.form), batch)
+
+    @staticmethod
+    def _with_told(images: Tensor, batch: Batch) -> Tensor:
+        """Images with what their generator was told: [N, 4, S, S, S], as `_judge` takes them."""
+        radius_mm = batch.radius_mm[:, None, None, None, None].expand_as(batch.voi)
+        return torch.cat([images, batch.voi, batch.mask.to(images.dtype), radius_mm], 1)
 
     def _judge(self, images: Tensor) -> Tensor:
-        return self.discriminator(*self.batch[:3], images)
+        image, voi, mask, radius_mm = images.split(1, 1)
+        return self.discriminator(voi, mask > 0.5, radius_mm[:, 0, 0, 0, 0], image)
 
     def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
         """`loss_g`, minimised, and `reconstruction`, the weighted mean absolute difference from the truth."""
         losses = super().generator_losses(fake)
         weight = torch.where(self.batch.form >= 0.5, self.settings.inside_weight, 1.0) * self.batch.mask
-        reconstruction = _difference(fake, self.batch.target, weight)
+        truth = self.batch.target
+        if self.forms is not None:
+            truth = torch.where(self.batch.form >= WHOLE, truth, self.batch.voi)
+        reconstruction = _difference(self.filled, truth, weight)
         if self.healthy_batches is not None:
             # A voxel on the surface is part nodule.
             margin = self.healthy_batch.mask & ~dilate(self.healthy_batch.form, 1)
-            reconstruction = torch.cat(
-                [reconstruction, _difference(self.healthy_filled, self.healthy_batch.target, margin)]
-            )
+            reconstruction = torch.cat([reconstruction, _difference(self.put_in, self.healthy_batch.target, margin)])
         losses["reconstruction"] = reconstruction.mean()
         losses["loss_g"] = losses["loss_g"] + self.settings.reconstruction_weight * losses["reconstruction"]
         return losses
@@ -239,23 +286,36 @@ class NoduleTraining(AdversarialTraining):
         # As they are, neither turned nor zoomed.
         shown = self.shown[columns.to(self.shown.device)].to(self.fabric.device)
         radius_mm = self.radii_mm[columns].to(self.fabric.device)
-        batch = self._told(shown, shown, radius_mm, None if forms is None else forms.to(shown.device))
+        no_grain = torch.zeros_like(shown)
+        batch = self._told(shown, shown, radius_mm, None if forms is None else forms.to(shown.device), no_grain)
         filled = self.average.average(*batch[:3], self.fixed_noise.to(self.fabric.device)).float()
         low, high = OUTPUT_RANGE
         plane = filled[:, :, self.edge // 2]
         self.samples.append(((plane - low) / (high - low) * 255).round().clamp(0, 255).byte().cpu())
 
 
-def _examples(radii_mm: np.ndarray, vois: np.ndarray, forms: np.ndarray) -> np.ndarray:
+def _examples(radii_mm: Tensor, greys: Tensor) -> np.ndarray:
     """Sizes and grey values of nodules, [EXAMPLES, 2]: what their generator draws grey values from."""
-    greys = [(voi * form).sum() / form.sum() for voi, form in zip(vois, forms, strict=True)]
-    chosen = torch.linspace(0, len(greys) - 1, EXAMPLES).round().long().numpy()
-    return np.stack([radii_mm, greys], 1).astype(np.float32)[chosen]
+    chosen = torch.linspace(0, len(greys) - 1, EXAMPLES).round().long()
+    return torch.stack([radii_mm, greys], 1)[chosen].numpy()
 
 
-def _tensor(vois: np.ndarray, voi_spacing_mm: float) -> Tensor:
-    """HU [N, S, S, S] -> [N, 1, S, S, S] in [-1, 1], without their grain, as `synthesis.nodules.fill` shows them."""
-    return torch.from_numpy(to_network(without_grain(vois, voi_spacing_mm)))[:, None]
+def _tensor(vois: np.ndarray) -> Tensor:
+    """HU [N, S, S, S] -> [N, 1, S, S, S] in [-1, 1]."""
+    return torch.from_numpy(to_network(np.asarray(vois, np.float32)))[:, None]
+
+
+def _grains(vois: np.ndarray, voi_spacing_mm: float) -> Tensor:
+    """More grain like that of VOIs [N, S, S, S] in HU, on a network's scale: [N, 1, S, S, S]."""
+    low, high = VOI_WINDOW
+    drawn = [Grain.of(voi, voi_spacing_mm).draw(seed) for seed, voi in enumerate(vois)]
+    return torch.from_numpy(np.stack(drawn) * np.float32(2 / (high - low)))[:, None]
+
+
+def _grainy(filled: Tensor, batch: Batch, replaced: Tensor) -> Tensor:
+    """What a batch was filled with, with grain for the share of each voxel that was replaced, as a fill has it."""
+    grain = (replaced * (2 - replaced)).clamp(min=1e-6).sqrt() * batch.grain
+    return torch.where(batch.mask, (filled + grain).clamp(*OUTPUT_RANGE), filled)
 
 
 def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -350,13 +410,59 @@ def random_zoom(vois: Tensor, radius_mm: Tensor, most: float, largest_mm: float)
 
 
 def injector_pairs(nodules: VoiSet, healthy: VoiSet) -> Pairs:
-    """What an injector is trained on: real nodules and their forms, and healthy places."""
+    """What an injector is trained on: real nodules and their forms, and healthy places; and how sharp the nodules are.
+
+    Another scanner's sharpness is another: where the tables have a `cohort`, that of the nodules' cohorts counts.
+    """
     radii_mm, healthy_radii_mm = (vois.table.equivalent_diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
-    each = zip(nodules.voxels, nodules.table.spacing_mm, radii_mm, strict=True)
-    forms = [
-        form_of(without_grain(voi[None], spacing_mm)[0], spacing_mm, radius_mm) for voi, spacing_mm, radius_mm in each
-    ]
-    return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm, np.stack(forms))
+    spacing_mm = float(nodules.table.spacing_mm.iloc[0])
+    smooth = without_grain(nodules.voxels, spacing_mm)
+    forms = np.stack([form_of(voi, spacing_mm, radius_mm) for voi, radius_mm in zip(smooth, radii_mm, strict=True)])
+    alike = healthy
+    if "cohort" in healthy.table:
+        alike = healthy.select(healthy.table.cohort.isin(set(nodules.table.cohort)).to_numpy())
+    blur_mm = fit_blur(nodules, alike if len(alike) else healthy, forms)
+    blurred = np.stack([gaussian_filter(form, blur_mm / spacing_mm) for form in forms])
+    return Pairs(nodules.voxels, nodules.voxels, radii_mm, healthy.voxels, healthy_radii_mm, blurred, blur_mm)
+
+
+def fit_blur(nodules: VoiSet, healthy: VoiSet, forms: np.ndarray) -> float:
+    """By how much forms must be blurred, mm, for nodules painted into healthy VOIs to be as sharp as real ones.
+
+    Sharpness is that of `_sharpness`, its median over the VOIs; real nodules' `forms` [N, S, S, S] give grey values.
+    """
+    spacing_mm, size = float(nodules.table.spacing_mm.iloc[0]), nodules.voxels.shape[-1]
+    radii_mm, healthy_radii_mm = (vois.table.equivalent_diameter_mm.to_numpy() / 2 for vois in (nodules, healthy))
+    greys = [np.median(voi[form > 0.9 * form.max()]) for voi, form in zip(nodules.voxels, forms, strict=True)]
+    real = np.median([_sharpness(*each, spacing_mm) for each in zip(nodules.voxels, radii_mm, strict=True)])
+    chosen = np.unique(np.linspace(0, len(healthy) - 1, FITTED).round().astype(int))
+    grains = [Grain.of(healthy.voxels[place], spacing_mm).draw(place) for place in chosen]
+    examples = np.stack([radii_mm, greys], 1)
+
+    def painted(blur_mm: float) -> float:
+        found = []
+        for place, grain in zip(chosen, grains, strict=True):
+            voi, radius_mm, rng = healthy.voxels[place], healthy_radii_mm[place], np.random.default_rng(place)
+            share = draw_forms(rng, [radius_mm], size, spacing_mm, blur_mm)[0]
+            made = paint(voi, share, draw_grey(examples, radius_mm, rng)) + np.sqrt(share * (2 - share)) * grain
+            found.append(_sharpness(made, radius_mm, spacing_mm))
+        return float(np.median(found))
+
+    low, high = 0.0, MOST_BLUR * spacing_mm
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if painted(middle) > real else (low, middle)
+    return (low + high) / 2
+
+
+def _sharpness(voi: np.ndarray, radius_mm: float, spacing_mm: float) -> float:
+    """Of a VOI, [S, S, S] in HU, the Laplacian by the gradient, in the sphere of a nodule and a voxel around.
+
+    So the contrast does not count, and what else there is has the same sharpness.
+    """
+    inside, voi = sphere(len(voi), spacing_mm, radius_mm + spacing_mm), voi.clip(*VOI_WINDOW)
+    gradient = np.linalg.norm(np.gradient(voi), axis=0)
+    return float(np.abs(laplace(voi))[inside].sum() / gradient[inside].sum())
 
 
 def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
