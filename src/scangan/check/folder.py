@@ -304,7 +304,7 @@ def _look_at_images(kind: Kind) -> Seen:
         data["channels"] = 3 if np.mean(coloured) > 0.5 else 1
         endings = Counter(image.suffix.lower() or "no ending" for image in images).most_common()
         said = ", ".join(f"{count} {ending}" for ending, count in endings)
-        lines.append(f"files: {said}; {'colour' if data['channels'] == 3 else 'grey'}")
+        lines.append(f"files: {said}; {_colours(coloured)}")
         if known := [each for each in edges if each]:
             edge = int(np.median(known))
             lines.append(f"sizes: shorter edges of {min(known)} to {max(known)} pixels, median {edge}")
@@ -388,6 +388,14 @@ def _patients(manifest: pd.DataFrame, data: Settings) -> tuple[pd.Series, str]:
     data["patient_from"] = guess.patient_from
     patients = pd.Series(guess.patients, index=manifest.index).fillna(manifest.patient_id)
     return patients, f"{patients.nunique()}, by their {guess.by}: look whether patient_from is right"
+
+
+def _colours(coloured: Sequence[bool]) -> str:
+    """Of the images that are looked at whether they show colours; most of them decide."""
+    shown, looked_at = sum(coloured), len(coloured)
+    if shown > looked_at / 2:
+        return "colour" if shown == looked_at else f"colour, but {looked_at - shown} of {looked_at} looked at are grey"
+    return "grey" if not shown else f"grey, but {shown} of {looked_at} looked at are in colour (`channels: 3` keeps it)"
 
 
 def _edge_and_colour(file: Path) -> tuple[int | None, bool]:
