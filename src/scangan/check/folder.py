@@ -382,12 +382,22 @@ def _patients(manifest: pd.DataFrame, data: Settings) -> tuple[pd.Series, str]:
     if not (manifest.patient_id == manifest.image_id).all():
         return manifest.patient_id, f"{manifest.patient_id.nunique()}, as the data say"
     guess = guess_patients(manifest.source.tolist(), manifest.label.tolist())
-    # Numbers that begin anew in each class name nobody.
-    if guess is None or not manifest.assign(patient=guess.patients).duplicated(["label", "patient"]).any():
+    # Numbers that begin anew in each class, or part, name nobody.
+    part = manifest.source.map(_part_of)
+    if (
+        guess is None
+        or not manifest.assign(patient=guess.patients, part=part).duplicated(["label", "patient", "part"]).any()
+    ):
         return manifest.patient_id, "nothing says whose an image is; each counts as a patient of its own"
     data["patient_from"] = guess.patient_from
     patients = pd.Series(guess.patients, index=manifest.index).fillna(manifest.patient_id)
     return patients, f"{patients.nunique()}, by their {guess.by}: look whether patient_from is right"
+
+
+def _part_of(source: str) -> str:
+    """The folder of a part of an owner's split that a file lies in, or nothing."""
+    top = source.partition("/")[0]
+    return top if any(top.casefold() in names for names in PARTS.values()) else ""
 
 
 def _colours(coloured: Sequence[bool]) -> str:
