@@ -103,6 +103,21 @@ def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
     assert study_of(seen, "mine", smallest)["keep_classifiers"]
 
 
+def test_a_few_colours_among_grey_images_are_said(pictures):
+    pictures(*numbered("ill", 4), *numbered("well", 4))
+    root = pictures("ill/4.png", "well/4.png", colour=True)
+    seen = look(recognise(root))
+    assert seen.data["channels"] == 1
+    assert seen.lines[0] == "files: 10 .png; grey, but 2 of 10 looked at are in colour (`channels: 3` keeps it)"
+
+
+def test_numbers_that_begin_anew_in_each_part_name_nobody(pictures):
+    parts = [f"{part}/{name}" for part in ("train", "test") for name in ("no", "yes")]
+    seen = look(recognise(pictures(*(path for part in parts for path in numbered(part, 4, "n_{:03}.png")))))
+    assert "patient_from" not in seen.data
+    assert seen.patients == {"no": 8, "yes": 8}
+
+
 def test_images_beside_a_table(pictures):
     root = pictures(*numbered("pictures", 12, "{:03}.png"))
     rows = [f"{number};p{number // 2};{'yes' if number % 3 else 'no'};f" for number in range(12)]

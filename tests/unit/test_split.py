@@ -705,3 +705,15 @@ def test_more_folds_than_patients_of_a_class_are_refused():
         "config: split.folds: found 5 with patients of haemorrhage 4, normal 16, "
         "allowed: as many as the smallest class has patients"
     )
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_many_classes_are_divided_at_once(classes):
+    """Ten classes have 2^30 states; where patients are of one class each they need not be looked at together."""
+    rows = [(f"{c}_{i}", f"{c}_{i // 2}", f"c{c}") for c in range(classes) for i in range(6)]
+    manifest = pd.DataFrame(rows, columns=["image_id", "patient_id", "label"])
+    split = split_cohort(manifest, Split(train=0.6, validation=0.2, test=0.2), 0)
+    assert (split.groupby("split").label.nunique() == classes).all()
+    few = manifest[manifest.patient_id != "0_2"]
+    with pytest.raises(DataError, match=r"c0 2, c1 3, .*allowed: at least 3 of each class|c0 2, c1 3\), allowed"):
+        split_cohort(few, Split(train=0.6, validation=0.2, test=0.2), 0)

@@ -304,7 +304,7 @@ def _look_at_images(kind: Kind) -> Seen:
         data["channels"] = 3 if np.mean(coloured) > 0.5 else 1
         endings = Counter(image.suffix.lower() or "no ending" for image in images).most_common()
         said = ", ".join(f"{count} {ending}" for ending, count in endings)
-        lines.append(f"files: {said}; {'colour' if data['channels'] == 3 else 'grey'}")
+        lines.append(f"files: {said}; {_colours(coloured)}")
         if known := [each for each in edges if each]:
             edge = int(np.median(known))
             lines.append(f"sizes: shorter edges of {min(known)} to {max(known)} pixels, median {edge}")
@@ -382,12 +382,30 @@ def _patients(manifest: pd.DataFrame, data: Settings) -> tuple[pd.Series, str]:
     if not (manifest.patient_id == manifest.image_id).all():
         return manifest.patient_id, f"{manifest.patient_id.nunique()}, as the data say"
     guess = guess_patients(manifest.source.tolist(), manifest.label.tolist())
-    # Numbers that begin anew in each class name nobody.
-    if guess is None or not manifest.assign(patient=guess.patients).duplicated(["label", "patient"]).any():
+    # Numbers that begin anew in each class, or part, name nobody.
+    part = manifest.source.map(_part_of)
+    if (
+        guess is None
+        or not manifest.assign(patient=guess.patients, part=part).duplicated(["label", "patient", "part"]).any()
+    ):
         return manifest.patient_id, "nothing says whose an image is; each counts as a patient of its own"
     data["patient_from"] = guess.patient_from
     patients = pd.Series(guess.patients, index=manifest.index).fillna(manifest.patient_id)
     return patients, f"{patients.nunique()}, by their {guess.by}: look whether patient_from is right"
+
+
+def _part_of(source: str) -> str:
+    """The folder of a part of an owner's split that a file lies in, or nothing."""
+    top = source.partition("/")[0]
+    return top if any(top.casefold() in names for names in PARTS.values()) else ""
+
+
+def _colours(coloured: Sequence[bool]) -> str:
+    """Of the images that are looked at whether they show colours; most of them decide."""
+    shown, looked_at = sum(coloured), len(coloured)
+    if shown > looked_at / 2:
+        return "colour" if shown == looked_at else f"colour, but {looked_at - shown} of {looked_at} looked at are grey"
+    return "grey" if not shown else f"grey, but {shown} of {looked_at} looked at are in colour (`channels: 3` keeps it)"
 
 
 def _edge_and_colour(file: Path) -> tuple[int | None, bool]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
@@ -45,6 +46,7 @@ OFFICIAL = "official"  # the method of a split that the data set brings
 COLUMNS = ["image_id", "patient_id", "label", "split", "method"]
 SHOWN = 3
 ENDING = re.compile(r"\.[A-Za-z]\w{1,4}$")
+MOST_CLASSES_TOGETHER = 6  # a quarter of a million states
 TINY = 1e-9  # a product such as 0.29 * 100 may fall just below the whole number it stands for
 
 
@@ -215,7 +217,7 @@ def _round_table(expected: np.ndarray) -> np.ndarray:
 def _check_patients(cohort: pd.DataFrame) -> None:
     """Raise DataError if no split of whole patients gives every part every class."""
     has_class = pd.crosstab(cohort.patient_id, cohort.label) > 0
-    if not _can_be_completed(_class_sets(has_class.to_numpy()))[0][0, 0, 0]:
+    if not _can_be_completed(has_class.to_numpy())[0](np.zeros((1, len(SPLITS)), dtype=int)).all():
         found = f"{len(has_class)} patient{'s' * (len(has_class) != 1)}"
         of_class = ", ".join(f"{label} {patients}" for label, patients in has_class.sum().items())
         raise DataError(
@@ -229,12 +231,32 @@ def _class_sets(has_class: np.ndarray) -> np.ndarray:
     return has_class @ (1 << np.arange(has_class.shape[1]))
 
 
-def _can_be_completed(class_sets: np.ndarray) -> list[np.ndarray]:
-    """From which states a split can be completed so that every part holds every class, exactly.
+def _can_be_completed(has_class: np.ndarray) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """From which states a split can be completed so that every part holds every class.
 
-    class_sets: of the patients in the order in which they are assigned. The state is the classes that each part holds,
-    as bits. Returns, before each patient and after the last one, bool [2^classes] * 3.
+    has_class: of the patients in the order in which they are assigned, bool [N, classes]. A state is the classes that
+    each part holds, as bits. Returns, before each patient and after the last one, a function of states [K, 3] to bool.
+    Exact where no patient is of several classes, or there are few classes; else a class is looked at by itself.
     """
+    if has_class.sum(axis=1).max() > 1 and has_class.shape[1] <= MOST_CLASSES_TOGETHER:
+        return [partial(_at, states) for states in _complete_states(has_class)]
+    left = has_class[::-1].cumsum(axis=0)[::-1]
+    bits = 1 << np.arange(has_class.shape[1])
+
+    def reaches(held: np.ndarray, own: np.ndarray) -> np.ndarray:
+        lacking = ((held[..., None] & bits) == 0).sum(axis=1)
+        return (lacking <= own).all(axis=1)
+
+    return [partial(reaches, own=own) for own in [*left, np.zeros_like(bits)]]
+
+
+def _at(states: np.ndarray, held: np.ndarray) -> np.ndarray:
+    return states[tuple(held.T)]
+
+
+def _complete_states(has_class: np.ndarray) -> list[np.ndarray]:
+    """Before each patient and after the last one, bool [2^classes] * 3: whether the split can be completed."""
+    class_sets = _class_sets(has_class)
     sets = np.arange(int(np.bitwise_or.reduce(class_sets)) + 1)
     complete = np.zeros((len(sets),) * len(SPLITS), dtype=bool)
     complete[(-1,) * len(SPLITS)] = True
@@ -288,14 +310,15 @@ def _assign_patients(cohort: pd.DataFrame, counts: dict[str, int], generator: np
     have = np.zeros_like(target)
     order = generator.permutation(len(images))
     order = order[np.argsort(-images.to_numpy().sum(1)[order], kind="stable")]
-    class_sets = _class_sets(images.to_numpy() > 0)
+    has_class = images.to_numpy() > 0
+    class_sets = _class_sets(has_class)
     held = np.zeros(len(SPLITS), dtype=int)  # classes of each part, as bits
     part_of = {}
-    for patient, can_be_completed in zip(order, _can_be_completed(class_sets[order])[1:], strict=True):
+    for patient, can_be_completed in zip(order, _can_be_completed(has_class[order])[1:], strict=True):
         more = images.to_numpy()[patient]
         cost = ((have + more - target) ** 2 / target - (have - target) ** 2 / target).sum(1)
         then = held | np.diag(np.full(len(SPLITS), class_sets[patient]))  # a row for each part that may take it
-        best = int(np.where(can_be_completed[tuple(then.T)], cost, np.inf).argmin())
+        best = int(np.where(can_be_completed(then), cost, np.inf).argmin())
         have[best] += more
         held = then[best]
         part_of[images.index[patient]] = SPLITS[best]
