@@ -223,8 +223,7 @@ def eraser_table(
             # A baseline's VOI is filled in its turn, and gone: all of them together may be as many GB as the images.
             filled = own if name == "eraser" else baselines[name](voi, mask)
             scores.append(compare_with_truth(filled, true, mask))
-        scores = np.array(scores)
-        for metric, values in zip(("mae_hu", "ssim"), scores.T, strict=True):
+        for metric, values in zip(("mae_hu", "ssim"), np.array(scores).T, strict=True):
             rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
     return tidy_table(rows, facts)
 
