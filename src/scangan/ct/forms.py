@@ -83,7 +83,7 @@ class Form:
         voi_spacing_mm: float,
         radius_mm: float,
         blur_mm: float = 0.0,
-        centre: Sequence[float] = (0.0, 0.0, 0.0),
+        centre: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
     ) -> np.ndarray:
         """How much of each voxel of a VOI a scan shows as the form: float32 [size, size, size], 0 to 1.
 

@@ -227,8 +227,8 @@ def eraser_table(
             scores.append(compare_with_truth(filled, true, mask))
         for metric, values in zip(("mae_hu", "ssim"), np.array(scores).T, strict=True):
             rows.append((name, metric, values.mean(), *interval_of(weights @ values / weights.sum(1)), len(values)))
-    found = detect_injected(VoiSet(truth, injected.table), VoiSet(erased, injected.table), margin_mm, settings)
-    rows.append(("eraser", "detector_auc", *found))
+    detection = detect_injected(VoiSet(truth, injected.table), VoiSet(erased, injected.table), margin_mm, settings)
+    rows.append(("eraser", "detector_auc", *detection))
     return tidy_table(rows, facts)
 
 

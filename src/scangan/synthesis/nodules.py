@@ -68,8 +68,8 @@ def fill(
             made, replaced = generator.fill(voi, mask, radius_mm, noise)
         else:
             forms, greys = _draw_sketches(generator, radius_mm, seeds[batch])
-            each = zip(filled[batch], forms, to_hounsfield(greys), strict=True)
-            painted = np.stack([paint(*one) for one in each])
+            sketched = zip(filled[batch], forms, to_hounsfield(greys), strict=True)
+            painted = np.stack([paint(*one) for one in sketched])
             replaced = torch.from_numpy(forms)[:, None].to(device)
             mask = form_mask(replaced, radius_mm, margin_mm, voi_spacing_mm)
             voi = sketch(voi, mask, replaced, torch.from_numpy(greys).to(device))
