@@ -20,7 +20,7 @@ from scipy.ndimage import find_objects
 
 from scangan.config import VoiCut
 from scangan.ct.grain import grain_ratio
-from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, outside_share
+from scangan.ct.grids import MOST_OUTSIDE, Numbers, ball, on_voxels, outside_share
 from scangan.data.scan_store import NODULE_TYPES, read_scans, write_volumes
 from scangan.data.split import SPLITS
 from scangan.data.voi import CENTRE, largest_mm
@@ -192,7 +192,9 @@ def erase_nodules(
         if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, counted=False))
             continue
-        changed = fill_place(edited, spacing, centre, radius, fill, row["own_seed"], voi, limits)
+        # As the networks were trained: on the scan's voxels, where these are as large as the VOI's.
+        place = on_voxels(centre, spacing, voi.size, voi.spacing_mm)
+        changed = fill_place(edited, spacing, place, radius, fill, row["own_seed"], voi, limits)
         remaining[remaining == row["nodule"]] = 0
         made = {"action": "erase", "diameter_mm": 2 * radius, "seed": row["own_seed"], "changed_voxels": changed}
         done.append(row | made)
@@ -312,7 +314,8 @@ def _fill_places(
         if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
-        changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
+        place = on_voxels(centre, spacing, voi.size, voi.spacing_mm)
+        changed = fill_place(edited, spacing, place, radius, fill, row["seed"], voi, limits)
         done.append(row | {"action": action, "diameter_mm": 2 * radius, "changed_voxels": changed})
     return edited, done, pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
 

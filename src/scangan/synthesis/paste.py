@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from scangan.config import VoiCut
-from scangan.ct.grids import Numbers, ball, cut_voi, on_voxels, sample_box, voi_positions
+from scangan.ct.grids import Numbers, ball, cut_voi, sample_box, voi_positions
 from scangan.errors import DataError
 
 # After one an erased nodule of 850 HU, blurred by 0.8 mm, leaves a shell of up to 180 HU, after three of 65; after many
@@ -35,15 +35,13 @@ def fill_place(
 ) -> int:
     """Cut the VOI around a place of a scan, int16 [Z, Y, X], fill it and paste it back in place: the way of every edit.
 
-    The rest as for `cut_voi` and `paste_into`, which says what is raised; the place is the nearest one `on_voxels`.
-    Returns how many voxels changed.
+    The rest as for `cut_voi` and `paste_into`, which says what is raised. Returns how many voxels changed.
     """
-    centre = on_voxels(centre_voxel_zyx, spacing_mm_zyx, voi.size, voi.spacing_mm)
-    before = cut_voi(hounsfield, spacing_mm_zyx, centre, voi.size, voi.spacing_mm)
+    before = cut_voi(hounsfield, spacing_mm_zyx, centre_voxel_zyx, voi.size, voi.spacing_mm)
     [after] = fill(before[None], [radius_mm], [seed])
-    box, _ = ball(hounsfield.shape, spacing_mm_zyx, centre, radius_mm + voi.margin_mm)
+    box, _ = ball(hounsfield.shape, spacing_mm_zyx, centre_voxel_zyx, radius_mm + voi.margin_mm)
     old = hounsfield[box].copy()
-    grid = spacing_mm_zyx, centre
+    grid = spacing_mm_zyx, centre_voxel_zyx
     paste_into(hounsfield, *grid, before, after, voi.spacing_mm, radius_mm, voi.margin_mm, limits)
     return int((hounsfield[box] != old).sum())
 
