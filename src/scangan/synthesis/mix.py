@@ -309,15 +309,24 @@ def _fill_places(
     )
     limits = (int(hounsfield.min()), int(hounsfield.max()))
     for row in placed.to_dict("records"):
-        centre, radius = [row[axis] for axis in CENTRE], row["equivalent_diameter_mm"] / 2
+        row, radius = _on_voxels(row, spacing, voi), row["equivalent_diameter_mm"] / 2
+        centre = [row[axis] for axis in CENTRE]
         # In a corner of the scan the nodule itself may be inside, and most of its VOI not.
         if refusal := _refuse(radius, centre, hounsfield.shape, spacing, voi):
             rejected.append(Rejection(f"{scan['scan_id']}-n{row['nodule']}", *refusal, counted=False))
             continue
-        place = on_voxels(centre, spacing, voi.size, voi.spacing_mm)
-        changed = fill_place(edited, spacing, place, radius, fill, row["seed"], voi, limits)
+        changed = fill_place(edited, spacing, centre, radius, fill, row["seed"], voi, limits)
         done.append(row | {"action": action, "diameter_mm": 2 * radius, "changed_voxels": changed})
     return edited, done, pd.concat([no_place, rejected_table(rejected)], ignore_index=True)
+
+
+def _on_voxels(row: dict[str, Any], spacing: Sequence[float], voi: VoiCut) -> dict[str, Any]:
+    """A place moved to where a VOI's voxels are the scan's own, which is where its nodule will be."""
+    centre = np.array([row[axis] for axis in CENTRE])
+    place = on_voxels(centre, spacing, voi.size, voi.spacing_mm)
+    moved_mm = (place - centre) * spacing
+    at_mm = {f"{axis}_mm": row[f"{axis}_mm"] + moved for axis, moved in zip("zyx", moved_mm, strict=True)}
+    return row | dict(zip(CENTRE, place, strict=True)) | at_mm
 
 
 def _rows_of(scan: dict[str, Any], labels: np.ndarray, nodules: pd.DataFrame) -> pd.DataFrame:
