@@ -49,11 +49,13 @@ class Grain:
         return (drawn * (self.own[self.is_own].std() / max(drawn.std(), 1e-9))).astype(np.float32)
 
     def draw_over(self, replaced: np.ndarray, seed: int) -> np.ndarray:
-        """More grain, [S, S, S], for a VOI of which a share of each voxel, 0 to 1, was replaced by what has none.
+        """More grain, [S, S, S], for a VOI of which a share of each voxel, 0 to 1, was replaced by what has none."""
+        return made_up(replaced) * self.draw(seed)
 
-        With what is left of its own, (1 - share) of it, that makes as much as before.
-        """
-        return np.sqrt(replaced * (2 - replaced)) * self.draw(seed)
+
+def made_up(replaced: np.ndarray) -> np.ndarray:
+    """How much of drawn grain, beside what is left of a voxel's own, 1 - replaced, makes as much as there was."""
+    return np.sqrt(replaced * (2 - replaced))
 
 
 def without_grain(vois: np.ndarray, voi_spacing_mm: float) -> np.ndarray:

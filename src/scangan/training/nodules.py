@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from scangan.config import GradientPenalty, NoduleNetwork, Rules, Voi
 from scangan.ct.forms import draw_forms, form_of, paint
-from scangan.ct.grain import Grain, without_grain
+from scangan.ct.grain import Grain, made_up, without_grain
 from scangan.ct.grids import sphere
 from scangan.ct.window import VOI_WINDOW, to_network
 from scangan.data.voi import VoiSet
@@ -444,7 +444,7 @@ def fit_blur(nodules: VoiSet, healthy: VoiSet, forms: np.ndarray) -> float:
         for place, grain in zip(chosen, grains, strict=True):
             voi, radius_mm, rng = healthy.voxels[place], healthy_radii_mm[place], np.random.default_rng(place)
             share = draw_forms(rng, [radius_mm], size, spacing_mm, blur_mm)[0]
-            made = paint(voi, share, draw_grey(examples, radius_mm, rng)) + np.sqrt(share * (2 - share)) * grain
+            made = paint(voi, share, draw_grey(examples, radius_mm, rng)) + made_up(share) * grain
             found.append(_sharpness(made, radius_mm, spacing_mm))
         return float(np.median(found))
 
