@@ -328,6 +328,18 @@ def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     assert not set(other.table.seed) & set(new.seed)
 
 
+def test_where_a_vois_voxels_are_as_large_nodules_lie_on_them_and_the_table_says_so():
+    scan, hounsfield, lungs, labels, table = lung_scan([])
+    voi = VoiCut(size=16, spacing_mm=1.5, margin_mm=3.0)  # of an even edge: its centre lies between two voxels
+    edited = inject_nodules(scan, hounsfield, lungs, labels, table, 3, [6.0], inject, ANYWHERE, voi, 5)
+    places = edited.table[["z_voxel", "y_voxel", "x_voxel"]].to_numpy()
+    assert len(places) == 3
+    assert (places % 1 == 0.5).all()
+    np.testing.assert_allclose(edited.table[["z_mm", "y_mm", "x_mm"]], places * 1.5 + 10)
+    for row, place in zip(edited.table.itertuples(), places, strict=True):
+        assert ((edited.nodules == row.nodule) == (away_mm(labels.shape, place, 1.5) <= 3.0)).all()
+
+
 def test_a_nodule_smaller_than_a_voxel_marks_the_nearest():
     scan, hounsfield, lungs, labels, table = lung_scan(spacing=4.0)
     edited = inject_nodules(scan, hounsfield, lungs, labels, table, 1, 2.0, inject, ANYWHERE, VOI, 0)
