@@ -65,15 +65,20 @@ class Form:
 
     def surface(self, directions: np.ndarray) -> np.ndarray:
         """How far the surface lies in each of the directions, unit vectors [..., 3]: [...], as shares of the radius."""
-        waves = np.sin(directions @ self.waves.T + self.phases)
-        return self.scale * np.maximum(LEAST, 1 + waves @ self.heights)
+        # As precise as the directions, which are many in a VOI and in single precision; and a row for each wave, whose
+        # values lie side by side.
+        waves, phases, heights = (each.astype(directions.dtype) for each in (self.waves, self.phases, self.heights))
+        rows = waves @ directions.reshape(-1, 3).T
+        rows += phases[:, None]
+        surface = self.scale * np.maximum(LEAST, 1 + heights @ np.sin(rows, out=rows))
+        return surface.reshape(directions.shape[:-1])
 
     def depth_mm(self, away_mm: np.ndarray, radius_mm: float) -> np.ndarray:
         """How deep places lie within a form of this radius: [...], in mm towards its centre, outside below 0.
 
         away_mm: of the places from the centre, [..., 3].
         """
-        length = np.linalg.norm(away_mm, axis=-1)
+        length = np.sqrt(np.einsum("...i,...i", away_mm, away_mm))
         directions = away_mm / np.maximum(length, 1e-6)[..., None]
         return radius_mm * self.surface(directions) - length
 
@@ -93,16 +98,18 @@ class Form:
         step, pad = voi_spacing_mm / FINER, int(np.ceil(3 * blur_mm / voi_spacing_mm)) + 1
         half = min(size // 2, int(np.ceil(self.longest * radius_mm / voi_spacing_mm)) + pad + 1)
         fine = (np.arange(FINER * 2 * half, dtype=np.float32) - (FINER * 2 * half - 1) / 2) * step
-        along = [fine - (place + (size % 2) / 2) * voi_spacing_mm for place in centre]
-        away_mm = np.stack(np.meshgrid(*along, indexing="ij"), -1)
+        along = [fine - np.float32((place + (size % 2) / 2) * voi_spacing_mm) for place in centre]
+        z, y, x = np.meshgrid(*along, indexing="ij", sparse=True)
+        near = np.nonzero(z**2 + y**2 + x**2 < (self.longest * radius_mm + step) ** 2)
+        away_mm = np.stack([places[each] for places, each in zip(along, near, strict=True)], -1)
         inside = np.zeros((len(fine),) * 3, np.float32)
-        near = np.linalg.norm(away_mm, axis=-1) < self.longest * radius_mm + step
-        inside[near] = (0.5 + self.depth_mm(away_mm[near], radius_mm) / step).clip(0, 1)
+        inside[near] = (0.5 + self.depth_mm(away_mm, radius_mm) / step).clip(0, 1)
         inside = gaussian_filter(inside, blur_mm / step)
         first = size // 2 - half
         shares = np.zeros((size,) * 3, np.float32)
-        voxels = inside.reshape((2 * half, FINER) * 3)
-        shares[(slice(first, first + 2 * half),) * 3] = voxels.mean((1, 3, 5))
+        for axis in range(3):  # several times as fast as the mean over all three at once
+            inside = inside.reshape(*inside.shape[:axis], -1, FINER, *inside.shape[axis + 1 :]).mean(axis + 1)
+        shares[(slice(first, first + 2 * half),) * 3] = inside
         return shares
 
 

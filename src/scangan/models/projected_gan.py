@@ -6,8 +6,8 @@ ImageNet), which stays as it is, and frozen random projections of its maps: so i
 first step. Images from it must not be judged by the same features (`TRAINED_AGAINST`).
 
 Both networks can be told the class of an image (`classes`: how many there are), so that one generator draws all of
-them: its batch norms get a gain and a shift of each class, and the heads compare an image's features with a vector of
-the class (Miyato and Koyama 2018, "cGANs with Projection Discriminator").
+them: its batch norms are of each class apart, with a gain and a shift of each class, and the heads compare an image's
+features with a vector of the class (Miyato and Koyama 2018, "cGANs with Projection Discriminator").
 """
 
 from __future__ import annotations
@@ -59,25 +59,63 @@ class EnlargingConv2d(nn.Conv2d):
         return F.conv_transpose2d(maps, kernel.transpose(0, 1), stride=2, padding=1)
 
 
+class ClassNorm(nn.Module):
+    """A batch norm by each class's own mean and variance, [N, C, H, W], with one gain and shift for all.
+
+    What keeps a generator's images apart is the batch norm: whatever its weights, maps vary over a batch. With one of
+    all classes together that can be the classes alone: on COVID-CT all images of a class soon were one image.
+    """
+
+    MOMENTUM, EPS = 0.1, 1e-5  # as of `nn.BatchNorm2d`
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(classes, channels))
+        self.register_buffer("running_var", torch.ones(classes, channels))
+
+    def forward(self, maps: Tensor, one_hot: Tensor) -> Tensor:
+        maps, is_of = maps.float(), (one_hot > 0).float()[:, :, None]
+        mean = self._of_classes(maps.mean((2, 3)), is_of, self.running_mean)
+        centred = maps - mean[:, :, None, None]
+        variance = self._of_classes(centred.square().mean((2, 3)), is_of, self.running_var)
+        gain = self.weight * (variance + self.EPS).rsqrt()
+        return torch.addcmul(self.bias[:, None, None], centred, gain[:, :, None, None])
+
+    def _of_classes(self, values: Tensor, is_of: Tensor, running: Tensor) -> Tensor:
+        """Of values [N, C] the mean over each image's class, of this batch or, when evaluated, of those before: alike.
+
+        is_of: [N, classes, 1]. Sums, for products of matrices would be in half precision under autocast.
+        """
+        if not self.training:
+            return (is_of * running).sum(1)
+        images = is_of.sum(0)
+        means = (is_of * values[:, None]).sum(0) / images.clamp(min=1)
+        with torch.no_grad():  # a class that is not in the batch keeps its own
+            running.lerp_(means, self.MOMENTUM * (images > 0))
+        return (is_of * means).sum(1)
+
+
 class GatedNorm(nn.Module):
     """Batch norm and a gated linear unit: [N, 2 C, ...] -> [N, C, ...].
 
-    With classes, of which `one_hot` [N, classes], of any length, tells each image's, the norm's gain and shift are the
-    class's: what all classes share, and what they differ in, which is nothing at the beginning.
+    With classes, of which `one_hot` [N, classes], of any length, tells each image's, the norm is of each class apart,
+    and so are gain and shift: what all classes share, and what they differ in, which is nothing at the beginning.
     """
 
     def __init__(self, outputs: int, classes: int = 0) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm2d(2 * outputs)
+        self.norm = ClassNorm(2 * outputs, classes) if classes else nn.BatchNorm2d(2 * outputs)
         self.of_class = nn.Linear(classes, 4 * outputs, bias=False) if classes else None
         if self.of_class is not None:
             nn.init.zeros_(self.of_class.weight)
 
     def forward(self, maps: Tensor, one_hot: Tensor | None = None) -> Tensor:
-        maps = self.norm(maps)
-        if self.of_class is not None:
+        if self.of_class is None:
+            maps = self.norm(maps)
+        else:
             gain, shift = self.of_class(one_hot)[:, :, None, None].chunk(2, 1)
-            maps = torch.addcmul(shift, maps, 1 + gain)
+            maps = torch.addcmul(shift, self.norm(maps, one_hot), 1 + gain)
         # On a CPU several times as fast as F.glu, which knows no channels last.
         linear, gate = maps.chunk(2, 1)
         return linear * gate.sigmoid()
@@ -138,11 +176,11 @@ class Generator(nn.Module):
         # That of maps of 28 or 20 pixels is that of 32: widths that a processor's vectors divide.
         rounded = [1 << (edge - 1).bit_length() for edge in edges]
         widths = [max(1, base_width // 8, min(base_width, 16 * base_width // edge)) for edge in rounded]
-        self.latent_parts = (classes + latent_size, *(edge**2 for edge in edges[1:]))
+        self.latent_parts = (latent_size, *(edge**2 for edge in edges[1:]))
         # Paper: spectral norm of every convolution; here none, as the batch norm behind it takes any factor out again,
         # and averaged weights would not fit averaged singular vectors.
         self.first = nn.Sequential(
-            nn.ConvTranspose2d(self.latent_parts[0], 2 * widths[0], smallest_edge, bias=False),
+            nn.ConvTranspose2d(latent_size, 2 * widths[0], smallest_edge, bias=False),
             GatedNorm(widths[0], classes),
         )
         self.blocks = nn.ModuleList(Enlarge(before, after, classes) for before, after in pairwise(widths))
@@ -160,22 +198,21 @@ class Generator(nn.Module):
 
     def draw_latent(self, images: int, rng: torch.Generator) -> Tensor:
         """Noise for so many images: [images, numbers], on the CPU, so that a seed means the same everywhere."""
-        return torch.randn(images, sum(self.latent_parts) - self.classes, generator=rng)
+        return torch.randn(images, sum(self.latent_parts), generator=rng)
 
     def with_class(self, noise: Tensor, label: Tensor | int) -> Tensor:
         """The latent of images of a class, from what `draw_latent` returns; label: a class's number, or [N] of them.
 
-        The class is a one-hot vector as long as the noise is in the mean, sqrt(latent_size), and says as much (as in
-        Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data"): with one of length 1 both
-        classes of COVID-CT were drawn nearly alike for hundreds of steps.
+        The class is a one-hot vector as long as the noise is in the mean, sqrt(latent_size), so that gains and shifts
+        soon differ: with one of length 1 both classes of COVID-CT were drawn nearly alike for hundreds of steps.
         """
         labels = torch.as_tensor(label, device=noise.device).expand(len(noise))
-        length = math.sqrt(self.latent_parts[0] - self.classes)
+        length = math.sqrt(self.latent_parts[0])
         return torch.cat([length * F.one_hot(labels, self.classes).to(noise), noise], 1)
 
     def forward(self, latent: Tensor) -> Tensor:
-        latent, *noises = latent.split(self.latent_parts, 1)
         one_hot = latent[:, : self.classes] if self.classes else None
+        latent, *noises = latent[:, self.classes :].split(self.latent_parts, 1)
         convolution, gated_norm = self.first
         maps = gated_norm(convolution(latent[:, :, None, None]), one_hot)
         small = {maps.shape[-1]: maps}

@@ -220,9 +220,9 @@ def synthesize_volumes(
     drawn again if no plausible lungs are found in it, or else the label would tell how good the volume is; and one in
     which no nodule finds a place. After `attempts` draws, the first included, it is left out.
 
-    All that is done to a volume is done at once, its lungs found but once, by one of `threads` threads; networks
-    compute in one more, one volume at a time. Few volumes are ahead of the one that is written, so memory does not
-    grow; what fails anywhere ends all.
+    All that is done to a volume is done at once, its lungs found but once, by one of `threads` threads, of one core
+    each; volumes are drawn in one more, one at a time. Few volumes are ahead of the one that is written, so memory does
+    not grow; what fails anywhere ends all.
 
     Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each
     volume as it was drawn), `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected`
@@ -243,10 +243,10 @@ def synthesize_volumes(
 
     with (
         Progress(volumes, 0, synthesizer.facts["gan"], unit="volume") as progress,
-        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch_threads,)) as networks,
+        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch_threads,)) as drawing,
         ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers,
     ):
-        work = _Work(synthesizer, networks, injection, attempts, describe)
+        work = _Work(synthesizer, drawing, injection, attempts, describe)
         waiting: deque[Future[Made]] = deque()
         for seed in range(first_seed, first_seed + volumes):
             waiting.append(workers.submit(work.make, seed))
@@ -263,10 +263,10 @@ def synthesize_volumes(
 
 @dataclass(frozen=True)
 class _Work:
-    """What is done to one volume after the other, in any thread; the networks compute in a thread of their own."""
+    """What is done to one volume after the other, in any thread; the volumes' generator has a thread of its own."""
 
     synthesizer: VolumeSynthesizer
-    networks: ThreadPoolExecutor
+    drawing: ThreadPoolExecutor
     injection: Injection | None
     attempts: int
     describe: Callable[..., dict[str, Any]] | None
@@ -282,9 +282,7 @@ class _Work:
             made = replace(made, described=named | self.describe(hounsfield, lungs=lungs))
         return made if self.injection is None else self._inject(self.injection, made, hounsfield, lungs)
 
-    def _inject(self, asked: Injection, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
-        fill, erase = self._in_turn(asked.fill), self._in_turn(asked.erase) if asked.erase else None
-        injection = replace(asked, fill=fill, erase=erase)
+    def _inject(self, injection: Injection, made: Made, hounsfield: np.ndarray, lungs: LungMask) -> Made:
         seed, name, spacing_mm = (made.row[key] for key in ("synthesis_seed", "volume_id", "spacing_mm"))
         failures = []
         for attempt in range(1, self.attempts + 1):
@@ -315,12 +313,8 @@ class _Work:
             made, rejected=_refuse(name, f"no volume in {self.attempts} attempts", "; ".join(failures), remedy)
         )
 
-    def _in_turn(self, fill: Fill) -> Fill:
-        """The same in the networks' thread."""
-        return lambda *vois: self.networks.submit(fill, *vois).result()
-
     def _draw(self, seed: int, attempt: int) -> np.ndarray:
-        return self.networks.submit(self.synthesizer.start, seed, attempt).result().wait()
+        return self.drawing.submit(self.synthesizer.start, seed, attempt).result().wait()
 
 
 def inject_sized(
