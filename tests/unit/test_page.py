@@ -93,6 +93,15 @@ def test_what_stands_beside_the_grade():
     assert summary([trust, trust_in("dcgan", fidelity(NEAR))]) == "did not learn: dcgan; like real images: dcgan"
 
 
+def test_a_generator_of_few_kinds_of_images_is_told_before_its_arms_are_read():
+    few = score("radiomics_recall", 0.08, 0.04, 0.12, 0.91)
+    lead = trust_in("dcgan", fidelity(NEAR, few)).lead
+    assert lead.endswith("Its images lack variety: 8% of real images lie among them (91% among other real ones).")
+    # Not where the interval reaches half of what real images have, nor where the extractor's own recall says otherwise.
+    for rows in ([few | {"ci_high": 0.46}], [few, score("recall", 0.7, 0.6, 0.8, 0.9)]):
+        assert "variety" not in trust_in("dcgan", fidelity(NEAR, *rows)).lead
+
+
 def test_markdown_becomes_a_table_with_headers_and_its_signs_stay_signs():
     found = as_html(
         "**mine; phantom data**\n\n| arm | auc |\n|:--|:--|\n| <i> | `a` |\n\nA note, **so**.", "mine: Scores"

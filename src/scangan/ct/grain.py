@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import fft
 from scipy.ndimage import binary_dilation, convolve1d, gaussian_filter
 
 from scangan.ct.grids import Numbers, ball
@@ -41,11 +42,11 @@ class Grain:
         """More grain of the same deviation and spectrum: float32 [S, S, S]."""
         if not self.is_own.any():
             return np.zeros_like(self.own)
-        white = np.random.default_rng(seed).standard_normal(self.own.shape)
-        spectrum = np.fft.rfftn(white)
-        spectrum *= np.abs(np.fft.rfftn(self.own)) / np.abs(spectrum)
+        white = np.random.default_rng(seed).standard_normal(self.own.shape).astype(np.float32)
+        spectrum = fft.rfftn(white)  # SciPy's keeps single precision, NumPy's does not
+        spectrum *= np.abs(fft.rfftn(self.own)) / np.abs(spectrum)
         spectrum[0, 0, 0] = 0  # grain makes nothing brighter
-        drawn = np.fft.irfftn(spectrum, self.own.shape, axes=(0, 1, 2))
+        drawn = fft.irfftn(spectrum, self.own.shape)
         return (drawn * (self.own[self.is_own].std() / max(drawn.std(), 1e-9))).astype(np.float32)
 
     def draw_over(self, replaced: np.ndarray, seed: int) -> np.ndarray:

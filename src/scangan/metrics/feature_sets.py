@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from scangan.errors import DataError
 from scangan.files import atomic, reading
@@ -82,7 +81,12 @@ def write_features(path: str | Path, features: Features, image_ids: Sequence[str
     tensors = {"features": features.features, "logits": features.logits}
     with atomic(path) as temporary:
         # One key, as the order of several would change from file to file.
-        save_file(tensors, temporary, metadata={"image_ids": json.dumps(list(image_ids))})
+        metadata = {"image_ids": json.dumps(list(image_ids))}
+        # In place: `save_file` would hold all of it once more.
+        written = map_tensors(temporary, {name: (each.dtype, each.shape) for name, each in tensors.items()}, metadata)
+        for name, values in tensors.items():
+            written[name][:] = values
+            written[name].flush()
 
 
 def read_feature_set(path: str | Path, manifest: pd.DataFrame) -> FeatureSet:

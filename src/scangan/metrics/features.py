@@ -87,14 +87,17 @@ def extract(
     network = create_feature_extractor(
         extractor, layers, cuda=False, verbose=False, feature_extractor_weights_path=weights
     ).to(target, memory_format=torch.channels_last)
-    batches = []
+    tables: list[np.ndarray] = []
     with torch.inference_mode():
         for start in range(0, len(images), batch_size):
             batch = torch.from_numpy(images[start : start + batch_size]).to(target)
             pixels = (batch.clamp(0, 1) * 255).round().to(torch.uint8).expand(-1, 3, -1, -1)
-            batches.append([found.float().cpu().numpy() for found in network(pixels)])
-    features, logits = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return Features(features, logits)
+            seen = [found.float().cpu().numpy() for found in network(pixels)]
+            # Whole tables at once: batches that are joined in the end would be in memory twice.
+            tables = tables or [np.empty((len(images), found.shape[1]), np.float32) for found in seen]
+            for table, found in zip(tables, seen, strict=True):
+                table[start : start + batch_size] = found
+    return Features(*tables)
 
 
 def extract_volumes(

@@ -17,7 +17,8 @@ ENERGY, RADIOMICS = "energy_distance", BY_RADIOMICS[0]
 # Distances between sets, 0 (the same distribution) to 1; the first that was measured is the headline.
 DISTANCES = (ENERGY, RADIOMICS, BY_ENCODER)
 MANIFOLD = ("precision", "coverage")  # both need a neighbourhood of real images
-# Of what real images reach: less than this share of it, by the whole interval, is not learnt.
+RECALLS = ("recall", "radiomics_recall")  # variety: the first that was measured counts
+# Of what real images reach: less than this share of it, by the whole interval, is not learnt, or too few kinds.
 HALF = 0.5
 # Without precision and coverage: a distance of more than this, by the whole interval, is not learnt.
 FAR = 0.25
@@ -63,6 +64,7 @@ def trust_in(gan: str, tables: Mapping[str, pd.DataFrame], has_arms: bool = True
         _copies(fidelity | rows.get("consistency", {})),
     ]
     lead = LEADS[grade].format(gan=gan, arms="the arms with its images" if has_arms else "its images")
+    lead = " ".join(filter(None, (lead, _variety(fidelity))))
     return Trust(gan, grade, lead, _scored(headline), tuple(filter(None, facts)))
 
 
@@ -111,8 +113,17 @@ def _grade(fidelity: Mapping[str, dict[str, float]], headline: Mapping[str, floa
 
 
 def _shown(fidelity: Mapping[str, dict[str, float]]) -> list[dict[str, float]]:
-    wanted = (*DISTANCES, *MANIFOLD, "recall")
+    wanted = (*DISTANCES, *MANIFOLD, *RECALLS)
     return [fidelity[name] for name in wanted if name in fidelity]
+
+
+def _variety(fidelity: Mapping[str, dict[str, float]]) -> str:
+    """Said of a network that draws too few kinds of images, however real each of them looks."""
+    row = next((fidelity[name] for name in RECALLS if name in fidelity), None)
+    if row is None or not row["ci_high"] < HALF * row["reference"]:
+        return ""
+    shares = f"{row['value']:.0%} of real images lie among them ({row['reference']:.0%} among other real ones)"
+    return f"Its images lack variety: {shares}."
 
 
 def _scored(row: Mapping) -> str:
