@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,8 @@ def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
     largest, smallest = scales_for(seen)[0], scales_for(seen)[-1]
     assert largest.image_size == 64
     assert study_of(seen, "mine", largest)["studies"]["mine"]["split"] == {"method": "folds", "folds": 5}
+    few = replace(seen, patients={"ill": 4, "normal": 8})
+    assert study_of(few, "mine", largest)["studies"]["mine"]["split"] == {"method": "folds", "folds": 4}
     study = validated(seen, "mine", smallest)
     assert study.settings.classifier.positive == "ill"
     assert study.settings.evaluation.primary == "auc"

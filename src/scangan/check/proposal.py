@@ -17,6 +17,7 @@ from scangan.config import CtSgan, Gan3d, ProjectedGan
 Settings = dict[str, Any]
 
 BATCH = 16  # images a step, of generators and classifiers
+FEWEST_FOLDS, MOST_FOLDS = 3, 5  # no more than the rarer class has patients
 FEW_PATIENTS = 100  # of the rarer class: below, an answer tests each of them once, in folds
 LEAST_DRAWN, MOST_DRAWN = 64, 1000  # synthetic images a class
 HEALTHY = (
@@ -114,7 +115,7 @@ def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
     split = dict(seen.split) or {"train": 0.6, "validation": 0.2, "test": 0.2}
     rarer = min(seen.patients.values())
     if scale.answers and not seen.split and rarer < FEW_PATIENTS:
-        split = {"method": "folds", "folds": 5}
+        split = {"method": "folds", "folds": max(FEWEST_FOLDS, min(MOST_FOLDS, rarer))}
     trained_on = max(seen.images.values()) * (1 if seen.split else 0.8 if "folds" in split else 0.6)
     gan, network = _network(seen, scale)
     batch = network.get("batch_size", BATCH)
