@@ -1,13 +1,14 @@
 """Figures of edited nodules show the right planes, places and numbers."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
 from scangan.facts import Facts
-from scangan.report import style
-from scangan.report.nodule_edit_figures import Edit, diameter_figure, slice_figure, voi_figure
+from scangan.report import nodule_edit_figures, style
+from scangan.report.nodule_edit_figures import Edit, diameter_figure, find_edits, slice_figure, voi_figure
 
 FACTS = Facts("ct_sgan", "phantom", "demo")
 
@@ -108,3 +109,19 @@ def test_diameters_of_nothing_found(tmp_path, drawn):
     diameter_figure({"injected": (np.array([8.0]), np.array([np.nan]))}, tmp_path / "d.png", FACTS)
     check(tmp_path / "d.png", drawn, "phantom data, demo scale; ct_sgan")
     assert drawn["points"][0][2]["label"] == "injected: n 1, median error 100%, 1 not found"
+
+
+def test_the_largest_places_of_each_action_are_called_what_was_done_there(monkeypatch):
+    actions = ["erase", "inject", "inject", "sham"]
+    places = {f"{axis}_voxel": 1.0 for axis in "zyx"}
+    done = pd.DataFrame({"scan_id": list("abcd"), "action": actions, "diameter_mm": [8.0, 6.0, 9.0, 7.0], **places})
+    scans = pd.DataFrame({"scan_id": list("abcd"), "spacing_mm": 2.0})
+    read = [({"scan_id": name}, np.full((3, 3, 3), number)) for number, name in enumerate("abcd")]
+    monkeypatch.setattr(nodule_edit_figures, "read_scans", lambda paths, rows: read)
+    edits = find_edits(done, scans, ["before"], ["after"], each=1)
+    assert [edit.title for edit in edits] == [
+        "erased, 8.0 mm",
+        "injected, 9.0 mm",
+        "sham: edited without a nodule, 7.0 mm",
+    ]
+    assert [int(edit.before.max()) for edit in edits] == [0, 2, 3]

@@ -20,6 +20,8 @@ from scangan.facts import Facts
 from scangan.report.style import BLUE, VERMILION, house_figure
 
 ORANGE = "#E69F00"
+# As `synthesis.mix` calls them, and as rows are called.
+ACTIONS = {"erase": "erased", "inject": "injected", "sham": "sham: edited without a nodule"}
 TOLERANCE = 0.2  # of the diameter, that the band shows
 ZOOM_RADII, ZOOM_MM = 3.0, 20.0  # half the edge of the enlarged part: radii, but at least so many mm
 MARKERS = ("o", "^", "s", "D")
@@ -27,7 +29,7 @@ COLOURS = (BLUE, VERMILION, ORANGE, "0.5")
 
 
 class Edit(NamedTuple):
-    """One nodule erased from a scan, or injected into it.
+    """One place of a scan that was edited.
 
     title: of the row, as `erased, 8.2 mm`. before, after: [Z, Y, X] in HU. centre_voxel_zyx, spacing_mm_zyx: the place
     in voxels, with fractions, and their size. radius_mm: the nodule's.
@@ -174,7 +176,7 @@ def compared_vois(
 def find_edits(
     done: pd.DataFrame, scans: pd.DataFrame, before: Sequence[str | Path], after: Sequence[str | Path], each: int = 2
 ) -> list[Edit]:
-    """Rows for `slice_figure`: the largest nodules erased and injected, of `each` different scans.
+    """Rows for `slice_figure`: the largest places of each of `ACTIONS`, of `each` different scans.
 
     done: `DONE_TYPES` of `synthesis.mix`. before, after: stores of all scans of the table.
     """
@@ -187,7 +189,7 @@ def find_edits(
     spacing = rows.set_index("scan_id").spacing_mm
     return [
         Edit(
-            f"{'erased' if row.action == 'erase' else 'injected'}, {row.diameter_mm:.1f} mm",
+            f"{ACTIONS[row.action]}, {row.diameter_mm:.1f} mm",
             unedited[row.scan_id],
             edited[row.scan_id],
             (row.z_voxel, row.y_voxel, row.x_voxel),
