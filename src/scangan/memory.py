@@ -134,6 +134,8 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             # Healthy ones that are held out: as they are, injected, erased, and filled before that is blended in.
             return own + FILLINGS + 4 * (1 - _share(study)) * healthy + nodules
         network = getattr(settings.nodules, wildcards["network"])
+        if wildcards["network"] == "eraser":
+            healthy *= 1.25  # some are shown as they are besides
         # What is shown, what shall be made of it, and both as tensors.
         return own + 3 * _share(study) * (healthy + nodules) + _network_mb(network, voi.size, on_gpu, "nodule_cgan")
     if settings.grid is None or settings.synthesis is None:

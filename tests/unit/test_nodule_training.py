@@ -40,6 +40,9 @@ from scangan.training.nodules import (
     random_zoom,
     train_nodule_gan,
 )
+from scangan.training.nodules import (
+    eraser_pairs as pairs_of_eraser,
+)
 
 SIZE, SPACING_MM, MARGIN_MM = 16, 2.0, 4.0
 LUNG, NODULE = -850.0, 20.0
@@ -425,3 +428,15 @@ def test_nan_is_named():
     vois[5, 8, 8, 8] = np.nan
     with pytest.raises(TrainingError, match=r"^step 3: .*loss_d.* is not a number"):
         train(pairs=Pairs(vois, vois, radii_mm))
+
+
+def test_an_eraser_is_shown_some_places_without_a_nodule_which_shall_stay_as_they_are():
+    table = pd.DataFrame({"equivalent_diameter_mm": np.arange(6.0, 16.0)})
+    healthy = VoiSet(np.random.default_rng(0).normal(-800, 50, (10, SIZE, SIZE, SIZE)).astype(np.float32), table)
+    injected = VoiSet(healthy.voxels + 500, table)
+    pairs = pairs_of_eraser(injected, healthy)
+    assert np.array_equal(pairs.shown[:10], injected.voxels)
+    assert np.array_equal(pairs.targets[:10], healthy.voxels)
+    for voxels in (pairs.shown, pairs.targets):
+        assert np.array_equal(voxels[10:], healthy.voxels[[0, 4, 8]])
+    assert pairs.radii_mm[10:].tolist() == [3.0, 5.0, 7.0]

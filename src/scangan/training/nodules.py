@@ -55,6 +55,7 @@ from scangan.training.adversarial import (
 from scangan.training.progressive import ConstantSchedule, Stage
 
 KINDS = ("injector", "eraser")
+SHAM_EVERY = 4  # with every healthy VOI, half of all, an eraser learnt in the demo's steps to leave everything as it is
 # Share of a voxel, below which an injector has to keep its sketch: the form that is found in a real nodule is not
 # quite the true one, and whoever learns edges from it learns to blur them.
 WHOLE = 0.95
@@ -466,5 +467,11 @@ def _sharpness(voi: np.ndarray, radius_mm: float, spacing_mm: float) -> float:
 
 
 def eraser_pairs(injected: VoiSet, healthy: VoiSet) -> Pairs:
-    """What an eraser is trained on: healthy VOIs with a nodule injected, and the same without it."""
-    return Pairs(injected.voxels, healthy.voxels, healthy.table.equivalent_diameter_mm.to_numpy() / 2)
+    """What an eraser is trained on: healthy VOIs with a nodule injected, and the same without it.
+
+    Every `SHAM_EVERY`-th healthy VOI is shown as it is besides, and shall stay so: an eraser that has met nodules alone
+    takes whatever is bright for one where there is none, as at the places of shams.
+    """
+    radii_mm, shams = healthy.table.equivalent_diameter_mm.to_numpy() / 2, slice(None, None, SHAM_EVERY)
+    shown, targets = (np.concatenate([each, healthy.voxels[shams]]) for each in (injected.voxels, healthy.voxels))
+    return Pairs(shown, targets, np.concatenate([radii_mm, radii_mm[shams]]))
