@@ -97,7 +97,7 @@ def _of_images(rule: str, study: ImagePlan, wildcards: Mapping[str, Any], on_gpu
     # Each set twice, for a part of it is a copy. Of those who look at few only the real ones may have to be scaled.
     need = real if rule in LOOK_AT_FEW else 2 * (real + synthetic)
     if rule == "extract_features":
-        need += 2 * FEATURES * drawn / MB
+        need += FEATURES * drawn / MB
     elif rule == "measure_fidelity":
         need += (FEATURES + RADIOMICS) * drawn / MB + TEMPLATES
     elif rule == "synthesize" and study.is_of_volumes:
