@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
     said = "\n".join(seen.lines)
     assert "left out: 1 unreadable image\n  train/ill/damaged.png: unreadable image: found" in said
     assert "copies: 1 identical to another image" in said
-    assert "8, by their file names: look whether patient_from is right" in said
+    example = re.search(r"8, by their file names \((p\d+) of (\S+)\): look whether patient_from is right", said)
+    assert f"/{example[1]}_" in example[2]
     # A small folder is answered in folds, and tried in one split.
     largest, smallest = scales_for(seen)[0], scales_for(seen)[-1]
     assert largest.image_size == 64
@@ -222,6 +224,14 @@ def test_the_command_says_all_and_writes_the_study(pictures, tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["check", str(tmp_path / "nowhere")])
     with pytest.raises(SystemExit, match=r"error: .*nowhere: root: found no such folder"):
         command.main()
+
+
+@pytest.mark.parametrize("arguments", [["check", "."], ["plan"]])
+def test_elsewhere_a_line_says_where_to_go(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["scangan", *arguments])
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path}: found no config/config.yaml, allowed: the folder of"):
+        scangan.__main__.main()
 
 
 def test_commands_are_found_by_their_names(monkeypatch, tmp_path):

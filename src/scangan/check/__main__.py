@@ -16,7 +16,7 @@ from scangan.check.folder import Seen, look, recognise
 from scangan.check.proposal import Scale, as_yaml, choose, name_of, positive_of, scales_for, study_of
 from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.files import atomic
-from scangan.forecast.__main__ import CONFIG, read_plan
+from scangan.forecast.__main__ import CONFIG, read_plan, require_workflow
 from scangan.forecast.dry_run import jobs_of
 from scangan.forecast.report import hours_of
 from scangan.forecast.work import Work, work_of
@@ -41,6 +41,7 @@ def main() -> None:
 
 
 def _check(folder: Path, hours: float, cores: int, name: str, write: Path | None) -> None:
+    require_workflow()
     kind = recognise(folder)
     print(f"{kind.root}: {kind.name}")
     seen = look(kind)

@@ -391,7 +391,9 @@ def _patients(manifest: pd.DataFrame, data: Settings) -> tuple[pd.Series, str]:
         return manifest.patient_id, "nothing says whose an image is; each counts as a patient of its own"
     data["patient_from"] = guess.patient_from
     patients = pd.Series(guess.patients, index=manifest.index).fillna(manifest.patient_id)
-    return patients, f"{patients.nunique()}, by their {guess.by}: look whether patient_from is right"
+    patient, source = next(each for each in zip(guess.patients, manifest.source, strict=True) if each[0] is not None)
+    example = f"{patient} of {source}"
+    return patients, f"{patients.nunique()}, by their {guess.by} ({example}): look whether patient_from is right"
 
 
 def _part_of(source: str) -> str:

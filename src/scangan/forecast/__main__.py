@@ -31,11 +31,18 @@ def main() -> None:
     parser.add_argument("--target", nargs="*", default=[], help="what is to be made, as snakemake's; default: all")
     asked = parser.parse_args()
     try:
+        require_workflow()
         plan = read_plan([str(CONFIG), *asked.overlays])
         jobs = jobs_of([str(CONFIG), *asked.overlays], asked.target, asked.cores)
         print(forecast(plan, jobs, asked.cores))
     except (ConfigError, DataError, TrainingError) as error:
         sys.exit(f"error: {error}")
+
+
+def require_workflow() -> None:
+    """Raises ConfigError where this is run elsewhere than where the workflow lies."""
+    if not CONFIG.is_file():
+        raise ConfigError(f"{Path.cwd()}: found no {CONFIG}, allowed: the folder of the workflow; go there first")
 
 
 def read_plan(files: Sequence[str]) -> Plan:
