@@ -59,6 +59,8 @@ FAR = score("energy_distance", 0.5, 0.4, 0.6, 0.0)
         # An interval that reaches half of what real images have is no proof.
         ([FAR, LOST[0], score("coverage", 0.3, 0.1, 0.5, 0.9)], "learnt something"),
         ([FAR, score("precision", 0.3, 0.1, 0.5, 0.9), LOST[1]], "learnt something"),
+        # Of few images these have no interval.
+        ([FAR, *(each | {"ci_low": float("nan"), "ci_high": float("nan")} for each in LOST)], "did not learn"),
         # Volumes, and networks that the extractor may not judge, have distances alone.
         ([FAR], "did not learn"),
         ([score("energy_distance", 0.3, 0.2, 0.4, 0.0)], "learnt something"),

@@ -20,7 +20,7 @@ MANIFOLD = ("precision", "coverage")  # both need a neighbourhood of real images
 RECALLS = ("recall", "radiomics_recall")  # variety: the first that was measured counts
 # Of what real images reach: less than this share of it, by the whole interval, is not learnt, or too few kinds.
 HALF = 0.5
-# Without precision and coverage: a distance of more than this, by the whole interval, is not learnt.
+# Without intervals of precision and coverage: a distance of more than this, by the whole interval, is not learnt.
 FAR = 0.25
 FOUND = 0.9  # a kind of planted copies is found by the check if it finds this share of them
 NAMES = {ENERGY: "energy distance", RADIOMICS: "radiomics distance", BY_ENCODER: "encoder distance"}
@@ -47,10 +47,10 @@ def trust_in(gan: str, tables: Mapping[str, pd.DataFrame], has_arms: bool = True
     has_arms: whether classifiers were trained on its images.
 
     The rule: a network `did not learn` if precision and coverage both lie, by their whole intervals, below half of what
-    real images reach; where these were not measured (volumes; an extractor that it was trained against), if any of its
-    distances to held-out real images is, by its whole interval, above 0.25 of at most 1: by radiomics alone images of
-    one grey are nearly real. It is `like real images` if
-    the interval of that distance reaches down to that of the training images.
+    real images reach; where these were not measured (volumes; an extractor that it was trained against) or have no
+    interval (of few images), if any of its distances to held-out real images is, by its whole interval, above 0.25 of
+    at most 1: by radiomics alone images of one grey are nearly real. It is `like real images` if the interval of that
+    distance reaches down to that of the training images.
     """
     rows = {name: _rows_of(gan, tables[name]) for name in TABLES if name in tables}
     fidelity = rows.get("fidelity", {})
@@ -103,7 +103,7 @@ def _rows_of(gan: str, table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def _grade(fidelity: Mapping[str, dict[str, float]], headline: Mapping[str, float]) -> Grade:
-    if all(name in fidelity for name in MANIFOLD):
+    if all(name in fidelity and pd.notna(fidelity[name]["ci_high"]) for name in MANIFOLD):
         lost = [fidelity[name]["ci_high"] < HALF * fidelity[name]["reference"] for name in MANIFOLD]
         if all(lost):
             return "did not learn"
