@@ -78,8 +78,8 @@ def run_once(folder: Path, *options: str, target: str = "all", prepare: Callable
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             prepare()
-            # The other processes mostly wait, so that the cores are free for two jobs.
-            run = copy_workflow(folder).snakemake(*options, target=target, cores=2)
+            # The other processes mostly wait, so that two cores are free, which three jobs keep busy.
+            run = copy_workflow(folder).snakemake(*options, target=target, cores=3)
             (folder / "run.log").write_text(run.stdout)
     assert "(100%) done" in (folder / "run.log").read_text(), (folder / "run.log").read_text()
     return Workflow(folder)

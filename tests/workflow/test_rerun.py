@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from itertools import zip_longest
+from pathlib import Path
 
 import pytest
 import yaml
 
 from scangan.code_digest import script_digest
 from scangan.config import MODELS, validate
-from tests.workflow.conftest import ROOT, TOY, TOYS, Workflow
+from tests.workflow.conftest import ROOT, TOY, TOYS, Workflow, copy_workflow
 
 
 def of(study: str, *jobs: str) -> set[str]:
@@ -717,6 +719,13 @@ def test_threads_cores_and_profile_rerun_nothing(toy: Workflow):
     resources = ("--set-resources", "train_gan:mem_mb=9000", "train_classifier:runtime=5")
     assert toy.planned("--cores", "4", "--set-threads", "train_gan=1", "train_classifier=3", *resources) == set()
     assert toy.planned("--profile", "profiles/slurm", "--config", "tensorboard=true") == set()
+
+
+def test_one_job_at_a_time_more_than_there_are_cores(tmp_path: Path):
+    workflow = copy_workflow(tmp_path / "toy")
+    run = workflow.snakemake(target="results/head_ct/phantom", cores=1000)
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"^Provided cores: (\d+)", workflow.last_log(), re.MULTILINE)[1] == str(os.cpu_count() + 1)
 
 
 def test_a_docstring_or_a_comment_reruns_nothing(toy_copy: Workflow):
