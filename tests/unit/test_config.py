@@ -293,6 +293,19 @@ def test_each_further_network_without_an_arm_gets_one():
     assert arms(["dcgan32", "projected_gan"], arms=["real", "synthetic"]) == ["real", "synthetic", further]
 
 
+def test_augmentation_for_few_images_keeps_what_is_not_said():
+    study = {"gan": {"projected_gan": {"diffaugment": {"probability": 0.3}}}}
+    validated = load(validate(overlay(DEFAULT, {"studies": {"head_ct": study}})))
+    networks = {name: gan.diffaugment for name, gan in validated.studies["head_ct"].gan.items()}
+    assert (networks["projected_gan"].kinds, networks["projected_gan"].probability) == (
+        ["color", "translation", "cutout"],
+        0.3,
+    )
+    assert networks["dcgan32"].kinds == []
+    fixed_window = validated.studies["simple_ct_gan"].gan["projected_gan"].diffaugment
+    assert (fixed_window.kinds, fixed_window.probability) == (["translation", "cutout"], 0.5)
+
+
 def test_null_leaves_a_network_out():
     config = overlay(DEFAULT, {"studies": {"simple_ct_gan": {"gan": {"projected_gan": None, "unheard_of": None}}}})
     networks = list(DEFAULT["studies"]["simple_ct_gan"]["gan"])

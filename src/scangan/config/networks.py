@@ -47,6 +47,20 @@ class DiffAugment(Section):
         return self
 
 
+class ProjectedAugment(DiffAugment):
+    """That of `projected_gan`: all kinds, and some images that D sees as they are.
+
+    Where it always saw them changed, the generator's varied less (docs/few_images.md).
+    """
+
+    kinds: list[Literal["color", "translation", "cutout"]] = Field(
+        ["color", "translation", "cutout"], description="what is varied; none: off"
+    )
+    probability: Fraction = Field(
+        0.5, description="share of the images that each of them changes; with a target, where it begins"
+    )
+
+
 class Progressive(Section):
     """How a growing network (`pggan`) passes through its resolutions, each twice as large as the one before."""
 
@@ -299,9 +313,7 @@ class ProjectedGan(ImageGan):
     beta2: Annotated[float, Field(ge=0, lt=1)] = 0.99
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
     validations: Annotated[int, Field(ge=0)] = 20
-    diffaugment: DiffAugment = Field(
-        DiffAugment(kinds=["color", "translation", "cutout"]), description="differentiable augmentation"
-    )
+    diffaugment: ProjectedAugment = Field(ProjectedAugment(), description="differentiable augmentation")
     conditional: bool = Field(
         False,
         description="one network for all classes, told which to draw, so that a class of few images borrows from the "
