@@ -50,7 +50,7 @@ class DiffAugment(Section):
 class ProjectedAugment(DiffAugment):
     """That of `projected_gan`: all kinds, and some images that D sees as they are.
 
-    Where it always saw them changed, the generator's varied less (docs/few_images.md).
+    Where it always saw them changed, the generator learnt more slowly (docs/few_images.md).
     """
 
     kinds: list[Literal["color", "translation", "cutout"]] = Field(
