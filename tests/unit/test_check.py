@@ -63,12 +63,14 @@ def test_a_folder_a_class_wherever_it_lies(pictures):
     assert seen.data["channels"] == 1
     assert seen.lines[:2] == ["files: 12 .png; grey", "sizes: shorter edges of 40 to 40 pixels, median 40"]
     assert "patients: nothing says whose an image is; each counts as a patient of its own" in seen.lines
-    for scale in scales_for(seen):
+    scales = scales_for(seen)
+    assert [scale.answers for scale in scales] == [scale.answers for scale in SCALES]
+    for scale in scales:
         assert scale.image_size == 32
         study = validated(seen, "mine", scale)
         assert study.labels() == ["a_x", "b_x", "c_x"]
         assert study.settings.evaluation.primary == "macro_auc"
-        assert study.settings.split.method == "by_patient"
+        assert study.settings.split.method == ("folds" if scale.answers else "by_patient")
 
 
 def test_parts_patients_colours_copies_and_what_cannot_be_read(pictures):
@@ -207,6 +209,20 @@ def test_the_positive_class_is_the_one_that_does_not_sound_healthy(pictures, nam
 
 def test_a_folder_names_its_study():
     assert name_of(Path("/data/Chest X-ray (2020)")) == "my_chest_x_ray_2020"
+
+
+def test_a_set_of_small_images_can_answer_and_it_is_said_that_they_are_enlarged(pictures, monkeypatch, capsys):
+    root = pictures(*numbered("ill", 5), *numbered("well", 5), edge=28)
+
+    def a_second_a_pass(config, name, cores):
+        return [Work("rest", 0.0, config["studies"][name]["gan"]["projected_gan"]["epochs"])]
+
+    monkeypatch.setattr(command, "_work_of", a_second_a_pass)
+    monkeypatch.setattr("sys.argv", ["check", str(root)])
+    command.main()
+    said = capsys.readouterr().out
+    assert "Half of the files are smaller and will be enlarged to 32 pixels, the least that the network draws" in said
+    assert len(re.findall("--hours .*: 32 pixels", said)) == sum(scale.answers for scale in SCALES)
 
 
 def test_the_command_says_all_and_writes_the_study(pictures, tmp_path, monkeypatch, capsys):

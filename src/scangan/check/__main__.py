@@ -64,6 +64,9 @@ def _check(folder: Path, hours: float, cores: int, name: str, write: Path | None
     if known[chosen] > hours:
         print(f"The least there is takes more than the {_said(hours)} given.")
     print(f"\nAbout {_said(known[chosen])} and {disk_gb:.1f} GB on this machine: {chosen.describe()}.")
+    if seen.edge and seen.edge < chosen.image_size:
+        least = f"{chosen.image_size} {chosen.unit}, the least that the network draws"
+        print(f"Half of the files are smaller and will be enlarged to {least}: they gain no detail by it.")
     if not chosen.answers:
         print("That shows that all of it runs, and no more; for an answer:")
         answers = [scale for scale in scales if scale.answers]

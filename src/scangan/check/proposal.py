@@ -92,21 +92,12 @@ VOLUME_SCALES = (
 
 
 def scales_for(seen: Seen) -> list[Scale]:
-    """The scales whose images are no larger than the files' are; of smaller files those of the smallest network."""
-    if seen.data["reader"] == "volume_folder":
-        return _volume_scales(seen.edge)
-    edge = seen.edge
-    smallest = min(ProjectedGan.IMAGE_SIZES)
-    return [scale for scale in SCALES if scale.image_size <= max(edge or math.inf, smallest)]
-
-
-def _volume_scales(edge: int | None) -> list[Scale]:
-    """Of smaller volumes each scale at the largest edge that they have."""
-    known = [size for size in Gan3d.IMAGE_SIZES if size <= (edge or math.inf)] or [min(Gan3d.IMAGE_SIZES)]
-    scales = [
-        replace(scale, image_size=max(size for size in known if size <= scale.image_size)) for scale in VOLUME_SCALES
-    ]
-    return list(dict.fromkeys(scales))
+    """The scales, each at the largest edge that a network has and the files are not smaller than, or at its least."""
+    of_volumes = seen.data["reader"] == "volume_folder"
+    scales, sizes = (VOLUME_SCALES, Gan3d.IMAGE_SIZES) if of_volumes else (SCALES, ProjectedGan.IMAGE_SIZES)
+    known = [size for size in sizes if size <= (seen.edge or math.inf)] or [min(sizes)]
+    fitted = [replace(scale, image_size=max(size for size in known if size <= scale.image_size)) for scale in scales]
+    return list(dict.fromkeys(fitted))
 
 
 def study_of(seen: Seen, name: str, scale: Scale) -> Settings:
