@@ -59,6 +59,16 @@ def test_the_radiomics_distance_is_of_noise_to_noise_and_frd_is_the_logarithm():
     assert rows.loc["frd", "value"] == pytest.approx(whole, abs=0.3)  # of 16 of the 20 images
 
 
+def test_flat_images_with_a_few_of_one_grey_are_far():
+    train, _, _ = evaluated()
+    rng = np.random.default_rng(1)
+    held_out, flat = rng.random((16, 1, 16, 16), dtype=np.float32), rng.normal(0.5, 0.007, (40, 1, 16, 16))
+    flat[::10] = 0.5
+    sets = judged(held_out, "h"), judged(flat.astype(np.float32), "s")
+    scores, _ = evaluate_generators(train, *sets, "gan", Fidelity(resamples=1))
+    assert scores.query("variant == 'gan/all' and metric == 'radiomics_distance'")["ci_low"].item() > 0.6
+
+
 def test_of_three_images_again_and_again_radiomics_see_precision_and_no_recall():
     rng = np.random.default_rng(0)
     train, held_out = (judged(rng.random((24, 1, 16, 16), dtype=np.float32), name) for name in "th")

@@ -11,7 +11,14 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from scangan.metrics import radiomics as module
-from scangan.metrics.radiomics import LEVELS, NAMES, frechet_radiomics_distance, radiomics, standardise
+from scangan.metrics.radiomics import (
+    LEVELS,
+    NAMES,
+    frechet_radiomics_distance,
+    radiomics,
+    standardise,
+    standardise_within_bounds,
+)
 
 PYRADIOMICS = {
     "first_order_energy": 10240326.0,
@@ -143,3 +150,8 @@ def test_standardised_features_leave_out_what_does_not_vary_in_training():
     found = standardise(train, other)
     assert found[0].tolist() == [[-1], [1]]
     assert found[1].tolist() == [[0]]
+
+
+def test_of_a_feature_without_bound_ten_deviations_count():
+    train = np.array([[-1.0], [1.0]])
+    assert standardise_within_bounds(train, np.array([[-9.0], [1e9]]))[1].tolist() == [[-9], [10]]

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from scangan.metrics.radiomics import radiomics, standardise
+from scangan.metrics.radiomics import radiomics, standardise_within_bounds
 from scangan.metrics.validation import Validator
 
 
@@ -41,9 +41,18 @@ def test_the_same_image_again_and_again_has_no_diversity(validator):
     assert distance > 0.1
 
 
+def test_flat_images_with_a_few_of_one_grey_are_far(validator):
+    """These have a coarseness of 10^6, of which a mean of distances would see nothing else."""
+    flat = np.random.default_rng(0).normal(0.5, 0.007, (50, 1, 16, 16)).clip(0, 1)
+    flat[::10] = 0.5
+    distance, diversity = validator(flat)
+    assert distance > 0.6
+    assert diversity < 3
+
+
 def test_by_definition(validator):
     train, held_out, drawn = (textures(count, seed) for count, seed in ((40, 0), (40, 1), (5, 5)))
-    train, held_out, drawn = standardise(*(radiomics(images) for images in (train, held_out, drawn)))
+    train, held_out, drawn = standardise_within_bounds(*(radiomics(images) for images in (train, held_out, drawn)))
 
     def distances(features):
         return [np.linalg.norm(one - other) for one, other in combinations(features, 2)]

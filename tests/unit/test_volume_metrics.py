@@ -17,7 +17,7 @@ from scangan.metrics import volumes as module
 from scangan.metrics.copies import KINDS
 from scangan.metrics.features import Features, extract
 from scangan.metrics.fidelity import compare_sets, unbiased_distances
-from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
+from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise_within_bounds
 from scangan.metrics.volumes import (
     SliceFeatures,
     compare_slices,
@@ -498,7 +498,7 @@ def test_volumes_are_compared_whole_and_by_patient():
     expected = unbiased_distances(*whole[:2], *patients, np.random.default_rng(0))
     assert rows.loc["far", "reference"] == pytest.approx(expected["energy_distance"].value)
     by_radiomics = table[table["metric"] == "radiomics_distance"].set_index("variant")
-    whole = standardise(*(slices.radiomics.reshape(len(slices), -1) for slices in (train, held_out, far)))
+    whole = standardise_within_bounds(*(slices.radiomics.reshape(len(slices), -1) for slices in (train, held_out, far)))
     expected = unbiased_distances(whole[2], whole[1], np.arange(16), patients[1], np.random.default_rng(0))
     assert by_radiomics.loc["far", "value"] == pytest.approx(expected["energy_distance"].value)
     assert by_radiomics.loc["near", "ci_low"] < 0 < by_radiomics.loc["near", "ci_high"]

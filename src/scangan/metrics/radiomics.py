@@ -20,6 +20,9 @@ from scangan.metrics.frechet import feature_statistics, frechet_distance
 AT_ONCE = 256  # images that are read at once
 BIN_WIDTH = 8  # of grey values from 0 to 255
 LEVELS = 32
+# Some features have no bound: the coarseness of an image of one grey lies 10^9 deviations off, and a few such images
+# among flat ones made the mean distance of these to each other as large as that to real ones.
+MOST_DEVIATIONS = 10.0
 TINY = np.spacing(1)  # added to what a logarithm is taken of, as in pyradiomics
 FIRST_ORDER = (
     "energy total_energy entropy minimum percentile_10 percentile_90 maximum mean median interquartile_range range "
@@ -63,6 +66,11 @@ def standardise(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
     varied = deviation > 1e-9 * np.abs(train).max(axis=0).clip(1)
     mean, deviation = train.mean(axis=0)[varied], deviation[varied]
     return [(features[:, varied] - mean) / deviation for features in (train, *others)]
+
+
+def standardise_within_bounds(train: np.ndarray, *others: np.ndarray) -> list[np.ndarray]:
+    """As `standardise`, no feature farther from 0 than MOST_DEVIATIONS: for means of distances."""
+    return [features.clip(-MOST_DEVIATIONS, MOST_DEVIATIONS) for features in standardise(train, *others)]
 
 
 def frechet_radiomics_distance(train: np.ndarray, images: np.ndarray) -> float:

@@ -40,7 +40,7 @@ from scangan.metrics.features import extract
 from scangan.metrics.fidelity import compare_unbiased
 from scangan.metrics.frechet import feature_statistics, frechet_distance
 from scangan.metrics.order import NOT_ORDERED, misplacement, pair_similarities
-from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise
+from scangan.metrics.radiomics import frechet_radiomics_distance, radiomics, standardise_within_bounds
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def compare_whole_volumes(
         sets = real_train, real_held_out, slices
         points = {
             "energy_distance": [each.features.reshape(len(each), -1) for each in sets],
-            "radiomics_distance": standardise(*(each.radiomics.reshape(len(each), -1) for each in sets)),
+            "radiomics_distance": standardise_within_bounds(*(each.radiomics.reshape(len(each), -1) for each in sets)),
         }
         if name in refused:
             del points["energy_distance"]
