@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
 from scangan.metrics.comparison import Difference, Replicates, compare, replicates_of  # noqa: E402
+from scangan.metrics.curve import as_good_between, patients_worth  # noqa: E402
 
 CASES, TRAININGS = (22, 203, 1000), (3, 5)
 METRICS = ("auc", "specificity")
@@ -27,6 +28,7 @@ SEPARATION, SEPARATION_SD = 2.2, 0.3  # between the classes' mean logits, of all
 DIFFICULTY_SD = 1.0  # of a case, the same for all trainings
 OWN_SD = 0.8  # of a case in one training
 SHIFT_SD = 0.65  # of a training's logits: a spread of its specificity of 0.15
+PATIENTS, SEPARATION_GAIN = (25, 50, 100), 0.4  # of a curve, and what a doubling of them gains
 # Two arms that differ lie about this score, half of the difference on either side, and differ by no more than this.
 MIDDLE, ROOM = {"auc": 0.75, "specificity": 0.5}, {"auc": 0.4, "specificity": 0.9}
 
@@ -155,6 +157,38 @@ def measure(cases: int, trainings: int, runs: int) -> list[dict[str, object]]:
     return rows
 
 
+def worth_covered(trainings: int, cases: int, beside: int, gain: float, runs: int, seed: int = 0) -> float:
+    """Share of the studies whose interval of what synthetic images are worth holds the truth.
+
+    beside: of the patients PATIENTS, with so many the images are added to; gain: in separation, where each doubling of
+    patients gains SEPARATION_GAIN.
+    """
+    rng, patients = np.random.default_rng(seed), np.array(PATIENTS)
+    separations = SEPARATION + SEPARATION_GAIN * np.log2(patients / patients[-1])
+    curve = [Arm(trainings, separation=each) for each in separations]
+    arm = Arm(trainings, separation=separations[PATIENTS.index(beside)] + gain)
+    truth = patients_worth(np.array([each.truth("auc") for each in curve]), patients, arm.truth("auc"))
+    held = []
+    for _ in range(runs):
+        one, *points = (each["auc"] for each in replicates(rng, (arm, *curve), cases, 1, ("auc",)))
+        low, high = as_good_between(one, points, patients)
+        held.append(low <= truth <= high)
+    return float(np.mean(held))
+
+
+def measure_worth(runs: int) -> pd.DataFrame:
+    """Share of the intervals that hold what synthetic images are worth, by trainings and test cases."""
+    rows = []
+    for trainings, cases in product(TRAININGS, CASES[:2]):
+        row: dict[str, object] = {"trainings": trainings, "cases": cases}
+        for beside, gain in product(PATIENTS, (0.0, SEPARATION_GAIN / 2)):
+            row[f"{beside}, worth {'something' if gain else 'nothing'}"] = (
+                f"{worth_covered(trainings, cases, beside, gain, runs):.1%}"
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def write_rows(rows: list[dict[str, object]], document: Path) -> None:
     """Put the table in place of the one that the document ends in."""
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
@@ -165,8 +199,12 @@ def write_rows(rows: list[dict[str, object]], document: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="simulated studies in each cell; a third at most cases")
+    parser.add_argument("--worth", action="store_true", help="print alone how often worth's intervals hold the truth")
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "statistics.md")
     arguments = parser.parse_args()
+    if arguments.worth:
+        print(measure_worth(arguments.runs).to_string(index=False))
+        return
     rows = []
     for cases, trainings in product(CASES, TRAININGS):
         rows += measure(cases, trainings, arguments.runs // (3 if cases == CASES[-1] else 1))

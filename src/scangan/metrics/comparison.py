@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -26,6 +27,7 @@ from scangan.config import Evaluation
 from scangan.metrics.classification import (
     CHUNK,
     GanSeeds,
+    Key,
     align_classes,
     align_images,
     both_classes,
@@ -58,12 +60,12 @@ class Replicates:
     value: np.ndarray
     influence: np.ndarray
 
-    @property
+    @cached_property
     def spread(self) -> float:
         """Variance of the mean, from the spread between trainings: theirs, and that of cases as each sees them."""
         return self.value.var(ddof=1) / len(self.value)
 
-    @property
+    @cached_property
     def own_noise(self) -> float:
         """That part of `spread` which the cases explain: Var1 - Cov2 in Obuchowski and Rockette's terms, over n."""
         return self.influence.var(axis=0, ddof=1).sum() / len(self.value)
@@ -89,28 +91,54 @@ class Difference:
     case_variance: float
 
 
+@dataclass(frozen=True)
+class Contrast:
+    """A weighted sum of arms' mean scores, its variance, and the degrees of freedom of that.
+
+    training_variance, case_variance, replicated: as of `Difference`, and whether all arms have several trainings.
+    """
+
+    value: float
+    variance: float
+    freedom: float
+    training_variance: float
+    case_variance: float
+    replicated: bool
+
+    @property
+    def margin(self) -> float:
+        """Half of the 95% interval's width; NaN where nothing varies, or where a class has a single patient."""
+        if not self.variance > _NOTHING:
+            return np.nan
+        return stats.t.ppf(1 - LEVEL / 2, self.freedom) * np.sqrt(self.variance)
+
+
+def contrast(weighted: Sequence[tuple[float, Replicates]]) -> Contrast:
+    """The sum of weight times mean score over arms that are tested on the same cases; of none twice."""
+    value = sum(weight * arm.value.mean() for weight, arm in weighted)
+    case_variance = (sum(weight * arm.influence.mean(axis=0) for weight, arm in weighted) ** 2).sum()
+    if not all(len(arm.value) > 1 for _, arm in weighted):
+        return Contrast(value, case_variance, _NORMAL, np.nan, case_variance, replicated=False)
+    own = sum(weight**2 * arm.own_noise for weight, arm in weighted)
+    # n (Cov2 - Cov3) of Hillis: what the cases add to the difference that the spread does not show already.
+    variance = sum(weight**2 * arm.spread for weight, arm in weighted) + max(case_variance - own, 0)
+    uncertain = sum((weight**2 * arm.spread) ** 2 / (len(arm.value) - 1) for weight, arm in weighted)
+    freedom = min(variance**2 / uncertain, _NORMAL) if uncertain else _NORMAL
+    training_variance = sum(weight**2 * max(arm.spread - arm.own_noise, 0) for weight, arm in weighted)
+    return Contrast(value, variance, freedom, training_variance, case_variance, replicated=True)
+
+
 def compare(one: Replicates, other: Replicates) -> Difference:
     """The difference `one - other` of two arms that are tested on the same cases."""
-    arms, difference = (one, other), one.value.mean() - other.value.mean()
-    case_variance = ((one.influence.mean(axis=0) - other.influence.mean(axis=0)) ** 2).sum()
-    replicated = all(len(arm.value) > 1 for arm in arms)
-    if replicated:
-        # n (Cov2 - Cov3) of Hillis: what the cases add to the difference that the spread does not show already.
-        shared = max(case_variance - sum(arm.own_noise for arm in arms), 0)
-        variance = sum(arm.spread for arm in arms) + shared
-        uncertain = sum(arm.spread**2 / (len(arm.value) - 1) for arm in arms)
-        freedom = min(variance**2 / uncertain, _NORMAL) if uncertain else _NORMAL
-        training_variance = sum(max(arm.spread - arm.own_noise, 0) for arm in arms)
-    else:
-        variance, freedom, training_variance = case_variance, _NORMAL, np.nan
-    if not variance > _NOTHING:
+    found = contrast([(1, one), (-1, other)])
+    difference, margin = found.value, found.margin
+    if np.isnan(margin):
         return Difference(difference, *[np.nan] * 6)
-    error = np.sqrt(variance)
-    margin = stats.t.ppf(1 - LEVEL / 2, freedom) * error
-    p_value = 2 * stats.t.sf(abs(difference) / error, freedom) if replicated else np.nan
+    error = np.sqrt(found.variance)
+    p_value = 2 * stats.t.sf(abs(difference) / error, found.freedom) if found.replicated else np.nan
     return Difference(
         *(difference, max(difference - margin, -1), min(difference + margin, 1), p_value),
-        *(detectable_difference(error, freedom), training_variance, case_variance),
+        *(detectable_difference(error, found.freedom), found.training_variance, found.case_variance),
     )
 
 
@@ -184,29 +212,21 @@ def compare_arms(
     pairs = _pairs(predictions, positive, settings.primary)
     if not pairs:
         return pd.DataFrame(columns=COLUMNS)
-    cases, probabilities = align_images(predictions, part)
+    cases, _ = align_images(predictions, part)
     is_positive, patient = both_classes(cases, positive, part), pd.factorize(cases["patient_id"])[0]
-    fold = cases["fold"].to_numpy()
-    generators = {
-        arm: number_generators(gan_seeds[arm] if gan_seeds else [None] * len(rows))
-        for arm, rows in probabilities.items()
-    }
-    compared = {arm for pair in pairs for arm in (pair.arm, pair.against)}
     chosen = metrics_of("classification", class_names(predictions)) if metrics is None else metrics
     of_classes = any(find_metric(metric).of_classes for metric in chosen)
     classes = align_classes(predictions, cases, part) if of_classes else {}
     label = {metric: _label_of(metric, is_positive, next(iter(classes.values()), None)) for metric in chosen}
-    replicates = {
-        arm: replicates_of(probabilities[arm], is_positive, patient, generators[arm], chosen, fold, classes.get(arm))
-        for arm in compared
-    }
+    compared = {arm: predictions[arm] for pair in pairs for arm in (pair.arm, pair.against)}
+    replicates = replicates_of_arms(compared, positive, chosen, gan_seeds, part)
     rows = []
     for pair, metric in product(pairs, chosen):
         one, other = replicates[pair.arm][metric], replicates[pair.against][metric]
         rows.append(
             asdict(pair)
             | {"metric": metric, "trainings": len(one.value), "against_trainings": len(other.value)}
-            | {"generators": generators[pair.arm].max() + 1, "cases": len(cases)}
+            | {"generators": len(set(gan_seeds[pair.arm])) if gan_seeds else 1, "cases": len(cases)}
             | {"patients": patient.max() + 1, "smaller_class": smaller_class(patient, label[metric])}
             | asdict(compare(one, other))
         )
@@ -214,6 +234,25 @@ def compare_arms(
     primary = table["metric"] == settings.primary
     table.loc[primary, "p_holm"] = holm(table.loc[primary, "p_value"].to_numpy())
     return table[COLUMNS]
+
+
+def replicates_of_arms(
+    predictions: Mapping[Key, Sequence[pd.DataFrame]],
+    positive: str,
+    metrics: Sequence[str],
+    gan_seeds: Mapping[Key, Sequence[int | None]] | None = None,
+    part: str = "test",
+) -> dict[Key, dict[str, Replicates]]:
+    """Arm -> metric -> its replicates. Arguments as of `compare_arms`; any keys may stand for arms."""
+    cases, probabilities = align_images(predictions, part)
+    is_positive, patient = both_classes(cases, positive, part), pd.factorize(cases["patient_id"])[0]
+    fold, of_classes = cases["fold"].to_numpy(), any(find_metric(metric).of_classes for metric in metrics)
+    classes = align_classes(predictions, cases, part) if of_classes else {}
+    found = {}
+    for arm, rows in probabilities.items():
+        generator = number_generators(gan_seeds[arm] if gan_seeds else [None] * len(rows))
+        found[arm] = replicates_of(rows, is_positive, patient, generator, metrics, fold, classes.get(arm))
+    return found
 
 
 def replicates_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from sklearn.isotonic import isotonic_regression
 from scangan.arms import find_arm
 from scangan.config import Evaluation
 from scangan.metrics.classification import GanSeeds, bootstrap_scores
-from scangan.metrics.comparison import compare_arms, counterpart
+from scangan.metrics.comparison import Replicates, compare_arms, contrast, counterpart, replicates_of_arms
 
 WORTH = ["worth", "worth_low", "worth_high"]
+STEPS = 100  # between two points of a curve, at which it is asked whether an arm may be as good
 COLUMNS = [
     *("share", "patients", "arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases"),
     *("against", "difference", "difference_low", "difference_high", "detectable", *WORTH, "least", "most"),
@@ -38,11 +40,12 @@ def score_curve(
     - of an arm with synthetic images whose counterpart without is there too (`against`): the difference and what could
       be shown, as of `metrics.comparison.compare_arms` among the arms of this share; worth: so many more real patients
       the counterpart would need to be as good, between `least` and `most`, beyond which there is no curve;
-      worth_low, worth_high: 95% percentile interval over the resamples of trainings and test patients.
+      worth_low, worth_high: its 95% interval, see `as_good_between`; NaN where a class has a single patient.
     """
     of_share = {(share, arm): tables for share, arms in predictions.items() for arm, tables in arms.items()}
     seeds = {key: gan_seeds[key[1]] if gan_seeds else [None] * len(tables) for key, tables in of_share.items()}
     values, resampled = bootstrap_scores(of_share, positive, settings, seeds, [settings.primary])
+    replicates = replicates_of_arms(of_share, positive, [settings.primary], seeds)
     shares = sorted(predictions)
     numbers = np.array([patients[share] for share in shares])
     rows = []
@@ -59,10 +62,10 @@ def score_curve(
             if arm in by_arm.index:
                 against = counterpart(find_arm(arm))
                 curve = np.array([values[each, against][settings.primary] for each in shares])
-                curves = np.stack([resampled[each, against][settings.primary] for each in shares], axis=1)
-                worth = patients_worth(curve[None], numbers, np.array([value]))[0] - patients[share]
-                low, high = np.percentile(patients_worth(curves, numbers, draws) - patients[share], [2.5, 97.5])
-                row |= dict(zip(WORTH, (worth, low, high), strict=True))
+                points = [replicates[each, against][settings.primary] for each in shares]
+                low, high = as_good_between(replicates[share, arm][settings.primary], points, numbers)
+                as_good = (patients_worth(curve, numbers, value), low, high)
+                row |= {name: number - patients[share] for name, number in zip(WORTH, as_good, strict=True)}
                 row |= {"least": numbers[0] - patients[share], "most": numbers[-1] - patients[share]}
                 shown = ["against", "difference", "difference_low", "difference_high", "detectable"]
                 row |= by_arm.loc[arm, shown].to_dict()
@@ -70,23 +73,44 @@ def score_curve(
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def patients_worth(curves: np.ndarray, patients: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The real patients [B] with whom a curve is as high as a value; the least or the most of them beyond its ends.
+def patients_worth(curve: np.ndarray, patients: np.ndarray, value: float) -> float:
+    """The real patients with whom a curve is as high as a value; the least or the most of them beyond its ends.
 
-    curves: [B, shares], the metric with so many patients [shares], ascending; made to rise by isotonic regression, and
-    read on a logarithmic scale of patients, on which learning curves are straight for a while. values: [B]. Where a
-    curve is level, the fewest patients count.
+    curve: the metric with so many patients, ascending [shares]; made to rise by isotonic regression, and read on a
+    logarithmic scale of patients, on which learning curves are straight for a while. Where it is level, the fewest
+    patients count.
     """
-    scale, found = np.log(patients), np.empty(len(values))
-    for number, (curve, value) in enumerate(zip(curves, values, strict=True)):
-        rising = isotonic_regression(curve)
-        after = int(np.searchsorted(rising, value))  # the first that is as high
-        if after in (0, len(rising)):
-            found[number] = scale[min(after, len(rising) - 1)]
-        else:
-            below, above = rising[after - 1 : after + 1]
-            found[number] = scale[after - 1] + (value - below) / (above - below) * np.diff(scale)[after - 1]
-    return np.exp(found)
+    rising = isotonic_regression(curve)
+    after = int(np.searchsorted(rising, value))  # the first that is as high
+    if after in (0, len(rising)):
+        return float(patients[min(after, len(rising) - 1)])
+    below, above = rising[after - 1 : after + 1]
+    share = (value - below) / (above - below)
+    return float(patients[after - 1] ** (1 - share) * patients[after] ** share)
+
+
+def as_good_between(arm: Replicates, curve: Sequence[Replicates], patients: np.ndarray) -> tuple[float, float]:
+    """The fewest and the most patients with whom another arm may be as good as this one: a 95% interval.
+
+    Those whose difference to this arm has an interval, as of `comparison.compare`, that holds 0: the set of what is not
+    rejected holds the truth as often as the test keeps its level (Fieller). curve: the other arm with so many patients,
+    ascending; between two points it is their mean, weighted on the logarithmic scale. Where the arm is better or worse
+    than all of the curve: its end. NaN where the test knows no spread.
+    """
+    accepted, last = [], np.nan
+    for (left, right), (fewer, more) in zip(pairwise(curve), pairwise(patients), strict=True):
+        for share in np.linspace(0, 1, STEPS + 1):
+            weighted = [(1.0, arm), (share - 1, left), (-share, right)]
+            found = contrast([(weight, each) for weight, each in weighted if weight])
+            last = found.value
+            if np.isnan(found.margin):
+                return np.nan, np.nan
+            if abs(found.value) <= found.margin:
+                accepted.append(float(fewer ** (1 - share) * more**share))
+    if accepted:
+        return min(accepted), max(accepted)
+    end = float(patients[-1] if last > 0 else patients[0])
+    return end, end
 
 
 def worth_sentences(curve: pd.DataFrame) -> list[str]:
@@ -97,11 +121,12 @@ def worth_sentences(curve: pd.DataFrame) -> list[str]:
 def _sentence(row: Mapping[str, Any]) -> str:
     beside = f"Beside {row['patients']} training patients, synthetic images are worth"
     shown = {name: _number(row[name], row["least"], row["most"]) for name in WORTH}
-    interval = f"[{shown['worth_low']} to {shown['worth_high']}]"
+    low, high = shown["worth_low"], shown["worth_high"]
+    interval = f"[{low}]" if low == high else f"[{low} to {high}]"
     difference = f"{row['difference']:+.3f}"
     if pd.notna(row["difference_low"]):
         difference += f" [{row['difference_low']:+.3f}, {row['difference_high']:+.3f}]"
-    could = "" if pd.isna(row["detectable"]) else f", could show {row['detectable']:.2f}"
+    could = "" if pd.isna(row["detectable"]) else f", could show {row['detectable']:.3f}"
     return (
         f"{beside} {shown['worth']} real patients {interval}: {row['metric']} of `{row['arm']}` minus that of "
         f"`{row['against']}` is {difference}{could}."
@@ -110,6 +135,8 @@ def _sentence(row: Mapping[str, Any]) -> str:
 
 def _number(worth: float, least: float, most: float) -> str:
     """Whole patients; beyond the ends of the curve it is not known how many."""
+    if np.isnan(worth):
+        return "unknown"
     if worth <= least:
         return f"{least:.0f} or fewer"
-    return f"{most:.0f} or more" if worth >= most else f"{worth:.0f}"
+    return f"{most:.0f} or more" if worth >= most else f"{round(worth)}"

@@ -186,7 +186,7 @@ def _could_show(row: pd.Series, needed: int | None, settings: Evaluation) -> str
         return "nothing varies between these trainings and cases, or a class has a single patient"
     if row["detectable"] > 1:
         return f"no difference could have been shown, however large: {_more_trainings(row)}"
-    shown = f"a difference of {row['detectable']:.2f} could have been shown"
+    shown = f"a difference of {row['detectable']:.{2 if row['detectable'] >= 0.01 else 3}f} could have been shown"
     if needed is None:
         return f"{shown}, and one of {settings.margin:g} by no number of test patients: {_more_trainings(row)}"
     if needed <= row["patients"]:

@@ -265,13 +265,19 @@ def _joined(paragraphs: list[str]) -> str:
     return "\n\n".join(each.rstrip() for each in paragraphs) + "\n"
 
 
+def decimals_for(least: int, low: float, high: float) -> int:
+    """Decimals with which an interval's ends differ: one more than usual where a large test set makes it narrow."""
+    return least + (high - low < 2 * 10**-least)
+
+
 def _score(row: dict) -> str:
-    number = f"{{:.{METRICS[row['metric']].decimals}f}}".format
+    number = f"{{:.{decimals_for(METRICS[row['metric']].decimals, row['ci_low'], row['ci_high'])}f}}".format
     return f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
 def _difference(row: dict) -> str:
-    number = f"{{:+.{METRICS[row['metric']].decimals}f}}".format
+    decimals = decimals_for(METRICS[row["metric"]].decimals, row["difference_low"], row["difference_high"])
+    number = f"{{:+.{decimals}f}}".format
     if pd.isna(row["difference_low"]):
         return number(row["difference"])
     cell = f"{number(row['difference'])} [{number(row['difference_low'])}, {number(row['difference_high'])}]"

@@ -9,13 +9,15 @@ import pandas as pd
 from scangan.facts import Facts
 from scangan.files import atomic
 from scangan.metrics.curve import COLUMNS, worth_sentences
+from scangan.report.classification_tables import decimals_for
 from scangan.report.style import house_figure, lines_of
 
 NOTE = (
     "Worth: so many more real patients the arm without synthetic images would need to be as good, read off its own "
-    "curve (made to rise, straight on a logarithmic scale of patients) [95% interval: bootstrap over trainings and "
-    "test patients]. Beyond the smallest and the largest number of patients nothing is known: `or fewer`, `or more`; "
-    "so with all patients it is 0 or more at best. Whether synthetic images help at all is the difference's to say."
+    "curve (made to rise, straight on a logarithmic scale of patients) [95% interval: the numbers with which the two "
+    "cannot be told apart, over trainings and test patients]. Beyond the smallest and the largest number of "
+    "patients nothing is known: `or fewer`, `or more`; so with all patients it is 0 or more at best. Whether synthetic "
+    "images help at all is the difference's to say."
 )
 
 
@@ -26,7 +28,7 @@ def write_curve(curve: pd.DataFrame, csv_path: str | Path, md_path: str | Path, 
         table[["study", *COLUMNS, *(name for name in ("data", "scale", "pretrained") if name in table)]].to_csv(
             csv, index=False
         )
-        cells = [f"{row.value:.2f} [{row.ci_low:.2f}, {row.ci_high:.2f}]" for row in curve.itertuples()]
+        cells = [_cell(row.value, row.ci_low, row.ci_high) for row in curve.itertuples()]
         wide = curve.assign(cell=cells).pivot(index="arm", columns="patients", values="cell")
         wide = wide.loc[list(dict.fromkeys(curve["arm"]))]
         wide.columns = [f"{patients} patients" for patients in wide.columns]
@@ -40,6 +42,11 @@ def write_curve(curve: pd.DataFrame, csv_path: str | Path, md_path: str | Path, 
             NOTE,
         ]
         markdown.write_text("\n\n".join(filter(None, paragraphs)) + "\n", encoding="utf-8")
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    decimals = decimals_for(2, low, high)
+    return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
 def metric_over_patients(curve: pd.DataFrame, path: str | Path, facts: Facts) -> None:
