@@ -172,6 +172,22 @@ def test_every_head_judges_an_image_as_one_of_its_class():
 # The training.
 
 
+def test_of_real_and_of_generated_images_the_same_classes_are_told(monkeypatch):
+    told, judge = [], Discriminator.judge
+
+    def watched(discriminator, seen, one_hot=None):
+        told.append((one_hot, len(seen[0])))
+        return judge(discriminator, seen, one_hot)
+
+    monkeypatch.setattr(Discriminator, "judge", watched)
+    train()
+    for one_hot, images in told:
+        assert len(one_hot) == images
+        of_real, of_generated = one_hot.chunk(2)
+        assert torch.equal(of_real, of_generated)
+        assert len(one_hot.unique(dim=0)) > 1
+
+
 def test_resumes_exactly(tmp_path, monkeypatch):
     monkeypatch.setattr(adversarial, "HISTORY_ROWS", 2)
     measures = dict.fromkeys(IMAGES, brightness)

@@ -21,6 +21,7 @@ from scangan.models.projected_gan import (
     EnlargingConv2d,
     FrozenFeatures,
     Generator,
+    feature_head,
 )
 from scangan.training import adversarial
 from scangan.training.adversarial import make_fabric, train_gan
@@ -144,6 +145,28 @@ def test_gradients_reach_the_image_through_each_scale():
 
 
 # The training.
+
+
+def test_only_in_one_batch_with_real_images_a_head_sees_that_others_vary_less():
+    torch.manual_seed(0)
+    head, real = feature_head(8, 2), torch.randn(16, 8, 16, 16)
+    alike = 0.3 * real
+    torch.testing.assert_close(head(alike), head(real), rtol=0, atol=1e-3)
+    of_real, of_alike = head(torch.cat([real, alike])).chunk(2)
+    assert (of_real - of_alike).abs().mean() > 0.1
+
+
+def test_both_networks_judge_real_and_generated_images_in_one_batch(monkeypatch):
+    batches, judge = [], Discriminator.judge
+
+    def watched(discriminator, seen, one_hot=None):
+        batches.append({len(maps) for maps in seen})
+        return judge(discriminator, seen, one_hot)
+
+    monkeypatch.setattr(Discriminator, "judge", watched)
+    train(epochs=1)
+    assert batches
+    assert all(batch == {2 * VALUES["batch_size"]} for batch in batches)
 
 
 def test_what_is_frozen_stays_frozen_and_the_rest_learns(networks):

@@ -217,7 +217,7 @@ class AdversarialTraining(ABC):
     def discriminator_losses(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """`loss_d` and the weighted `penalty` (both minimised), D's mean logits, and their mean sign on real images."""
         with self.fabric.autocast():
-            d_real, d_fake = self._judge(real), self._judge(fake)
+            d_real, d_fake = self._judge_both(real, fake)
         d_real, d_fake = d_real.float(), d_fake.float()
         loss_d = discriminator_loss(
             self.rules.loss, d_real, d_fake, self.rules.label_inversion, self.rules.noisy_labels
@@ -239,7 +239,7 @@ class AdversarialTraining(ABC):
     def generator_losses(self, fake: Tensor) -> dict[str, Tensor]:
         """`loss_g`, minimised."""
         with self.fabric.autocast():
-            d_fake = self._judge(fake)
+            d_fake = self._judge_for_generator(fake)
         return {"loss_g": generator_loss(self.rules.loss, d_fake.float(), self.rules.label_inversion)}
 
     def samples_so_far(self) -> np.ndarray:
@@ -436,6 +436,14 @@ class AdversarialTraining(ABC):
     def _judge(self, images: Tensor) -> Tensor:
         return self.discriminator(images)
 
+    def _judge_both(self, real: Any, fake: Any) -> tuple[Tensor, Tensor]:
+        """D's logits of real and of generated images."""
+        return self._judge(real), self._judge(fake)
+
+    def _judge_for_generator(self, fake: Any) -> Tensor:
+        """D's logits of generated images, from which G learns."""
+        return self._judge(fake)
+
     def _update(self, optimizer: torch.optim.Optimizer, network: nn.Module, loss: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
@@ -501,15 +509,18 @@ class ProjectedTraining(ImageTraining):
 
     Generated images are seen once, by both networks with the same augmentation, as in FastGAN; so of three passes
     through the frozen network one is spared, and that of real images needs no gradient.
+
+    Real and generated images pass the heads as one batch, both networks' turn. Apart, each batch norm gives either kind
+    the same mean and spread, so a head cannot see that generated images vary less (docs/few_images.md).
     """
 
     settings: ProjectedGan
 
     def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         with torch.no_grad():
-            real_seen = self._see(real)
+            self.real_seen = self._see(real)
         self.fake_seen = self._see(fake)
-        return real_seen, [maps.detach() for maps in self.fake_seen]
+        return self.real_seen, [maps.detach() for maps in self.fake_seen]
 
     def _shown_to_generator(self, fake: Tensor) -> list[Tensor]:
         return self.fake_seen
@@ -520,6 +531,14 @@ class ProjectedTraining(ImageTraining):
 
     def _judge(self, seen: list[Tensor]) -> Tensor:
         return self.discriminator.judge(seen)
+
+    def _judge_both(self, real: list[Tensor], fake: list[Tensor]) -> tuple[Tensor, Tensor]:
+        logits = self._judge([torch.cat(maps) for maps in zip(real, fake, strict=True)])
+        of_real, of_fake = logits.chunk(2)
+        return of_real, of_fake
+
+    def _judge_for_generator(self, fake: list[Tensor]) -> Tensor:
+        return self._judge_both(self.real_seen, fake)[1]
 
     def _judge_pixels(self, images: Tensor) -> Tensor:
         return self.discriminator.pixel_head(images)

@@ -95,7 +95,8 @@ class ConditionalTraining(ProjectedTraining):
         return self.generator.with_class(super()._latent(images), self.batch_classes)
 
     def _judge(self, seen: list[Tensor]) -> Tensor:
-        return self.discriminator.judge(seen, self.one_hot)
+        one_hot = self.one_hot.repeat(len(seen[-1]) // len(self.one_hot), 1)  # of real and of generated images
+        return self.discriminator.judge(seen, one_hot)
 
     def _judge_pixels(self, images: Tensor) -> Tensor:
         return self.discriminator.pixel_head(images, self.one_hot)
