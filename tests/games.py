@@ -45,13 +45,15 @@ VOLUME_GAMES: dict[str, dict[str, Any]] = {
 WINDOW = (-1000.0, 400.0)
 VOI = Voi(size=16, spacing_mm=2.0, margin_mm=4.0, diameters_mm=(4, 24))
 IMAGES, EPOCHS, BATCH = 12, 4, 4
+SAMPLES = 2  # moments at which a network of one class draws some
 
 Game = Callable[..., AdversarialTraining]
 
 
 def _image_game(model: str, fabric: Any, precision: str, images: int = IMAGES) -> AdversarialTraining:
     edge, values = IMAGE_GAMES[model]
-    values = {"model": model, "epochs": EPOCHS, "batch_size": BATCH, "sample_rows": 2, "precision": precision} | values
+    values = {"epochs": EPOCHS, "batch_size": BATCH, "sample_rows": SAMPLES, "precision": precision} | values
+    values = {"model": model} | values
     settings = ImageGan.of_kind(values)
     shown = np.random.default_rng(0).random((images, 1, edge, edge), dtype=np.float32)
     generator, discriminator = build(model, 1, edge, **network_options(settings))
@@ -61,7 +63,7 @@ def _image_game(model: str, fabric: Any, precision: str, images: int = IMAGES) -
 
 
 def _volume_game(name: str, fabric: Any, precision: str) -> AdversarialTraining:
-    values = {"base_width": 4, "epochs": EPOCHS, "batch_size": 2, "sample_rows": 2, "precision": precision}
+    values = {"base_width": 4, "epochs": EPOCHS, "batch_size": 2, "sample_rows": SAMPLES, "precision": precision}
     settings = VolumeGan.of_kind(values | VOLUME_GAMES[name])
     edge = 56 if isinstance(settings, CtSgan) else 16
     generator, discriminator = build(settings.model, 1, edge, **network_options(settings))
@@ -76,7 +78,7 @@ def _volume_game(name: str, fabric: Any, precision: str) -> AdversarialTraining:
 def _conditional_game(fabric: Any, precision: str) -> AdversarialTraining:
     edge, values = IMAGE_GAMES["projected_gan"]
     values = {"model": "projected_gan", "epochs": EPOCHS, "batch_size": BATCH, "precision": precision} | values
-    settings = ProjectedGan.model_validate(values | {"conditional": True, "sample_rows": 2})
+    settings = ProjectedGan.model_validate(values | {"conditional": True, "sample_rows": SAMPLES})
     shown = torch.from_numpy(np.random.default_rng(0).random((IMAGES, 1, edge, edge), dtype=np.float32)) * 2 - 1
     networks = build("projected_gan", 1, edge, **network_options(settings) | {"classes": 2})
     classes = (torch.arange(IMAGES) >= IMAGES // 3).long()
@@ -84,7 +86,7 @@ def _conditional_game(fabric: Any, precision: str) -> AdversarialTraining:
 
 
 def _nodule_game(kind: str, fabric: Any, precision: str) -> AdversarialTraining:
-    settings = NoduleNetwork(base_width=4, steps=12, batch_size=4, zoom=1.2, sample_rows=2, precision=precision)
+    settings = NoduleNetwork(base_width=4, steps=12, batch_size=4, zoom=1.2, sample_rows=SAMPLES, precision=precision)
     rng = np.random.default_rng(0)
     vois, healthy = (rng.normal(-800, 100, (n, 16, 16, 16)).astype(np.float32) for n in (12, 7))
     radii_mm, healthy_radii_mm = (rng.uniform(4, 10, n).astype(np.float32) for n in (12, 7))
