@@ -19,7 +19,7 @@ from scipy.stats import norm
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "src")]
 
-from scangan.metrics.comparison import Difference, Replicates, compare, replicates_of  # noqa: E402
+from scangan.metrics.comparison import Difference, Replicates, compare, replicates_of, score_between  # noqa: E402
 from scangan.metrics.curve import as_good_between, patients_worth  # noqa: E402
 
 CASES, TRAININGS = (22, 203, 1000), (3, 5)
@@ -75,9 +75,9 @@ class Arm:
 
 
 def replicates(
-    rng: np.random.Generator, arms: tuple[Arm, Arm], cases: int, images: int, metrics: tuple[str, ...]
+    rng: np.random.Generator, arms: tuple[Arm, ...], cases: int, images: int, metrics: tuple[str, ...]
 ) -> Iterator[dict[str, Replicates]]:
-    """Two arms on the same test set of so many patients, each with so many images of one difficulty and class."""
+    """Arms on the same test set of so many patients, each with so many images of one difficulty and class."""
     patient = np.arange(cases).repeat(images)
     is_positive, difficulty = patient % 2 == 1, DIFFICULTY_SD * rng.normal(size=cases)[patient]
     for arm in arms:
@@ -189,6 +189,33 @@ def measure_worth(runs: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def alone_covered(arm: Arm, cases: int, runs: int, seed: int = 0) -> dict[str, float]:
+    """Metric -> the share of an arm's own intervals that hold its true score, of those that there are."""
+    rng = np.random.default_rng(seed)
+    held: dict[str, list[bool]] = {metric: [] for metric in METRICS}
+    for _ in range(runs):
+        (found,) = replicates(rng, (arm,), cases, 1, METRICS)
+        for metric in METRICS:
+            low, high = score_between(found[metric], cases // 2)
+            if not np.isnan(low):
+                held[metric].append(low <= arm.truth(metric) <= high)
+    return {metric: float(np.mean(each)) for metric, each in held.items()}
+
+
+def measure_alone(runs: int) -> pd.DataFrame:
+    """Share of arms' own intervals that hold the true score: as spread as seen, hardly spread, and near perfect."""
+    rows = []
+    for trainings, cases in product((1, *TRAININGS), CASES[:2]):
+        row: dict[str, object] = {"trainings": trainings, "cases": cases}
+        kinds = {"as seen": Arm(trainings), "alike": Arm(trainings, shift_sd=SHIFT_SD / 6)}
+        kinds["near perfect"] = Arm(trainings, shift=-2.5, separation=4)
+        for kind, arm in kinds.items():
+            found = alone_covered(arm, cases, runs)
+            row |= {f"{metric} {arm.truth(metric):.2f}, {kind}": f"{share:.1%}" for metric, share in found.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def write_rows(rows: list[dict[str, object]], document: Path) -> None:
     """Put the table in place of the one that the document ends in."""
     table = pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
@@ -200,10 +227,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000, help="simulated studies in each cell; a third at most cases")
     parser.add_argument("--worth", action="store_true", help="print alone how often worth's intervals hold the truth")
+    parser.add_argument(
+        "--alone", action="store_true", help="print alone how often an arm's own interval holds its score"
+    )
     parser.add_argument("--document", type=Path, default=ROOT / "docs" / "statistics.md")
     arguments = parser.parse_args()
     if arguments.worth:
         print(measure_worth(arguments.runs).to_string(index=False))
+        return
+    if arguments.alone:
+        print(measure_alone(arguments.runs).to_string(index=False))
         return
     rows = []
     for cases, trainings in product(CASES, TRAININGS):

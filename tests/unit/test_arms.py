@@ -26,9 +26,9 @@ from scangan.config import Classifier, Evaluation
 from scangan.data.store import ImageSet
 from scangan.errors import ConfigError
 from scangan.facts import Facts
-from scangan.metrics.classification import score_arms
 from scangan.metrics.comparison import compare_arms
 from scangan.metrics.convergence import count_steps
+from scangan.metrics.scores import score_arms
 from scangan.report import style
 from scangan.report.classification_figures import roc_curves
 from scangan.report.classification_tables import classification_table
@@ -201,7 +201,7 @@ def drawn(monkeypatch):
 
 def test_a_new_arm_stands_in_tables_and_figures(new_arm, drawn, tmp_path):
     found = predictions(["synthetic", new_arm.name, "real+classical", "real"])
-    scores = score_arms(found, "sick", Evaluation(bootstrap=100))
+    scores = score_arms(found, "sick")
     validation = {arm: [pd.concat([each, each.assign(split="validation")]) for each in found[arm]] for arm in found}
     comparisons = compare_arms(validation, "sick", Evaluation())
     steps = count_steps({arm: [pd.DataFrame({"step": [5, 10]})] for arm in found})
@@ -234,7 +234,7 @@ assert Classifier(positive="sick", steps=1, arms=["real", {NEW.name!r}]).arms ==
 def test_an_arm_of_a_further_network_stands_beside_its_like_and_is_dashed(drawn, tmp_path):
     further = "real+synthetic:projected_gan"
     found = predictions(["synthetic-then-real", "synthetic", "real+synthetic", further, "real"])
-    scores = score_arms(found, "sick", Evaluation(bootstrap=100))
+    scores = score_arms(found, "sick")
     comparisons = compare_arms(found, "sick", Evaluation())
     steps = count_steps({arm: [pd.DataFrame({"step": [5, 10]})] for arm in found})
     table = classification_table(scores, comparisons, steps, {further: 1}, FACTS)

@@ -6,12 +6,13 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest, norm
 from sklearn import metrics as reference
 
 from scangan.config import Evaluation
 from scangan.errors import DataError
 from scangan.facts import Facts
-from scangan.metrics.classification import read_predictions, score_arms
+from scangan.metrics.classification import read_predictions
 from scangan.metrics.classifier_metrics import (
     METRICS,
     Metric,
@@ -22,6 +23,7 @@ from scangan.metrics.classifier_metrics import (
     weighted_metrics,
 )
 from scangan.metrics.comparison import compare_arms
+from scangan.metrics.scores import score_arms
 from scangan.report.classification_tables import calibration_table, classification_table, write_classification
 
 SETTINGS = Evaluation(bootstrap=200)
@@ -88,14 +90,15 @@ def test_scores_are_means_over_seeds_of_the_test_images_only():
     right, wrong = np.where(label, 0.9, 0.1), np.where(label, 0.1, 0.9)
     validation = table(wrong, label, split="validation").assign(image_id=lambda rows: "v" + rows["image_id"])
     seeds = [pd.concat([table(values, label), validation]) for values in (right, right, wrong)]
-    scores = score_arms({"real": seeds}, "haemorrhage", SETTINGS)
+    scores = score_arms({"real": seeds}, "haemorrhage")
     assert list(scores.columns) == ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
     assert wide(scores).loc["real", "accuracy"] == pytest.approx(2 / 3)
     assert (scores["cases"] == 40).all()
     assert (scores["seeds"] == 3).all()
     assert set(scores.loc[scores["if_calibrated"].notna(), "metric"]) == set(metrics_of("calibration"))
     interval = scores.set_index("metric").loc["accuracy"]
-    assert (interval["ci_low"], interval["ci_high"]) == pytest.approx((0, 1))  # the seeds differ, the cases do not
+    assert interval["ci_low"] < 0.01  # three trainings that differ as much say next to nothing
+    assert interval["ci_high"] > 0.99
 
 
 def test_row_order_does_not_matter_and_a_second_run_gives_the_same():
@@ -103,19 +106,17 @@ def test_row_order_does_not_matter_and_a_second_run_gives_the_same():
     label = np.arange(30) % 2 == 1
     arms = {arm: [table(p, label) for p in simulate(rng, label, 1.0)] for arm in ("real", "synthetic")}
     shuffled = {arm: [seed.sample(frac=1, random_state=3) for seed in seeds] for arm, seeds in arms.items()}
-    pd.testing.assert_frame_equal(
-        score_arms(arms, "haemorrhage", SETTINGS), score_arms(shuffled, "haemorrhage", SETTINGS)
-    )
+    pd.testing.assert_frame_equal(score_arms(arms, "haemorrhage"), score_arms(shuffled, "haemorrhage"))
 
 
 def test_intervals_cover_the_true_accuracy():
-    """With one seed and independent cases it is the plain bootstrap of a proportion: near 95%, never far below."""
+    """With one training and independent cases: near 95%, never far below."""
     rng = np.random.default_rng(2)
     label, truth, covered = np.arange(80) % 2 == 1, 0.8, 0
     for _ in range(150):
         correct = rng.random(80) < truth
         seeds = [table(np.where(correct == label, 0.9, 0.1), label)]
-        row = score_arms({"real": seeds}, "haemorrhage", Evaluation(bootstrap=300)).iloc[0]
+        row = score_arms({"real": seeds}, "haemorrhage").iloc[0]
         covered += row["ci_low"] <= truth <= row["ci_high"]
     assert 0.88 <= covered / 150 <= 0.99
 
@@ -125,19 +126,46 @@ def test_images_of_a_patient_are_drawn_together():
     rng = np.random.default_rng(3)
     label = np.arange(40) % 2 == 1
     probability = simulate(rng, label, 1.0, seeds=1)[0]
-    single = score_arms({"real": [table(probability, label)]}, "haemorrhage", SETTINGS)
+    single = score_arms({"real": [table(probability, label)]}, "haemorrhage")
     patient = [f"patient{number:03d}" for number in np.repeat(np.arange(40), 10)]
     tenfold = table(np.repeat(probability, 10), np.repeat(label, 10), patient)
-    repeated = score_arms({"real": [tenfold]}, "haemorrhage", SETTINGS)
+    repeated = score_arms({"real": [tenfold]}, "haemorrhage")
     for column in ("value", "ci_low", "ci_high"):
         assert repeated[column].to_numpy() == pytest.approx(single[column].to_numpy())
 
 
-def test_no_resample_loses_a_class():
+def test_a_class_of_a_single_patient_has_scores_without_an_interval():
     label = np.arange(40) == 7  # a single positive image
     patient = ["both" if number in (7, 8) else f"patient{number}" for number in range(40)]
-    scores = score_arms({"real": [table(np.linspace(0, 1, 40), label, patient)]}, "haemorrhage", SETTINGS)
-    assert scores[["value", "ci_low", "ci_high"]].notna().all(axis=None)
+    scores = score_arms({"real": [table(np.linspace(0, 1, 40), label, patient)]}, "haemorrhage")
+    assert scores["value"].notna().all()
+    assert scores[["ci_low", "ci_high"]].isna().all(axis=None)
+
+
+def test_the_interval_of_one_training_is_that_of_a_proportion():
+    """On the logit scale, with the variance of a proportion p among n: p (1 - p) / (n - 1)."""
+    label = np.arange(60) < 20
+    called = np.arange(60) % 5 == 0
+    row = score_arms({"real": [table(np.where(called, 0.9, 0.1), label)]}, "haemorrhage").set_index("metric")
+    p, n = 4 / 20, 20
+    margin = norm.ppf(0.975) * np.sqrt(p * (1 - p) / (n - 1)) / (p * (1 - p))
+    expected = 1 / (1 + np.exp(-(np.log(p / (1 - p)) + margin * np.array([-1, 1]))))
+    assert row.loc["sensitivity", "value"] == pytest.approx(p)
+    assert row.loc["sensitivity", ["ci_low", "ci_high"]].to_numpy(float) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("trainings", [1, 3])
+def test_where_nothing_varies_the_patients_alone_bound_the_score(trainings):
+    label = np.arange(30) < 10
+    rows = score_arms({"real": [table(np.where(label, 0.9, 0.1), label)] * trainings}, "haemorrhage")
+    rows = rows.set_index("metric")
+    low = binomtest(10, 10).proportion_ci(0.95).low  # of Clopper and Pearson; ten patients in the smaller class
+    for metric in ("sensitivity", "specificity", "auc"):
+        assert tuple(rows.loc[metric, ["value", "ci_low", "ci_high"]]) == pytest.approx((1, low, 1))
+    constant = score_arms({"real": [table(np.full(30, 0.9), label)] * trainings}, "haemorrhage").set_index("metric")
+    assert constant.loc["auc", "value"] == 0.5
+    assert constant.loc["auc", ["ci_low", "ci_high"]].isna().all()
+    assert constant.loc["specificity", "ci_high"] == pytest.approx(1 - low)
 
 
 @pytest.mark.parametrize(
@@ -152,21 +180,20 @@ def test_no_resample_loses_a_class():
 def test_contradicting_predictions_are_named(change, message):
     rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
     with pytest.raises(DataError, match=message):
-        score_arms({"real": [rows, change(rows)]}, "haemorrhage", SETTINGS)
+        score_arms({"real": [rows, change(rows)]}, "haemorrhage")
 
 
 def test_several_generators_are_resampled_whole():
     """Three generators that differ, two classifiers of each that do not: an interval as of three trainings."""
     label = np.arange(200) % 2 == 1
     tables = [table(np.where(label, right, 1 - right), label) for right in (0.9, 0.9, 0.1)]
-    settings = Evaluation(bootstrap=400)
-    alone = score_arms({"synthetic": tables}, "haemorrhage", settings)
+    alone = score_arms({"synthetic": tables}, "haemorrhage")
     twice = {"synthetic": [each for each in tables for _ in range(2)]}
-    crossed = score_arms(twice, "haemorrhage", settings, {"synthetic": [0, 0, 1, 1, 2, 2]})
+    crossed = score_arms(twice, "haemorrhage", {"synthetic": [0, 0, 1, 1, 2, 2]})
     pd.testing.assert_frame_equal(crossed.assign(seeds=3), alone)
-    pretended = score_arms(twice, "haemorrhage", settings)
-    assert pretended["ci_low"].iloc[0] > alone["ci_low"].iloc[0] == 0
-    one = score_arms(twice, "haemorrhage", settings, {"synthetic": [0] * 6})
+    pretended = score_arms(twice, "haemorrhage")
+    assert pretended["ci_low"].iloc[0] > 10 * alone["ci_low"].iloc[0] > 0
+    one = score_arms(twice, "haemorrhage", {"synthetic": [0] * 6})
     pd.testing.assert_frame_equal(one, pretended)
 
 
@@ -185,25 +212,25 @@ def test_predictions_are_read_arm_by_arm_and_training_by_training(tmp_path):
 def test_one_class_is_an_error():
     rows = table(np.linspace(0, 1, 20), np.arange(20) % 2 == 1)
     with pytest.raises(DataError, match="label: found only normal"):
-        score_arms({"real": [rows.assign(label="normal")]}, "haemorrhage", SETTINGS)
+        score_arms({"real": [rows.assign(label="normal")]}, "haemorrhage")
 
 
 STORED = """
 arm,metric,value,ci_low,ci_high
-real,accuracy,0.475,0.24875000000000003,0.8012500000000004
-real,sensitivity,0.2857142857142857,0.0,0.8571428571428571
-real,specificity,0.5769230769230769,0.3826923076923078,0.8461538461538461
-real,f1,0.26666666666666666,0.0,0.715659340659341
-real,auc,0.34615384615384615,0.0,0.8461538461538461
-real,brier,0.31190000000000007,0.15253,0.4399900000000001
-real,expected_calibration_error,0.371,0.17075,0.6035000000000001
-synthetic,accuracy,0.7250000000000001,0.45,1.0
-synthetic,sensitivity,0.6428571428571428,0.2857142857142857,1.0
-synthetic,specificity,0.7692307692307693,0.5365384615384615,1.0
-synthetic,f1,0.6285714285714286,0.26625,1.0
-synthetic,auc,0.6538461538461539,0.26373626373626374,1.0
-synthetic,brier,0.21110000000000004,0.06698400000000002,0.35828000000000004
-synthetic,expected_calibration_error,0.261,0.17500000000000002,0.41500000000000004
+real,accuracy,0.3,0.18604723306979204,0.4455433775616765
+real,sensitivity,0.0,0.0,0.4096163972250034
+real,specificity,0.46153846153846156,0.27870263101091264,0.6553420320179556
+real,f1,0.0,0.0,0.4096163972250034
+real,auc,0.03296703296703297,0.004985530286858976,0.18827903566748172
+real,brier,0.4055000000000001,0.36501572900406964,0.4473113589059657
+real,expected_calibration_error,0.515,0.3992701771515426,0.6291432219252945
+synthetic,accuracy,0.7000000000000001,0.29988760115651314,0.9270632299982491
+synthetic,sensitivity,0.619047619047619,0.22506592275834486,0.9009120898908949
+synthetic,specificity,0.7435897435897436,0.32157223717617606,0.9466460512878245
+synthetic,f1,0.5968253968253968,0.18649793872270684,0.9052901957887546
+synthetic,auc,0.6556776556776557,0.22936996746784935,0.9241456176285909
+synthetic,brier,0.21350000000000002,0.09425694352075102,0.4145515961914942
+synthetic,expected_calibration_error,0.2496666666666667,0.13957246710420548,0.405659979322319
 """
 
 
@@ -212,9 +239,9 @@ def test_the_scores_of_a_known_case_stay_as_they_are():
     label, patient = np.arange(20) % 3 == 0, [f"p{number // 2}" for number in range(20)]
     probability = np.arange(20) * [[7], [11], [13], [17]] % 20 / 25 + 0.1 * label
     seeds = [table(values, label, patient) for values in probability]
-    scores = score_arms({"real": seeds[:2], "synthetic": seeds[2:]}, "haemorrhage", SETTINGS)
+    scores = score_arms({"real": seeds[:1], "synthetic": seeds[1:]}, "haemorrhage")
     stored = pd.read_csv(StringIO(STORED))
-    pd.testing.assert_frame_equal(scores[list(stored)], stored, rtol=1e-12)
+    pd.testing.assert_frame_equal(scores[list(stored)], stored, rtol=1e-9)
 
 
 def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
@@ -230,9 +257,9 @@ def test_a_new_metric_costs_its_entry_alone(monkeypatch, tmp_path):
         arm: [table(p, label) for p in simulate(rng, label, separation)]
         for arm, separation in (("real", 1.0), ("synthetic", 3.0))
     }
-    before = score_arms(arms, "haemorrhage", SETTINGS)
+    before = score_arms(arms, "haemorrhage")
     monkeypatch.setitem(METRICS, npv.name, npv)
-    scores = score_arms(arms, "haemorrhage", SETTINGS)
+    scores = score_arms(arms, "haemorrhage")
     others = scores[scores["metric"] != npv.name].reset_index(drop=True)
     pd.testing.assert_frame_equal(others, before, check_exact=False)
     row = scores.set_index(["arm", "metric"]).loc["synthetic", npv.name]

@@ -9,10 +9,11 @@ import torch
 from scangan.config import Evaluation
 from scangan.errors import DataError
 from scangan.facts import Facts
-from scangan.metrics.classification import align_classes, align_images, class_names, score_arms
+from scangan.metrics.classification import align_classes, align_images, class_names
 from scangan.metrics.classifier_metrics import Classes, metric_names, metrics_of, weighted_metrics
 from scangan.metrics.comparison import compare_arms, influence_of_patients
 from scangan.metrics.confusion import count_calls
+from scangan.metrics.scores import score_arms
 from scangan.metrics.verdict import reach_verdict
 from scangan.training.supervised import against_the_rest, class_weights, weighted_loss
 
@@ -87,11 +88,11 @@ def test_a_class_that_is_never_called_has_a_precision_of_0():
 def test_scores_of_all_classes_stand_beside_those_of_one_against_the_rest():
     predictions = of_arms({"real": 1.0})
     assert class_names(predictions) == NAMES
-    scores = score_arms(predictions, "a", SETTINGS)
+    scores = score_arms(predictions, "a")
     assert list(scores["metric"]) == metric_names(NAMES)
     assert scores["value"].between(scores["ci_low"], scores["ci_high"]).all()
     two = {arm: [table[table.columns[:5]] for table in tables] for arm, tables in predictions.items()}
-    alone = score_arms(two, "a", SETTINGS)
+    alone = score_arms(two, "a")
     assert list(alone["metric"]) == metric_names()
     both = scores.merge(alone, on=["arm", "metric"])
     assert len(both) == len(metric_names())
@@ -103,7 +104,7 @@ def test_the_verdict_can_be_of_a_macro_score():
     comparisons = compare_arms(arms, "a", SETTINGS)
     assert list(comparisons["metric"]) == metrics_of("classification", NAMES)
     row = comparisons.set_index("metric").loc["macro_auc"]
-    values = score_arms(arms, "a", SETTINGS).query("metric == 'macro_auc'").set_index("arm")["value"]
+    values = score_arms(arms, "a").query("metric == 'macro_auc'").set_index("arm")["value"]
     assert row["difference"] == pytest.approx(values["real+synthetic"] - values["real"])
     assert row["p_holm"] < 0.05
     assert comparisons["p_holm"].notna().sum() == 1
@@ -144,7 +145,7 @@ def test_a_class_without_test_images_is_named():
     predictions = of_arms({"real": 1.0})
     predictions = {arm: [table[table["label"] != "c"] for table in tables] for arm, tables in predictions.items()}
     with pytest.raises(DataError, match="found none of c in the test set, allowed: all classes"):
-        score_arms(predictions, "a", SETTINGS)
+        score_arms(predictions, "a")
 
 
 def test_confusion_counts_who_is_called_what():

@@ -6,13 +6,12 @@ import pytest
 from matplotlib.image import imread
 
 from scangan.arms import sweep
-from scangan.config import Evaluation
 from scangan.data.split import draw_share
 from scangan.data.store import ImageSet
 from scangan.errors import DataError
 from scangan.facts import Facts
-from scangan.metrics.classification import score_arms
 from scangan.metrics.classifier_metrics import metrics_of
+from scangan.metrics.scores import score_arms
 from scangan.report import style
 from scangan.report.share_figure import accuracy_over_share, share_of, share_table
 from scangan.report.tables import to_markdown
@@ -35,7 +34,7 @@ def scores(arms=ARMS):
         table = {"image_id": [f"i{n:02}" for n in range(60)], "patient_id": [f"p{n // 2:02}" for n in range(60)]}
         table = pd.DataFrame(table | {"label": np.where(label, "tumour", "healthy"), "split": "test"})
         predictions[arm] = [table.assign(probability=1 / (1 + np.exp(-each))) for each in logits]
-    return score_arms(predictions, "tumour", Evaluation(bootstrap=100))
+    return score_arms(predictions, "tumour")
 
 
 @pytest.fixture

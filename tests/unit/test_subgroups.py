@@ -10,8 +10,9 @@ from scangan.data.subgroups import MISSING, SEVERAL, in_order, read_subgroups, s
 from scangan.errors import DataError
 from scangan.facts import Facts
 from scangan.ingest.subgroups import find_subgroups
-from scangan.metrics.classification import read_external, score_arms
+from scangan.metrics.classification import read_external
 from scangan.metrics.comparison import compare_arms
+from scangan.metrics.scores import score_arms
 from scangan.metrics.subgroups import score_subgroups
 from scangan.report import classification_tables as tables
 from tests.unit.test_comparison import predictions
@@ -35,7 +36,7 @@ def test_a_subgroup_is_scored_as_if_it_were_all_there_is():
         arm: [table[(table.split != "test") | (table.image_id.map(group) == "B")] for table in each]
         for arm, each in found.items()
     }
-    expected = score_arms(alone, "sick", SETTINGS)
+    expected = score_arms(alone, "sick")
     expected = expected[~expected.metric.isin(["brier", "expected_calibration_error"])].reset_index(drop=True)
     of_b = scores[scores.subgroup == "B"].reset_index(drop=True)
     columns = ["arm", "metric", "value", "ci_low", "ci_high", "seeds"]
@@ -211,8 +212,8 @@ def test_external_images_are_compared_like_the_test_and_the_best_arm_is_the_stud
         arm: [table.assign(split=table.split.replace({"external": "test"})) for table in each]
         for arm, each in others.items()
     }
-    scores = score_arms(joined, "sick", SETTINGS, gan_seeds, "external")
-    pd.testing.assert_frame_equal(scores, score_arms(as_test, "sick", SETTINGS, gan_seeds))
+    scores = score_arms(joined, "sick", gan_seeds, "external")
+    pd.testing.assert_frame_equal(scores, score_arms(as_test, "sick", gan_seeds))
     compared = compare_arms(joined, "sick", SETTINGS, gan_seeds, "external")
     assert set(compared.loc[compared.best, "against"]) == {"real"}
     validated = {

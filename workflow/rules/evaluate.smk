@@ -57,7 +57,6 @@ rule score:
         "../../envs/scangan.yaml"
     params:
         folds=of_study("fold_count"),
-        settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_arms"),
     script:
@@ -100,7 +99,7 @@ rule score_curve:
         folds=of_study("fold_count"),
         gan_seeds=of_study("gan_seeds_of_arms"),
         positive=setting("classifier/positive"),
-        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        settings=settings_of("evaluation", "primary"),
         shares=of_study("curve_shares"),
     script:
         "../scripts/score_curve.py"
@@ -163,7 +162,6 @@ rule score_shares:
         "../../envs/scangan.yaml"
     params:
         folds=of_study("fold_count"),
-        settings=settings_of("evaluation", "bootstrap", "seed"),
         positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_shares"),
     script:

@@ -368,7 +368,7 @@ rule tabulate_external:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        settings=settings_of("evaluation", "primary"),
         positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_arms"),
         study=facts("pretrained"),
@@ -390,7 +390,7 @@ rule tabulate_subgroups:
         "../../envs/scangan.yaml"
     params:
         folds=of_study("fold_count"),
-        settings=settings_of("evaluation", "bootstrap", "primary", "seed"),
+        settings=settings_of("evaluation", "primary"),
         column=of_study("subgroups_column"),
         positive=setting("classifier/positive"),
         gan_seeds=of_study("gan_seeds_of_arms"),

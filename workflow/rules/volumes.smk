@@ -262,7 +262,6 @@ rule tabulate_detection:
     conda:
         "../../envs/scangan.yaml"
     params:
-        settings=settings_of("evaluation", "bootstrap", "seed"),
         diameters_mm=lookup(dpath="studies/{study}/nodules/test_diameters_mm", within=config),
         gan_seeds=of_study("gan_seeds_of_arms"),
         study=facts("positive"),

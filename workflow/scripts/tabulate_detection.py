@@ -3,7 +3,6 @@ from scangan.jobs import job
 with job(snakemake):
     import pandas as pd
 
-    from scangan.config import Evaluation
     from scangan.facts import Facts
     from scangan.metrics.classification import read_predictions
     from scangan.metrics.detection import score_sizes
@@ -12,9 +11,8 @@ with job(snakemake):
 
     facts = Facts(**snakemake.params.study)
     predictions = read_predictions(snakemake.input.predictions, snakemake.params.gan_seeds)
-    settings = Evaluation.model_validate(snakemake.params.settings)
     labels = pd.read_csv(snakemake.input.labels, keep_default_na=False)
-    arguments = (predictions, snakemake.params.diameters_mm, facts.positive, settings, snakemake.params.gan_seeds)
+    arguments = (predictions, snakemake.params.diameters_mm, facts.positive, snakemake.params.gan_seeds)
     scores = score_sizes(*arguments, set(labels.scan_id[labels.edit == "inject"]))
     table = sizes_table(scores, facts)
     write_scores(table, *snakemake.output.detection, index=["arm", "diameter_mm"], note=SIZES_NOTE)

@@ -429,7 +429,7 @@ class Evaluation(Section):
     margin: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.02, description="the largest difference of the primary metric that does not matter to you"
     )
-    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap samples over seeds and test cases")
+    bootstrap: Annotated[int, Field(ge=100)] = Field(2000, description="samples of judges, nodules and volumes")
     seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the bootstrap")
     subgroups: Subgroups | None = Field(None, description="scores in groups of the test images; null: none")
 

@@ -1,19 +1,18 @@
-"""Classifier scores of each arm with their uncertainty: predictions -> metrics -> bootstrap.
+"""Predictions of the classifiers of each arm, read and laid beside each other.
 
-The metrics themselves are entries of `metrics.classifier_metrics.METRICS`; arms are compared by `metrics.comparison`.
+They are scored by `metrics.scores`, and arms compared by `metrics.comparison`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classifier_metrics import Classes, find_metric, metric_names, weighted_metrics
+from scangan.metrics.classifier_metrics import Classes
 
 CHUNK = 2**22  # numbers held at once: 32 MB
 OF_CLASS = "probability:"  # columns of predictions, before the class's name; of three or more classes
@@ -60,83 +59,6 @@ def number_replicates(generator: np.ndarray) -> np.ndarray:
     images of one share what is peculiar to it; else each training is one.
     """
     return generator if generator.max() else np.arange(len(generator))
-
-
-def score_arms(
-    predictions: Mapping[str, Sequence[pd.DataFrame]],
-    positive: str,
-    settings: Evaluation,
-    gan_seeds: GanSeeds | None = None,
-    part: str = "test",
-    metrics: Sequence[str] | None = None,
-) -> pd.DataFrame:
-    """Scores of every arm on the test images.
-
-    predictions: arm -> one table a training: `image_id, patient_id, label, split, probability` (of the class
-    `positive`), of three or more classes `probability:<class>` of each, and `fold` if there are any. gan_seeds: the
-    generators behind them, with as many trainings each; None: one. part: the `split` of the test images. metrics: some;
-    None: all that there are of so many classes.
-    Returns `arm, metric, value, ci_low, ci_high, seeds, cases, if_calibrated`, one row an arm and metric:
-
-    - value: mean over the trainings; a probability >= 0.5 is positive; seeds: trainings; cases: test images.
-    - ci_low, ci_high: 95% percentile interval of a hierarchical bootstrap. Replicates (see `number_replicates`) are
-      drawn with replacement, and so are test patients with all their images, among patients of the same labels; all
-      trainings and arms share the draw.
-    - if_calibrated: what perfectly calibrated probabilities would give (NaN where a metric is none of calibration).
-
-    Raises DataError if arms or trainings do not share the same test images, or a probability is not within 0 to 1, or
-    a class has no test image.
-    """
-    cases, probabilities = align_images(predictions, part)
-    chosen = metric_names(class_names(predictions)) if metrics is None else metrics
-    values, resampled = bootstrap_scores(predictions, positive, settings, gan_seeds, chosen, part)
-    rows = []
-    for arm, probability in probabilities.items():
-        for name in chosen:
-            low, high = np.percentile(resampled[arm][name], [2.5, 97.5])
-            if_calibrated = find_metric(name).if_calibrated
-            calibrated = if_calibrated(probability).mean() if if_calibrated else np.nan
-            rows.append((arm, name, values[arm][name], low, high, len(probability), len(cases), calibrated))
-    columns = ["arm", "metric", "value", "ci_low", "ci_high", "seeds", "cases", "if_calibrated"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def bootstrap_scores(
-    predictions: Mapping[Key, Sequence[pd.DataFrame]],
-    positive: str,
-    settings: Evaluation,
-    gan_seeds: Mapping[Key, Sequence[int | None]] | None,
-    metrics: Iterable[str],
-    part: str = "test",
-) -> tuple[dict[Key, dict[str, float]], dict[Key, dict[str, np.ndarray]]]:
-    """Arm -> metric -> mean over the trainings; and the same of every resample: [settings.bootstrap].
-
-    See `score_arms`. Any keys may stand for arms: what is tested on the same images shares the draw.
-    """
-    cases, probabilities = align_images(predictions, part)
-    is_positive, names = both_classes(cases, positive, part), list(metrics)
-    classes = align_classes(predictions, cases, part) if any(find_metric(name).of_classes for name in names) else {}
-    label = next(iter(classes.values())).label if classes else is_positive.astype(int)
-    patient, fold = pd.factorize(cases["patient_id"])[0], cases["fold"].to_numpy()
-    drawn: dict[Key, dict[str, list[np.ndarray]]] = {arm: {name: [] for name in names} for arm in probabilities}
-    for weights in _resamples(patient, label, settings):
-        for arm, probability in probabilities.items():
-            scores = weighted_metrics(probability, is_positive, weights, names, fold, classes.get(arm))
-            for name, found in scores.items():
-                drawn[arm][name].append(found)
-
-    values, resampled = {}, {}
-    for arm, probability in probabilities.items():
-        rng = np.random.default_rng([settings.seed, 2])
-        replicate = number_replicates(number_generators(gan_seeds[arm] if gan_seeds else [None] * len(probability)))
-        replicates = replicate.max() + 1
-        draws = rng.multinomial(replicates, np.full(replicates, 1 / replicates), settings.bootstrap)[:, replicate]
-        scores = weighted_metrics(probability, is_positive, np.ones((1, len(cases))), names, fold, classes.get(arm))
-        values[arm] = {name: float(scores[name].mean()) for name in names}
-        resampled[arm] = {
-            name: (np.concatenate(drawn[arm][name]) * draws).sum(axis=1) / len(probability) for name in names
-        }
-    return values, resampled
 
 
 def align_images(
@@ -221,19 +143,3 @@ def labels_of(patient: np.ndarray, label: np.ndarray) -> np.ndarray:
 def number_strata(labels: np.ndarray) -> np.ndarray:
     """[patients], from 0: the same number for patients with images of the same classes, `labels_of` [patients, K]."""
     return np.unique(labels[:, ::-1], axis=0, return_inverse=True)[1]
-
-
-def _resamples(patient: np.ndarray, label: np.ndarray, settings: Evaluation) -> Iterator[np.ndarray]:
-    """Weights [chunk, N] of the images in each bootstrap sample of patients, stratified by the labels a patient has."""
-    rng = np.random.default_rng([settings.seed, 0])
-    stratum = number_strata(labels_of(patient, label))
-    patients = len(stratum)
-    rows = max(1, CHUNK // len(patient))
-    for start in range(0, settings.bootstrap, rows):
-        size = min(rows, settings.bootstrap - start)
-        counts = np.zeros((size, patients))
-        for members in (np.flatnonzero(stratum == kind) for kind in np.unique(stratum)):
-            drawn = rng.integers(len(members), size=(size, len(members)))
-            offset = np.arange(size)[:, None] * len(members)
-            counts[:, members] = np.bincount((drawn + offset).ravel(), minlength=drawn.size).reshape(drawn.shape)
-        yield counts[:, patient]

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 from scipy.optimize import brentq
-from scipy.special import gammaln
+from scipy.special import expit, gammaln, logit
 
 from scangan.arms import Arm, find_arm
 from scangan.config import Evaluation
@@ -142,6 +142,24 @@ def compare(one: Replicates, other: Replicates) -> Difference:
     )
 
 
+def score_between(arm: Replicates, patients: int) -> tuple[float, float]:
+    """The 95% interval of one arm's mean score, within 0 and 1: by the same model, on the logit scale.
+
+    patients: of the smaller class. The interval is never narrower than the cases alone make it, which is all that is
+    known of a single training. Where nothing varies it is that of Clopper and Pearson for so many patients at a score
+    of 0 or 1, and NaN elsewhere, as where a class has a single patient.
+    """
+    found = contrast([(1.0, arm)])
+    value, variance = found.value, max(found.variance, found.case_variance)
+    if variance > _NOTHING:
+        margin = stats.t.ppf(1 - LEVEL / 2, found.freedom) * np.sqrt(variance) / (value * (1 - value))
+        return float(expit(logit(value) - margin)), float(expit(logit(value) + margin))
+    if value not in (0, 1) or np.isnan(variance):
+        return np.nan, np.nan
+    uncertain = 1 - (LEVEL / 2) ** (1 / patients)
+    return (0.0, uncertain) if value == 0 else (1 - uncertain, 1.0)
+
+
 @dataclass(frozen=True)
 class Pair:
     """An arm with synthetic images, and one without that it is compared with, for one or more of three reasons.
@@ -191,7 +209,7 @@ def compare_arms(
 ) -> pd.DataFrame:
     """Every arm with synthetic images against its counterpart without, its control, and the best arm without.
 
-    predictions: arm -> one table a training: as `metrics.classification.score_arms` takes them.
+    predictions: arm -> one table a training: as `metrics.scores.score_arms` takes them.
     gan_seeds: the generators behind them; None: one. Where an arm has several generators they are its replicates, each
     the mean over its classifiers, which are no independent ones. Where it has one, the interval is of this generator,
     not of another.
@@ -213,11 +231,9 @@ def compare_arms(
     if not pairs:
         return pd.DataFrame(columns=COLUMNS)
     cases, _ = align_images(predictions, part)
-    is_positive, patient = both_classes(cases, positive, part), pd.factorize(cases["patient_id"])[0]
+    patients = cases["patient_id"].nunique()
     chosen = metrics_of("classification", class_names(predictions)) if metrics is None else metrics
-    of_classes = any(find_metric(metric).of_classes for metric in chosen)
-    classes = align_classes(predictions, cases, part) if of_classes else {}
-    label = {metric: _label_of(metric, is_positive, next(iter(classes.values()), None)) for metric in chosen}
+    smaller = smaller_classes(predictions, positive, chosen, part)
     compared = {arm: predictions[arm] for pair in pairs for arm in (pair.arm, pair.against)}
     replicates = replicates_of_arms(compared, positive, chosen, gan_seeds, part)
     rows = []
@@ -227,7 +243,7 @@ def compare_arms(
             asdict(pair)
             | {"metric": metric, "trainings": len(one.value), "against_trainings": len(other.value)}
             | {"generators": len(set(gan_seeds[pair.arm])) if gan_seeds else 1, "cases": len(cases)}
-            | {"patients": patient.max() + 1, "smaller_class": smaller_class(patient, label[metric])}
+            | {"patients": patients, "smaller_class": smaller[metric]}
             | asdict(compare(one, other))
         )
     table = pd.DataFrame(rows)
@@ -310,6 +326,17 @@ def influence_of_patients(
 def _label_of(metric: str, is_positive: np.ndarray, classes: Classes | None) -> np.ndarray:
     """The classes [N] that a metric tells apart: all, or the positive one and the rest."""
     return classes.label if classes is not None and find_metric(metric).of_classes else is_positive
+
+
+def smaller_classes(
+    predictions: Mapping[Key, Sequence[pd.DataFrame]], positive: str, metrics: Sequence[str], part: str = "test"
+) -> dict[str, int]:
+    """Metric -> patients with images of the class of which fewest have any, of those that it tells apart."""
+    cases, _ = align_images(predictions, part)
+    is_positive, patient = both_classes(cases, positive, part), pd.factorize(cases["patient_id"])[0]
+    of_classes = any(find_metric(metric).of_classes for metric in metrics)
+    classes = next(iter(align_classes(predictions, cases, part).values())) if of_classes else None
+    return {metric: smaller_class(patient, _label_of(metric, is_positive, classes)) for metric in metrics}
 
 
 def smaller_class(patient: np.ndarray, label: np.ndarray) -> int:

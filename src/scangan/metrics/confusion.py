@@ -15,7 +15,7 @@ COLUMNS = ["arm", "class", "called", "images", "share"]
 def count_calls(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> pd.DataFrame:
     """Of every arm's test images of a class how many are called which class, that of the highest probability.
 
-    predictions: as `metrics.classification.score_arms` takes them, of three or more classes.
+    predictions: as `metrics.scores.score_arms` takes them, of three or more classes.
     Returns the COLUMNS, one row an arm, class and name it is called by: images, mean over the trainings, and their
     share of the class.
     """

@@ -12,8 +12,16 @@ from sklearn.isotonic import isotonic_regression
 
 from scangan.arms import find_arm
 from scangan.config import Evaluation
-from scangan.metrics.classification import GanSeeds, bootstrap_scores
-from scangan.metrics.comparison import Replicates, compare_arms, contrast, counterpart, replicates_of_arms
+from scangan.metrics.classification import GanSeeds
+from scangan.metrics.comparison import (
+    Replicates,
+    compare_arms,
+    contrast,
+    counterpart,
+    replicates_of_arms,
+    score_between,
+    smaller_classes,
+)
 
 WORTH = ["worth", "worth_low", "worth_high"]
 STEPS = 100  # between two points of a curve, at which it is asked whether an arm may be as good
@@ -32,7 +40,7 @@ def score_curve(
 ) -> pd.DataFrame:
     """The primary metric of every arm with every share of the training patients, and what synthetic images are worth.
 
-    predictions: share -> what `metrics.classification.score_arms` takes; all are of the same test images. patients:
+    predictions: share -> what `metrics.scores.score_arms` takes; all are of the same test images. patients:
     share -> training patients.
     Returns the COLUMNS, one row a share and arm:
 
@@ -44,8 +52,10 @@ def score_curve(
     """
     of_share = {(share, arm): tables for share, arms in predictions.items() for arm, tables in arms.items()}
     seeds = {key: gan_seeds[key[1]] if gan_seeds else [None] * len(tables) for key, tables in of_share.items()}
-    values, resampled = bootstrap_scores(of_share, positive, settings, seeds, [settings.primary])
-    replicates = replicates_of_arms(of_share, positive, [settings.primary], seeds)
+    by_metric = replicates_of_arms(of_share, positive, [settings.primary], seeds)
+    replicates = {key: found[settings.primary] for key, found in by_metric.items()}
+    values = {key: float(found.value.mean()) for key, found in replicates.items()}
+    smaller = smaller_classes(of_share, positive, [settings.primary])[settings.primary]
     shares = sorted(predictions)
     numbers = np.array([patients[share] for share in shares])
     rows = []
@@ -54,16 +64,16 @@ def score_curve(
         compared = compared[(compared["metric"] == settings.primary) & compared["counterpart"].astype(bool)]
         by_arm = compared.set_index("arm")
         for arm, tables in predictions[share].items():
-            value, draws = values[share, arm][settings.primary], resampled[share, arm][settings.primary]
+            value, between = values[share, arm], score_between(replicates[share, arm], smaller)
             test = tables[0][tables[0]["split"] == "test"]
             row = {"share": share, "patients": patients[share], "arm": arm, "metric": settings.primary, "value": value}
-            row |= dict(zip(("ci_low", "ci_high"), np.percentile(draws, [2.5, 97.5]), strict=True))
+            row |= dict(zip(("ci_low", "ci_high"), between, strict=True))
             row |= {"seeds": len(tables), "cases": len(test)}
             if arm in by_arm.index:
                 against = counterpart(find_arm(arm))
-                curve = np.array([values[each, against][settings.primary] for each in shares])
-                points = [replicates[each, against][settings.primary] for each in shares]
-                low, high = as_good_between(replicates[share, arm][settings.primary], points, numbers)
+                curve = np.array([values[each, against] for each in shares])
+                points = [replicates[each, against] for each in shares]
+                low, high = as_good_between(replicates[share, arm], points, numbers)
                 as_good = (patients_worth(curve, numbers, value), low, high)
                 row |= {name: number - patients[share] for name, number in zip(WORTH, as_good, strict=True)}
                 row |= {"least": numbers[0] - patients[share], "most": numbers[-1] - patients[share]}

@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from scangan.config import Evaluation
 from scangan.errors import DataError
-from scangan.metrics.classification import GanSeeds, score_arms
+from scangan.metrics.classification import GanSeeds
+from scangan.metrics.scores import score_arms
 
 TEST, FREE, SIZED = "test", "free", "sized"  # parts of the predictions
 AUC_REAL, AUC_INJECTED, AUC_SHAM = "auc_real", "auc_injected", "auc_sham"  # metrics beside those of `score_arms`
@@ -20,7 +20,6 @@ def score_sizes(
     predictions: Mapping[str, Sequence[pd.DataFrame]],
     diameters_mm: Sequence[float],
     positive: str,
-    settings: Evaluation,
     gan_seeds: GanSeeds | None = None,
     injected: Collection[str] = (),
 ) -> pd.DataFrame:
@@ -31,7 +30,7 @@ def score_sizes(
     nodules of just one diameter put into them, and, where there are any, their shams: edited at the same places, with
     no nodule there. Others are not looked at. gan_seeds: as of `score_arms`. injected: ids of the test volumes whose
     nodules are injected.
-    Returns `diameter_mm` and the columns of `metrics.classification.score_arms`, first of `test` (diameter missing),
+    Returns `diameter_mm` and the columns of `metrics.scores.score_arms`, first of `test` (diameter missing),
     then of each diameter; and besides, where there are such volumes,
 
     - `auc_real`, `auc_injected` of `test`: of volumes with real nodules alone, and of those with injected ones alone,
@@ -39,8 +38,8 @@ def score_sizes(
     - `auc_sham` of each diameter: of telling shams from untouched volumes, which should be 0.5.
 
     The test set of a diameter is balanced: sized volumes and their shams (without any, the free ones) of every patient
-    who has as many of the one kind as of the other. So a patient has both labels. The bootstrap draws patients with all
-    of their volumes, hence as pairs: that a volume and its copy with nodules look alike is accounted for.
+    who has as many of the one kind as of the other. So a patient has both labels. The intervals are over patients
+    with all of their volumes, hence pairs: that a volume and its copy with nodules look alike is accounted for.
     Raises DataError naming a diameter of which no patient has a pair, and as `score_arms` does.
     """
     scores: list[pd.DataFrame] = []
@@ -48,7 +47,7 @@ def score_sizes(
     def score(choose: Callable[[pd.DataFrame], pd.DataFrame], diameter_mm: float, auc: str | None = None) -> None:
         """Of what is chosen of each table; auc: this metric alone, and what it is called."""
         chosen = {arm: [choose(table) for table in tables] for arm, tables in predictions.items()}
-        table = score_arms(chosen, positive, settings, gan_seeds)
+        table = score_arms(chosen, positive, gan_seeds)
         if auc is not None:
             table = table[table["metric"] == "auc"].assign(metric=auc)
         table.insert(0, "diameter_mm", diameter_mm)

@@ -9,9 +9,10 @@ import pandas as pd
 
 from scangan.config import Evaluation
 from scangan.data.subgroups import in_order
-from scangan.metrics.classification import GanSeeds, align_images, score_arms
+from scangan.metrics.classification import GanSeeds, align_images
 from scangan.metrics.classifier_metrics import metrics_of
 from scangan.metrics.comparison import compare_arms
+from scangan.metrics.scores import score_arms
 
 LEAST_PATIENTS = 2  # of each class, without whom there is no interval
 SCORES = ["arm", "metric", "value", "ci_low", "ci_high", "seeds"]
@@ -27,7 +28,7 @@ def score_subgroups(
 ) -> pd.DataFrame:
     """Every arm's scores in each subgroup of the test images, and its difference to the arm without synthetic ones.
 
-    predictions, settings, gan_seeds: as of `metrics.classification.score_arms`. subgroup_of: image id -> its subgroup,
+    predictions, settings, gan_seeds: as of `metrics.scores.score_arms`. subgroup_of: image id -> its subgroup,
     of all images of the cohort. One row a subgroup, arm and metric of the table `classification`:
 
     - images, patients, positive_images, positive_patients, negative_images, negative_patients: in the subgroup's test
@@ -80,7 +81,7 @@ def _scores(
 ) -> pd.DataFrame:
     # Of three or more classes too, for a subgroup may lack one.
     metrics = metrics_of("classification")
-    scores = score_arms(predictions, positive, settings, gan_seeds, metrics=metrics)
+    scores = score_arms(predictions, positive, gan_seeds, metrics=metrics)
     comparisons = compare_arms(predictions, positive, settings, gan_seeds, metrics=metrics)
     differences = comparisons.loc[comparisons["counterpart"].astype(bool), ["arm", "metric", *DIFFERENCES]]
     return scores[SCORES].merge(differences, on=["arm", "metric"], how="left")

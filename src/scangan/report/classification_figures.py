@@ -17,7 +17,7 @@ from scangan.report.style import house_figure, lines_of
 def roc_curves(predictions: dict[str, list[pd.DataFrame]], path: str | Path, facts: Facts) -> None:
     """Test-set ROC curve of each arm: mean over the trainings, and a band from the lowest to the highest of them.
 
-    predictions: arm -> one table a training, as for `metrics.classification.score_arms`; each fold of one has a curve
+    predictions: arm -> one table a training, as for `metrics.scores.score_arms`; each fold of one has a curve
     of its own. facts: with the class `positive`.
     """
     false_positive = np.linspace(0, 1, 201)

@@ -59,7 +59,8 @@ EXTERNAL_NOTE = (
     "images. The best arm without synthetic images was chosen on the study's own validation images."
 )
 SUBGROUP_SCORES_NOTE = (
-    "Mean over seeds [95% interval: bootstrap over seeds and the subgroup's test patients; too narrow with few seeds]."
+    "Mean over trainings [95% interval, over trainings and the subgroup's test patients; of one training over "
+    "the patients alone]."
 )
 SUBGROUP_DIFFERENCES_NOTE = (
     "Difference to the same arm without synthetic images [95% interval, as of the table `classification`]. None is "
@@ -271,6 +272,8 @@ def decimals_for(least: int, low: float, high: float) -> int:
 
 
 def _score(row: dict) -> str:
+    if pd.isna(row["ci_low"]):
+        return f"{row['value']:.{METRICS[row['metric']].decimals}f}"
     number = f"{{:.{decimals_for(METRICS[row['metric']].decimals, row['ci_low'], row['ci_high'])}f}}".format
     return f"{number(row['value'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
 

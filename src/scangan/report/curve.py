@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -45,6 +46,8 @@ def write_curve(curve: pd.DataFrame, csv_path: str | Path, md_path: str | Path, 
 
 
 def _cell(value: float, low: float, high: float) -> str:
+    if math.isnan(low):
+        return f"{value:.2f}"
     decimals = decimals_for(2, low, high)
     return f"{value:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
 

@@ -44,7 +44,7 @@ def share_table(scores: pd.DataFrame, real_images: pd.Series, facts: Facts) -> p
 def accuracy_over_share(scores: pd.DataFrame, path: str | Path, facts: Facts) -> None:
     """Accuracy, sensitivity and specificity over the synthetic share, with 95% intervals; line and band: `real` alone.
 
-    scores: `arm, metric, value, ci_low, ci_high`, as `metrics.classification.score_arms` returns; other arms are not
+    scores: `arm, metric, value, ci_low, ci_high`, as `metrics.scores.score_arms` returns; other arms are not
     shown. Raises DataError without the arm `real`, or without a share.
     """
     by_share = _by_share(scores, PANELS)

@@ -15,6 +15,10 @@ from scangan.facts import PUBLISHED, Facts
 from scangan.files import atomic
 from scangan.rejected import is_kept, rejected_note
 
+SCORES_NOTE = (
+    "Mean over trainings [95% interval, over trainings and test patients; of one training over the patients "
+    "alone; none where nothing varies, or a class has a single patient]."
+)
 SCORE_COLUMNS = ["metric", "value", "ci_low", "ci_high", "seeds", "cases", "data", "scale", "pretrained"]
 FIDELITY_COLUMNS = [
     *("study", "variant", "metric", "value", "ci_low", "ci_high", "images", "reference", "extractor", "data", "scale")
@@ -392,7 +396,7 @@ def _heading(tidy: pd.DataFrame) -> str:
 def _reading(tidy: pd.DataFrame) -> list[str]:
     """How the numbers of a table are to be read."""
     if "cases" in tidy:
-        return ["Mean over seeds [95% interval: bootstrap over seeds and test patients; too narrow with few seeds]."]
+        return [SCORES_NOTE]
     if "set" in tidy:
         return [
             "Share of images that classifiers trained on real images call positive, with a probability of at least "
