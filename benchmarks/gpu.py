@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import multiprocessing
 import statistics
 import subprocess
 import sys
@@ -54,6 +55,7 @@ DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 WARM_UP, STEPS = (4, 16) if ON_GPU else (1, 1)
 WINDOW = (-1000.0, 400.0)
 results: list[dict[str, Any]] = []
+all_ready: Any = None  # where several processes measure together: they begin at once
 
 
 def say(part: str, name: str, **values: Any) -> None:
@@ -301,12 +303,28 @@ def part_c(end: float) -> None:
 
     size = 224 if ON_GPU else 56
     where = torch.cuda.get_device_name() if ON_GPU else "CPU"
-    for threads in (8, 1) if ON_GPU else (2, 1):
+    for jobs, threads in ((8, 1), (4, 2), (1, 8), (1, 1)) if ON_GPU else ((2, 1), (1, 2), (1, 1)):
         if time.monotonic() < end:
-            measure = partial(time_mass_synthesis, size, 4 * threads, threads)
-            tried("C", f"all of it, {size}^3, {threads} threads", measure)
+            measure = partial(time_shards, size, jobs, threads)
+            tried("C", f"all of it, {size}^3, {jobs} jobs of {threads} threads", measure)
     if time.monotonic() < end:
         tried("C", "generator and writer", partial(compare_synthesis, size, settings_for(ON_GPU), ON_GPU, where))
+
+
+def time_shards(size: int, jobs: int, threads: int) -> dict[str, float]:
+    """Seconds a volume of so many jobs beside each other, as the workflow runs shards; see `time_mass_synthesis`."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _meet, (context.Barrier(jobs),)) as pool:
+        found = pool.starmap(time_mass_synthesis, [(size, 4 * threads, threads)] * jobs, chunksize=1)
+    return {
+        "seconds_a_volume": statistics.mean(each["seconds_a_volume"] for each in found) / jobs,
+        "of_networks": statistics.mean(each["of_networks"] for each in found),
+    }
+
+
+def _meet(barrier: Any) -> None:
+    global all_ready
+    all_ready = barrier
 
 
 def time_mass_synthesis(size: int, volumes: int, threads: int) -> dict[str, float]:
@@ -362,6 +380,8 @@ def time_mass_synthesis(size: int, volumes: int, threads: int) -> dict[str, floa
         for name, number in (("warm", 2), ("timed", volumes)):
             paths = [Path(folder) / f"{name}.{part}" for part in ("zip", "parquet", "edited")]
             busy.clear()
+            if all_ready is not None:
+                all_ready.wait()
             start = time.perf_counter()
             with VolumeWriter(paths[0], paths[1], size, paths[2]) as writer:
                 synthesize_volumes(synthesizer, 0, number, writer, injection, 5, describe, threads)

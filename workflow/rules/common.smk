@@ -108,6 +108,12 @@ def volume_threads(wildcards):
     return workflow.cores if ON_GPU else network_threads(wildcards)
 
 
+def synthesis_threads(wildcards):
+    """Of mass synthesis, whose threads wait for each other in Python: eight beside an H100 made twice as many volumes as
+    one. Shards are jobs of their own, and do not wait."""
+    return min(workflow.cores, 4) if ON_GPU else network_threads(wildcards)
+
+
 def memory_of(rule):
     """What a rule's jobs ask for, main memory in MB; on this machine no more than it has."""
 

@@ -130,7 +130,7 @@ rule synthesize_volumes:
         study=only(PLAN.volumes),
     conda:
         "../../envs/scangan.yaml"
-    threads: volume_threads
+    threads: synthesis_threads
     resources:
         gpu=1,
     params:
