@@ -506,7 +506,7 @@ def test_images_all_alike_are_no_collapse():
 # Validation: which weights are kept.
 
 
-def measured(distances, diversity=1.0):
+def measured(distances, diversity=1.0, error=0.0):
     """A measure that finds these distances, one after the other, and the numbers of images that it was shown."""
     shown, waiting = [], iter(distances)
 
@@ -514,7 +514,7 @@ def measured(distances, diversity=1.0):
         assert images.min() >= 0
         assert images.max() <= 1
         shown.append(images.shape)
-        return next(waiting), diversity
+        return next(waiting), diversity, error
 
     return measure, shown
 
@@ -531,12 +531,23 @@ def averages(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize(("distances", "best"), [((0.4, 0.2, 0.3, 0.2), 12), ((4, 3, 2, 1), STEPS), ((1, 2, 3, 4), 6)])
-def test_the_weights_nearest_to_held_out_images_are_kept(monkeypatch, distances, best):
+@pytest.mark.parametrize(
+    ("distances", "error", "best"),
+    [
+        ((0.4, 0.2, 0.3, 0.25), 0.0, 12),
+        ((4, 3, 2, 1), 0.0, STEPS),
+        ((1, 2, 3, 4), 0.0, 6),
+        ((0.4, 0.2, 0.3, 0.2), 0.0, STEPS),  # as near, and later
+        ((0.4, 0.2, 0.29, 0.35), 0.05, 18),  # not told from the nearest
+        ((0.2, 0.29, 0.35, 0.45), 0.05, 12),  # from the nearest, not from the one before
+        ((0.2, 0.5, 0.1, 0.5), np.nan, 18),  # whose error is not known
+    ],
+)
+def test_the_last_weights_as_near_as_the_nearest_are_kept(monkeypatch, distances, error, best):
     after = averages(monkeypatch)
     train()
     last_weights = after[best]
-    measure, shown = measured(distances)
+    measure, shown = measured(distances, error=error)
     trained = train(validate=measure, validations=4)
     assert all(torch.equal(tensor, last_weights[name]) for name, tensor in trained.weights.items())
     assert shown == 4 * [(adversarial.VALIDATION_IMAGES, 1, 32, 32)]
@@ -852,6 +863,6 @@ def test_who_watches_a_training_changes_nothing(uninterrupted, monkeypatch):
 )
 def test_a_generator_that_does_not_learn_is_said_once_and_early(distances, is_said, caplog):
     found = iter(distances)
-    train(validate=lambda images: (next(found), 1.0), validations=8)
+    train(validate=lambda images: (next(found), 1.0, 0.0), validations=8)
     said = [record.getMessage() for record in caplog.records if "does not learn" in record.getMessage()]
     assert [message.split(":")[0] for message in said] == ["step 6 of 24"] * is_said

@@ -47,7 +47,7 @@ def train(folder=None, validate=None, images=IMAGES, **values):
 
 def brightness(images):
     """Stands for a distance: it changes from one validation to the next."""
-    return float(images.mean()), 1.0
+    return float(images.mean()), 1.0, 0.0
 
 
 # Which images a batch shows.
@@ -222,7 +222,7 @@ def test_the_weights_of_the_least_mean_distance_are_kept_and_each_class_has_its_
     def measure(label):
         def measured(images):
             shown.append((label, images.shape))
-            return next(waiting[label]), {"a": 0.9, "b": 0.8, "c": 0.7}[label]
+            return next(waiting[label]), {"a": 0.9, "b": 0.8, "c": 0.7}[label], 0.0
 
         return measured
 
@@ -286,7 +286,7 @@ def test_a_class_that_collapsed_is_told_though_the_others_did_not(monkeypatch):
 
 
 def test_a_class_that_may_be_collapsing_is_told_early(caplog):
-    measures = {label: lambda images, label=label: (1.0, 0.3 if label == "c" else 0.9) for label in IMAGES}
+    measures = {label: lambda images, label=label: (1.0, 0.3 if label == "c" else 0.9, 0.0) for label in IMAGES}
     train(validate=measures, validations=1, epochs=1)
     told = [record.getMessage() for record in caplog.records if "collapsing" in record.getMessage()]
     expected = "the generator's images of class c differ from each other by 30% of what real ones do"

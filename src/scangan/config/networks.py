@@ -233,7 +233,7 @@ class ImageGan(Gan):
     validations: Annotated[int, Field(ge=0)] = Field(
         0,
         description="moments of the training at which its images are compared with validation images of their class; "
-        "the weights of the nearest are kept; 0: the last weights",
+        "the last weights that are as near as the nearest are kept; 0: the last weights",
     )
     diffaugment: DiffAugment = Field(DiffAugment(), description="differentiable augmentation")
 

@@ -53,7 +53,7 @@ class Watch:
             return
         if not last:
             if self.measure is not None:
-                distance, _ = self.measure(training.draw_for_validation())
+                distance, *_ = self.measure(training.draw_for_validation())
                 self.measured[history["step"].iloc[-1]] = distance
                 training.say_if_not_learning(list(self.measured.values()))
             history[DISTANCE] = history.get(DISTANCE, history["step"].map(self.measured))

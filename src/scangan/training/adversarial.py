@@ -59,7 +59,9 @@ WATCH_SECONDS = 60.0
 
 # Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones, and how far they differ from each other, as a
 # share of what real ones do.
-Validate = Callable[[np.ndarray], tuple[float, float]]
+# Images [N, C, H, W] in [0, 1] -> their distance to held-out ones, their diversity, and the distance's standard error.
+Validate = Callable[[np.ndarray], tuple[float, float, float]]
+AS_NEAR = 2.0  # standard errors within which a later validation counts as no farther than the nearest one
 # Is shown the training now and then, and, with True, when it has ended; it changes nothing.
 Watch = Callable[["AdversarialTraining", bool], None]
 
@@ -102,8 +104,9 @@ class ShuffledBatches:
 class TrainedGan:
     """What a training leaves behind.
 
-    `weights`: the averaged generator's state, the last, or that of the validation nearest to real images; `history`:
-    one row per stretch of steps, with validations also `validation_distance`, `diversity`, `kept` (that one);
+    `weights`: the averaged generator's state, the last, or that of the last validation that was as near to real images
+    as the nearest, within its error; `history`: one row per stretch of steps, with validations also
+    `validation_distance`, `diversity`, `kept` (that one);
     `samples`: uint8 [rows, SAMPLE_COLUMNS, C, H, W], the same noise at evenly spaced moments of the training; `steps`
     taken.
     """
@@ -264,7 +267,7 @@ class AdversarialTraining(ABC):
 
     @torch.no_grad()
     def validate(self, measure: Validate) -> None:
-        """Measure images of the averaged generator, and keep its weights if none before were nearer to real ones.
+        """Measure images of the averaged generator, and keep its weights unless it was nearer to real ones before.
 
         What was found is added to the last row of the history; too little diversity is logged.
         """
@@ -273,12 +276,12 @@ class AdversarialTraining(ABC):
     def _validation_noise(self) -> Tensor:
         return self.generator.draw_latent(VALIDATION_IMAGES, torch.Generator().manual_seed(self.settings.seed))
 
-    def _measure(self, measure: Validate, latent: Tensor, of_what: str = "") -> tuple[float, float]:
+    def _measure(self, measure: Validate, latent: Tensor, of_what: str = "") -> tuple[float, float, float]:
         """What is found of images drawn from `latent`; too little diversity is logged."""
-        distance, diversity = measure(self._draw_all(latent))
+        distance, diversity, error = measure(self._draw_all(latent))
         if self._is_late() and diversity < LOW_DIVERSITY:
             self._warn_of_collapse(f"images{of_what}", diversity)
-        return distance, diversity
+        return distance, diversity, error
 
     def _draw_all(self, latent: Tensor) -> np.ndarray:
         parts = [self._draw(part).clamp(0, 1).cpu() for part in latent.split(self.settings.batch_size)]
@@ -297,11 +300,15 @@ class AdversarialTraining(ABC):
             log.warning(said, self.step_count, self.steps_in_all, nearest, distances[0])
             self.said_not_learning = True
 
-    def _keep_nearest(self, distance: float, diversity: float) -> None:
+    def _keep_nearest(self, distance: float, diversity: float, error: float) -> None:
+        # Crude images of the first moments can be as near by chance as good ones of the last, so the last are kept.
         self.history[-1] |= {DISTANCE: distance, "diversity": diversity}
-        if self.kept is None or distance < self.kept["distance"]:
+        kept = self.kept or {"distance": np.inf, "as_near": np.inf}
+        if distance < kept["distance"]:
+            kept |= {"distance": distance, "as_near": distance + AS_NEAR * float(np.nan_to_num(error))}
+        if distance <= kept["as_near"]:
             weights = {name: tensor.clone() for name, tensor in self.average.average.state_dict().items()}
-            self.kept = {"distance": distance, "step": self.step_count, "weights": weights}
+            self.kept = kept | {"step": self.step_count, "weights": weights}
         self.say_if_not_learning([row[DISTANCE] for row in self.history if DISTANCE in row])
 
     def _warn_of_collapse(self, what: str, diversity: float) -> None:
@@ -374,7 +381,7 @@ class AdversarialTraining(ABC):
         restore_random_state(state["random"])
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged generator's state, of the nearest validation if there was one."""
+        """The averaged generator's state, of the validation that was kept if there was one."""
         if self.kept is not None:
             return self.kept["weights"]
         if self.schedule.at(self.images_shown).level is not None:

@@ -65,7 +65,7 @@ class ConditionalTraining(ProjectedTraining):
 
     A batch's classes live from `_real_batch` to the end of the step: the generated images are of the same classes as
     the real ones, so nothing is learnt of how frequent these are. Collapse, diversity and the distance to held-out
-    images are looked at in each class; the weights are kept whose mean distance over the classes is least.
+    images are looked at in each class; weights are kept by the mean distance over the classes.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class ConditionalTraining(ProjectedTraining):
 
     @torch.no_grad()
     def validate(self, measure: Mapping[str, Validate]) -> None:
-        """Measure images of each class, by the measure of the class, and keep the weights of the least mean distance.
+        """Measure images of each class, by the measure of the class, and keep weights by the mean distance.
 
         The history has the mean of both numbers, and those of each class (`validation_distance_<class>`).
         """
@@ -131,8 +131,10 @@ class ConditionalTraining(ProjectedTraining):
         for number, label in enumerate(self.labels):
             latent = self.generator.with_class(noise, number)
             found[label] = self._measure(measure[label], latent, f" of class {label}")
-        self._keep_nearest(*np.mean(list(found.values()), axis=0).tolist())
-        for label, (distance, diversity) in found.items():
+        distances, diversities, errors = np.array(list(found.values())).T
+        error = float(np.sqrt((errors**2).sum()) / len(errors))
+        self._keep_nearest(float(distances.mean()), float(diversities.mean()), error)
+        for label, (distance, diversity, _) in found.items():
             self.history[-1] |= {f"validation_distance_{label}": distance, f"diversity_{label}": diversity}
 
 
