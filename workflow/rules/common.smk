@@ -109,8 +109,8 @@ def volume_threads(wildcards):
 
 
 def synthesis_threads(wildcards):
-    """Of mass synthesis, whose threads wait for each other in Python: eight beside an H100 made twice as many volumes as
-    one. Shards are jobs of their own, and do not wait."""
+    """Of mass synthesis: eight threads beside an H100 made twice as many volumes as one, most likely because they wait for
+    each other in Python; shards are jobs of their own. That four are best was not timed."""
     return min(workflow.cores, 4) if ON_GPU else network_threads(wildcards)
 
 
