@@ -161,6 +161,8 @@ def comparison(difference, low, high, best=True, p=1.0):
 
 def test_a_difference_in_words():
     assert difference_text(comparison(0.03, -0.1, 0.16, p=0.5)) == "+0.03 [-0.10, +0.16], p = 0.500"
+    narrow = comparison(0.0014, -0.002, 0.0049, p=0.32)  # two decimals would show no interval
+    assert difference_text(narrow) == "+0.001 [-0.002, +0.005], p = 0.320"
     assert difference_text(comparison(0.03, None, None, p=None)) == "+0.03"
     assert "real+synthetic minus real: +0.03 [-0.10, +0.16], p = 1.000." in forest_alt(
         [comparison(0.03, -0.1, 0.16)], 0.02, "auc"

@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from scangan.report.classification_tables import decimals_for
 from scangan.report.style import STYLE, lines_of
 
 QUALITY = 80  # of WebP, per cent
@@ -70,9 +71,12 @@ def forest_plot(comparisons: Sequence[dict[str, Any]], margin: float, primary: s
 
 def difference_text(row: dict[str, Any]) -> str:
     """`+0.06 [-0.10, +0.22], p = 0.041`, with what is known of it."""
-    said = f"{row['difference']:+.2f}"
-    if row["difference_low"] is not None and pd.notna(row["difference_low"]):
-        said += f" [{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]"
+    low, high = row["difference_low"], row["difference_high"]
+    if low is None or pd.isna(low):
+        said = f"{row['difference']:+.2f}"
+    else:
+        number = f"{{:+.{decimals_for(2, low, high)}f}}".format
+        said = f"{number(row['difference'])} [{number(low)}, {number(high)}]"
     if row["p_holm"] is not None and pd.notna(row["p_holm"]):
         said += f", p = {row['p_holm']:.3f}"
     return said
