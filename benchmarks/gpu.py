@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import multiprocessing
 import statistics
 import subprocess
 import sys
@@ -55,7 +54,6 @@ DEVICE = torch.device("cuda" if ON_GPU else "cpu")
 WARM_UP, STEPS = (4, 16) if ON_GPU else (1, 1)
 WINDOW = (-1000.0, 400.0)
 results: list[dict[str, Any]] = []
-all_ready: Any = None  # where several processes measure together: they begin at once
 
 
 def say(part: str, name: str, **values: Any) -> None:
@@ -299,94 +297,16 @@ def ceilings() -> dict[str, float]:
 
 
 def part_c(end: float) -> None:
-    from benchmarks.volumes import compare_synthesis, settings_for
+    from benchmarks.volumes import compare_synthesis, settings_for, time_mass_synthesis
 
     size = 224 if ON_GPU else 56
     where = torch.cuda.get_device_name() if ON_GPU else "CPU"
-    for jobs, threads in ((8, 1), (4, 2), (1, 8), (1, 1)) if ON_GPU else ((2, 1), (1, 2), (1, 1)):
+    for processes in (8, 16, 4, 1) if ON_GPU else (2, 1):
         if time.monotonic() < end:
-            measure = partial(time_shards, size, jobs, threads)
-            tried("C", f"all of it, {size}^3, {jobs} jobs of {threads} threads", measure)
+            measure = partial(time_mass_synthesis, size, processes, ON_GPU)
+            tried("C", f"all of it, {size}^3, {processes} processes", measure)
     if time.monotonic() < end:
         tried("C", "generator and writer", partial(compare_synthesis, size, settings_for(ON_GPU), ON_GPU, where))
-
-
-def time_shards(size: int, jobs: int, threads: int) -> dict[str, float]:
-    """Seconds a volume of so many jobs beside each other, as the workflow runs shards; see `time_mass_synthesis`."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _meet, (context.Barrier(jobs),)) as pool:
-        found = pool.starmap(time_mass_synthesis, [(size, 4 * threads, threads)] * jobs, chunksize=1)
-    return {
-        "seconds_a_volume": statistics.mean(each["seconds_a_volume"] for each in found) / jobs,
-        "of_networks": statistics.mean(each["of_networks"] for each in found),
-    }
-
-
-def _meet(barrier: Any) -> None:
-    global all_ready
-    all_ready = barrier
-
-
-def time_mass_synthesis(size: int, volumes: int, threads: int) -> dict[str, float]:
-    """Seconds a volume, drawn, described, with nodules or a sham, compressed and written; and what networks take of it.
-
-    The networks are the paper's, untrained; what their generator draws is no chest, so a phantom's goes on instead.
-    """
-    from benchmarks.volumes import WINDOW, phantom_chest, settings_for
-    from scangan.config import VoiCut
-    from scangan.ct.anatomy import describe_volume
-    from scangan.data.volume_set import VolumeWriter
-    from scangan.synthesis.nodules import Filling
-    from scangan.synthesis.placement import PlacementSettings
-    from scangan.synthesis.volumes import Drawing, Injection, VolumeSynthesizer, synthesize_volumes
-
-    chest, spacing_mm = torch.from_numpy(phantom_chest(size)), 336 / size
-    generator, _ = build("ct_sgan", 1, size, **network_options(settings_for(ON_GPU)))
-    busy: list[float] = []
-
-    class Beside(VolumeSynthesizer):
-        def start(self, seed: int, attempt: int = 1) -> Drawing:
-            begin = time.perf_counter()
-            drawn = super().start(seed, attempt)
-            drawn.wait()
-            busy.append(time.perf_counter() - begin)
-            return Drawing(drawn.name, chest.roll(seed % 7, 2), torch.tensor(True), None)
-
-    facts = {"size": size, "spacing_mm": spacing_mm, "window": WINDOW, "gan": "ct_sgan", "data": "none"}
-    cut = VoiCut(size=64, spacing_mm=1.0, margin_mm=6.0)
-    voi = Voi(**cut.model_dump(), diameters_mm=(4, 30))
-    width = {} if ON_GPU else {"base_width": 4}
-    settings = NoduleNetwork(**width, steps=1, batch_size=16)
-
-    def filling(kind: str) -> Callable[..., np.ndarray]:
-        network, _ = build("nodule_cgan", 1, 64, **nodule_network_options(kind, settings, voi))
-        if kind == "injector":
-            network.examples[:, 0] = torch.linspace(2, 15, len(network.examples))
-        fill = Filling(network, cut.margin_mm).fill
-
-        def timed(*vois: Any) -> np.ndarray:
-            begin = time.perf_counter()
-            filled = fill(*vois)
-            busy.append(time.perf_counter() - begin)
-            return filled
-
-        return timed
-
-    sizes = ([1, 2, 3, 4, 8], np.linspace(4, 30, 50))
-    injection = Injection(*sizes, filling("injector"), PlacementSettings(), cut, 0, filling("eraser"))
-    describe = partial(describe_volume, spacing_mm=spacing_mm, window=WINDOW)
-    synthesizer = Beside(generator, facts)
-    with tempfile.TemporaryDirectory() as folder:
-        for name, number in (("warm", 2), ("timed", volumes)):
-            paths = [Path(folder) / f"{name}.{part}" for part in ("zip", "parquet", "edited")]
-            busy.clear()
-            if all_ready is not None:
-                all_ready.wait()
-            start = time.perf_counter()
-            with VolumeWriter(paths[0], paths[1], size, paths[2]) as writer:
-                synthesize_volumes(synthesizer, 0, number, writer, injection, 5, describe, threads)
-            seconds = (time.perf_counter() - start) / number
-    return {"seconds_a_volume": seconds, "of_networks": sum(busy) / volumes}
 
 
 # D

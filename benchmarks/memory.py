@@ -223,8 +223,6 @@ def tabulate_volumes(folder: Path, number: int) -> None:
 def synthesize_volumes(folder: Path, number: int) -> None:
     from functools import partial
 
-    import torch
-
     from scangan.config import VoiCut
     from scangan.ct.anatomy import describe_volume
     from scangan.data.volume_set import VolumeWriter
@@ -233,8 +231,7 @@ def synthesize_volumes(folder: Path, number: int) -> None:
 
     drawn = chest(0)
     facts = {"gan": "gan", "data": "phantom", "spacing_mm": 1.5, "size": CUBE}
-    stand_in = SimpleNamespace(facts=facts)
-    stand_in.start = lambda *_: module.Drawing("gan", torch.from_numpy(drawn.copy()), torch.tensor(True), None)
+    stand_in = SimpleNamespace(facts=facts, draw=lambda *_: drawn.copy())
     stand_in.describe = partial(module.VolumeSynthesizer.describe, stand_in)
     fill = lambda vois, *_: vois  # noqa: E731
     injection = module.Injection(
@@ -243,7 +240,8 @@ def synthesize_volumes(folder: Path, number: int) -> None:
     describe = partial(describe_volume, spacing_mm=1.5, window=WINDOW)
     paths = [folder / name for name in ("made.zarr.zip", "made.parquet")]
     with VolumeWriter(*paths, CUBE, folder / "edited.parquet") as writer:
-        module.synthesize_volumes(stand_in, 0, VOLUMES * number, writer, injection, 1, describe, threads=2)
+        maker = module.VolumeMaker(stand_in, injection, 1, describe)
+        module.synthesize_volumes(lambda: maker, range(VOLUMES * number), writer)
 
 
 def train_detector(folder: Path, number: int) -> None:

@@ -5,6 +5,7 @@ On a GPU at the paper's 224^3, on a CPU at the smallest size; every comparison i
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import tempfile
@@ -20,7 +21,7 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
-from scangan.config import CtSgan, Fidelity, VoiCut
+from scangan.config import CtSgan, Fidelity, NoduleNetwork, Voi, VoiCut
 from scangan.ct import anatomy, lungs
 from scangan.ct.anatomy import describe_volume
 from scangan.ct.grids import sphere
@@ -31,9 +32,12 @@ from scangan.metrics.volumes import compare_slices, extract_slices, read_slice_f
 from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions, to_slices
 from scangan.phantoms.chest import render_chest
+from scangan.synthesis.nodules import Filling
+from scangan.synthesis.paste import Fill
 from scangan.synthesis.placement import PlacementSettings
-from scangan.synthesis.volumes import Drawing, Injection, VolumeSynthesizer, find_lungs, synthesize_volumes
+from scangan.synthesis.volumes import Injection, VolumeMaker, VolumeSynthesizer, find_lungs, synthesize_volumes
 from scangan.training.adversarial import make_fabric, run
+from scangan.training.nodules import nodule_network_options
 from scangan.training.volumes import SlabTraining
 
 ROUNDS, STEPS, WINDOW = 3, 10, (-1000.0, 400.0)
@@ -153,7 +157,7 @@ def compare_synthesis(size: int, settings: CtSgan, on_gpu: bool, where: str) -> 
             paths = [Path(folder) / name for name in ("shard.zarr.zip", "shard.parquet")]
             start = time.perf_counter()
             with VolumeWriter(*paths, size) as writer:
-                synthesize_volumes(synthesizer, 0, SHARD, writer)
+                synthesize_volumes(lambda: VolumeMaker(synthesizer), range(SHARD), writer)
             ours, written = time.perf_counter() - start, paths[0].stat().st_size
             latents = [synthesizer.generator.draw_latent(1, torch.Generator().manual_seed(k)) for k in range(SHARD)]
             start = time.perf_counter()
@@ -224,9 +228,12 @@ class StandIn:
     def __init__(self, chest: np.ndarray) -> None:
         self.chest, spacing_mm = chest, 336 / len(chest)
         self.facts = {"gan": "phantom", "data": "phantom", "spacing_mm": spacing_mm, "window": WINDOW}
+        self.before: Callable[[int, int], object] | None = None
 
-    def start(self, seed: int, attempt: int = 1) -> Drawing:
-        return Drawing("phantom", torch.from_numpy(np.roll(self.chest, seed % 7, axis=2)), torch.tensor(True), None)
+    def draw(self, seed: int, attempt: int = 1) -> np.ndarray:
+        if self.before is not None:
+            self.before(seed, attempt)
+        return np.roll(self.chest, seed % 7, axis=2)
 
     describe = VolumeSynthesizer.describe
 
@@ -265,27 +272,70 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def compare_mass_synthesis(size: int, volumes: int, threads: int) -> dict[str, float]:
-    """Prints, and returns, CPU seconds a volume: step by step, each reading what the one before wrote; in one pass."""
-    chest = phantom_chest(size)
-    stand_in, spacing_mm = StandIn(chest), 336 / size
-    whole = Volume(chest, (spacing_mm,) * 3, (0.0,) * 3)
+def ball(vois: np.ndarray, radii_mm: list[float], seeds: list[int]) -> np.ndarray:
+    """For an injector's or an eraser's network."""
+    inside = [sphere(len(voi), 1.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)]
+    return np.where(inside, np.float32(30), vois)
 
-    def fill(vois: np.ndarray, radii_mm: list[float], seeds: list[int]) -> np.ndarray:
-        inside = [sphere(len(voi), 1.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)]
-        return np.where(inside, np.float32(30), vois)
 
+def phantom_maker(size: int, kind: str = "") -> VolumeMaker:
+    """All that mass synthesis does to a volume, which is a phantom's chest.
+
+    kind: whose networks work besides, untrained, so that what their generator draws is replaced by the chest: `paper`,
+    `demo`, or none: stand-ins that take next to no time.
+    """
+    synthesizer, spacing_mm = StandIn(phantom_chest(size)), 336 / size
+    inject = erase = ball
+    if kind:
+        generator, _ = build("ct_sgan", 1, size, **network_options(settings_for(kind == "paper")))
+        drawing = VolumeSynthesizer(generator, synthesizer.facts | {"size": size})
+        synthesizer.before = drawing.draw
+        inject, erase = (untrained_filling(each, kind) for each in ("injector", "eraser"))
     voi = VoiCut(size=64, spacing_mm=1.0, margin_mm=6.0)
-    injection = Injection([1, 2, 3, 4, 8], np.linspace(4, 30, 50), fill, PlacementSettings(), voi, 0)
+    sizes = [1, 2, 3, 4, 8], np.linspace(4, 30, 50)
+    injection = Injection(*sizes, inject, PlacementSettings(), voi, 0, erase if kind else None)
     describe = partial(describe_volume, spacing_mm=spacing_mm, window=WINDOW)
+    return VolumeMaker(synthesizer, injection, 5, describe)
+
+
+def untrained_filling(network: str, kind: str) -> Fill:
+    voi = Voi(size=64, spacing_mm=1.0, margin_mm=6.0, diameters_mm=(4, 30))
+    settings = NoduleNetwork(**({} if kind == "paper" else {"base_width": 4}), steps=1, batch_size=16)
+    generator, _ = build("nodule_cgan", 1, 64, **nodule_network_options(network, settings, voi))
+    if network == "injector":
+        generator.examples[:, 0] = torch.linspace(2, 15, len(generator.examples))
+    return Filling(generator, voi.margin_mm).fill
+
+
+def time_mass_synthesis(size: int, processes: int, on_gpu: bool) -> dict[str, float]:
+    """Seconds a volume by so many processes beside each other, and those that they take to start."""
+    open_maker = partial(phantom_maker, size, "paper" if on_gpu else "demo")
+    numbers, seconds = (2 * processes, 6 * processes), []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / name for name in ("a.zip", "a.parquet", "b.parquet")]
+        for number in numbers:
+            start = time.perf_counter()
+            with VolumeWriter(paths[0], paths[1], size, paths[2]) as writer:
+                synthesize_volumes(open_maker, range(number), writer, processes=processes)
+            seconds.append(time.perf_counter() - start)
+    each = (seconds[1] - seconds[0]) / (numbers[1] - numbers[0])
+    return {"seconds_a_volume": each, "seconds_to_start": seconds[0] - numbers[0] * each}
+
+
+def compare_mass_synthesis(size: int, volumes: int) -> dict[str, float]:
+    """Prints, and returns, CPU seconds a volume: step by step, each reading what the one before wrote; in one pass."""
+    maker = phantom_maker(size)
+    stand_in, injection, describe = maker.synthesizer, maker.injection, maker.describe
+    chest, spacing_mm = stand_in.chest, 336 / size
+    whole = Volume(chest, (spacing_mm,) * 3, (0.0,) * 3)
 
     def in_one_pass(folder: Path) -> None:
         with VolumeWriter(folder / "a.zip", folder / "a.parquet", size, folder / "b.parquet") as writer:
-            synthesize_volumes(stand_in, 0, volumes, writer, injection, 5, describe, threads)
+            synthesize_volumes(lambda: maker, range(volumes), writer)
 
     def step_by_step(folder: Path) -> None:
         with VolumeWriter(folder / "c.zip", folder / "c.parquet", size) as writer:
-            synthesize_volumes(stand_in, 0, volumes, writer)
+            synthesize_volumes(lambda: VolumeMaker(stand_in), range(volumes), writer)
         drawn = read_volume_set(folder / "c.zip", folder / "c.parquet")
         with VolumeWriter(folder / "d.zip", folder / "d.parquet", size) as writer:
             for row, hounsfield in zip(drawn.manifest.to_dict("records"), drawn, strict=True):
@@ -323,6 +373,20 @@ def report(line: str, ratios: list[float]) -> None:
     print(f"{line}   ratio: {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})", flush=True)
 
 
+def compare_processes(on_gpu: bool, where: str) -> None:
+    """Prints seconds a volume of 224^3, everything included, by one process and by one for each core."""
+    cores = min(8, os.cpu_count() or 1)
+    pairs = [
+        tuple(time_mass_synthesis(224, number, on_gpu)["seconds_a_volume"] for number in (1, cores))
+        for _ in range(ROUNDS)
+    ]
+    alone, together = (statistics.median(times) for times in zip(*pairs, strict=True))
+    print(
+        f"(f) mass synthesis of 224^3 with untrained networks, {where}: seconds a volume, 1 process / {cores} processes"
+    )
+    report(f"{'':>12} {alone:>6.2f} s {together:>6.2f} s", [one / many for one, many in pairs])
+
+
 def compare_volumes() -> None:
     on_gpu = torch.cuda.is_available()
     where = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
@@ -333,4 +397,5 @@ def compare_volumes() -> None:
         # Of the paper's width too, for the wider the network, the less the writing counts.
         compare_synthesis(size, settings_for(on_gpu=True), on_gpu, where)
     compare_features(where)
-    compare_mass_synthesis(224, volumes=4, threads=2)
+    compare_mass_synthesis(224, volumes=4)
+    compare_processes(on_gpu, where)

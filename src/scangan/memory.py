@@ -15,6 +15,7 @@ from scangan.config import Classifier
 from scangan.plan.images import ImagePlan
 from scangan.plan.study import StudyPlan
 from scangan.plan.volumes import VolumePlan
+from scangan.processes import worthwhile_processes
 
 MB = 1e6
 PLAIN, TORCH = 700, 1200  # a job's libraries, without torch and with it
@@ -148,9 +149,14 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             edge = getattr(gan, "image_size", None) or settings.grid.size
             held = 2 * _training_scans(study) * voxels
             return library + held + _network_mb(gan, edge, on_gpu)
-        case "synthesize_volumes" | "measure_volumes":
-            at_once = min(threads, DESCRIBED) if rule == "measure_volumes" else threads
-            return library + (at_once + 2) * WORK_A_VOXEL * voxels
+        case "measure_volumes":
+            return library + (min(threads, DESCRIBED) + 2) * WORK_A_VOXEL * voxels
+        case "synthesize_volumes":
+            shard = study.shard_settings(wildcards["gan"], wildcards["gan_seed"], wildcards["shard"])
+            processes = worthwhile_processes(shard["volumes"], shard["size"], threads)
+            # What CUDA's libraries take is theirs together; of several processes one more hands them their seeds.
+            each = TORCH + FILLINGS + WORK_A_VOXEL * voxels
+            return library - TORCH + processes * each + (TORCH if processes > 1 else 0) + 2 * WORK_A_VOXEL * voxels
         case "inject_sized":
             return library + FILLINGS + HELD + 2 * WORK_A_VOXEL * voxels
         case "tabulate_volumes":

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 FLOORS = [
     {"errors", "compat", "compat_compiler", "compat_pylidc", "code_digest", "facts"},
     {"files", "progress", "arms", "locks"},
-    {"seals"},
+    {"seals", "processes"},
     {"rejected", "jobs", "config"},
     {"ct", "models", "device"},
     {"data", "phantoms"},

@@ -398,7 +398,7 @@ def test_a_licence_is_no_setting_of_the_reader():
 def test_volumes_in_shards_and_of_compared_networks():
     ct_sgan = study("ct_sgan", synthesis={"volumes": 70, "compared_volumes": 20, "shard_size": 30})
     assert len(ct_sgan.shards("ct_sgan")["volumes"]) == 3
-    settings = {"described": True, "first_seed": 60, "name": "ct_sgan", "volumes": 10}
+    settings = {"described": True, "first_seed": 60, "name": "ct_sgan", "size": 56, "volumes": 10}
     assert ct_sgan.shard_settings("ct_sgan", "0", "2") == settings
     assert not ct_sgan.shard_settings("ct_sgan", "1", "2")["described"]
     assert len(ct_sgan.shards("gan3d")["volumes"]) == 1

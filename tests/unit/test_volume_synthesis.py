@@ -5,8 +5,8 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -29,6 +29,7 @@ from scangan.synthesis.mix import MIXED_NODULE_TYPES
 from scangan.synthesis.placement import PlacementSettings
 from scangan.synthesis.volumes import (
     Injection,
+    VolumeMaker,
     VolumeSynthesizer,
     find_lungs,
     inject_sized,
@@ -39,13 +40,18 @@ ROOT = Path(__file__).parents[2]
 SIZE, SPACING = 32, 10.0
 FACTS = {"size": SIZE, "spacing_mm": SPACING, "window": [-1000, 400], "gan": "toy", "data": "phantom"}
 NODULE = 40
+
+
+def ball(vois, radii_mm, seeds):
+    inside = [sphere(len(voi), 5.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)]
+    return np.where(inside, np.float32(NODULE), vois)
+
+
 # Nodules as large as the voxels ask for.
 INJECTION = Injection(
     counts=[0, 1, 2, 2],
     diameters_mm=[30.0, 36.0],
-    fill=lambda vois, radii_mm, seeds: np.where(
-        [sphere(len(voi), 5.0, radius) for voi, radius in zip(vois, radii_mm, strict=True)], np.float32(NODULE), vois
-    ),
+    fill=ball,
     placement=PlacementSettings(gap_mm=1.0),
     voi=VoiCut(size=16, spacing_mm=5.0, margin_mm=4.0),
     seed=3,
@@ -85,7 +91,8 @@ def shard(folder, name, first_seed, volumes, synthesizer=None):
     """What a shard's job does."""
     paths = folder / f"{name}.zarr.zip", folder / f"{name}.parquet"
     with VolumeWriter(*paths, SIZE) as writer:
-        synthesize_volumes(synthesizer or VolumeSynthesizer(ToyGenerator(), FACTS), first_seed, volumes, writer)
+        maker = VolumeMaker(synthesizer or VolumeSynthesizer(ToyGenerator(), FACTS))
+        synthesize_volumes(lambda: maker, range(first_seed, first_seed + volumes), writer)
     return paths
 
 
@@ -154,7 +161,7 @@ def test_an_error_on_either_side_ends_both_and_nothing_appears(tmp_path, side):
         pytest.raises(RuntimeError, match="out of memory"),
         FullWriter(tmp_path / "a.zarr.zip", tmp_path / "a.parquet", SIZE) as writer,
     ):
-        synthesize_volumes(VolumeSynthesizer(generator, FACTS), 0, 1000, writer)
+        synthesize_volumes(lambda: VolumeMaker(VolumeSynthesizer(generator, FACTS)), range(1000), writer)
     assert generator.drawn < 10
     assert list(tmp_path.iterdir()) == []
 
@@ -166,24 +173,6 @@ def test_nan_is_named(tmp_path):
 
     with pytest.raises(DataError, match=r"toy: seed 7: found NaN or infinity, allowed: numbers; train it again"):
         shard(tmp_path, "a", 7, 2, VolumeSynthesizer(Diverged(), FACTS))
-
-
-def test_no_more_than_a_few_volumes_wait(tmp_path):
-    """A slow disk: the generator stops as soon as two volumes wait for it, and one is being written."""
-    ahead = []
-
-    class SlowWriter(VolumeWriter):
-        def write(self, hounsfield, row):
-            if row["synthesis_seed"] == 0:
-                time.sleep(0.5)
-                ahead.append(generator.drawn)
-            super().write(hounsfield, row)
-
-    generator = ToyGenerator()
-    with SlowWriter(tmp_path / "a.zarr.zip", tmp_path / "a.parquet", SIZE) as writer:
-        synthesize_volumes(VolumeSynthesizer(generator, FACTS), 0, 12, writer)
-    assert ahead == [3]
-    assert generator.drawn == 12
 
 
 JOB = """
@@ -282,14 +271,16 @@ def test_too_small_a_disk_is_named(tmp_path):
 # Nodules
 
 
-def inject(folder, first_seed, volumes, generator=None, attempts=3, injection=INJECTION, threads=2):
+def toy_maker(generator=None, injection=INJECTION, attempts=3):
+    return VolumeMaker(VolumeSynthesizer(generator or ToyGenerator(), FACTS), injection, attempts, described)
+
+
+def inject(folder, first_seed, volumes, generator=None, attempts=3, injection=INJECTION, processes=1):
     """Returns volumes as they were drawn, as they are with nodules, and the tables."""
     path, manifest, edited = (folder / f"injected{end}" for end in (".zarr.zip", ".parquet", "_nodules.parquet"))
-    synthesizer = VolumeSynthesizer(generator or ToyGenerator(), FACTS)
+    seeds, open_maker = range(first_seed, first_seed + volumes), partial(toy_maker, generator, injection, attempts)
     with VolumeWriter(path, manifest, SIZE, edited) as writer:
-        tables = synthesize_volumes(
-            synthesizer, first_seed, volumes, writer, injection, attempts, threads=threads, describe=described
-        )
+        tables = synthesize_volumes(open_maker, seeds, writer, processes=processes)
     assert list(tables["nodules"].columns) == list(MIXED_NODULE_TYPES)
     assert list(tables["rejected"].columns) == list(REJECTED_TYPES)
     return *(read_volume_set(path, each, verify=True) for each in (manifest, edited)), tables
@@ -342,8 +333,8 @@ def test_nodules_are_in_the_lungs_of_every_second_volume(tmp_path):
         assert (before != after).any() == (row["label"] == "nodules")
 
 
-def test_the_same_seeds_give_the_same_nodules_in_any_shard_and_with_any_threads(tmp_path):
-    _, whole, tables = inject(tmp_path, 0, 6, threads=1)
+def test_the_same_seeds_give_the_same_nodules_in_any_shard_and_of_any_process(tmp_path):
+    _, whole, tables = inject(tmp_path, 0, 6)
     everything = contents([tmp_path / "injected.zarr.zip", tmp_path / "injected_nodules.parquet"])
     first = whole.read([2, 3, 4])
     _, part, of_part = inject(tmp_path, 2, 3)
@@ -353,7 +344,7 @@ def test_the_same_seeds_give_the_same_nodules_in_any_shard_and_with_any_threads(
         pd.testing.assert_frame_equal(*(each[each.scan_id == name].reset_index(drop=True) for each in nodules))
     _, other, _ = inject(tmp_path, 0, 6, injection=replace(INJECTION, seed=4))
     assert (other.manifest.sha256 != whole.manifest.sha256).tolist() == [True, False] * 3
-    inject(tmp_path, 0, 6, threads=3)
+    inject(tmp_path, 0, 6, processes=2)
     assert contents([tmp_path / "injected.zarr.zip", tmp_path / "injected_nodules.parquet"]) == everything
 
 

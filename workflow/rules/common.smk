@@ -109,9 +109,8 @@ def volume_threads(wildcards):
 
 
 def synthesis_threads(wildcards):
-    """Of mass synthesis: eight threads beside an H100 made twice as many volumes as one, most likely because they wait for
-    each other in Python; shards are jobs of their own. That four are best was not timed."""
-    return min(workflow.cores, 4) if ON_GPU else network_threads(wildcards)
+    """Each is a process of one core that draws and edits volumes of its own, with networks of its own on the GPU."""
+    return min(workflow.cores, 8) if ON_GPU else network_threads(wildcards)
 
 
 def memory_of(rule):

@@ -166,6 +166,7 @@ class VolumePlan(StudyPlan):
             "described": int(gan_seed) == FIRST,  # tables are of the first training
             "first_seed": wanted.seed + first,
             "name": self.generator_name(gan, int(gan_seed)),
+            "size": existing(self.settings.grid).size,
             "volumes": min(wanted.shard_size, self.volumes_of(gan) - first),
         }
 

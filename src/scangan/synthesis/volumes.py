@@ -7,19 +7,20 @@ drawn from LIDC-IDRI's distributions; here from those of the annotated cohort.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import interpolate
 
 from scangan.config import Placement, Voi, VoiCut
+from scangan.ct.anatomy import describe_volume
 from scangan.ct.grids import Numbers
 from scangan.ct.lungs import LungMask, lung_mask
 from scangan.ct.volume import Volume
@@ -27,38 +28,21 @@ from scangan.data.scan_store import NODULE_TYPES
 from scangan.data.volume_set import CompressedVolume, VolumeSet, VolumeWriter, compress
 from scangan.device import compute_device
 from scangan.errors import DataError
+from scangan.models.catalogue import read_generator
+from scangan.processes import work_through
 from scangan.progress import Progress
 from scangan.rejected import REJECTED_TYPES, Rejection, log_rejected, rejected_table
 from scangan.synthesis.mix import MIXED_NODULE_TYPES, WITH, WITHOUT, Edited, inject_nodules, sham_nodules
+from scangan.synthesis.nodules import Filling
 from scangan.synthesis.paste import Fill
 from scangan.synthesis.placement import PlacementSettings
 
 log = logging.getLogger(__name__)
 
-AHEAD = 2  # volumes that wait to be written, beside those that are being made
 NO_NODULES = pd.DataFrame(columns=list(NODULE_TYPES)).astype(NODULE_TYPES)
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A volume that the device may still be working on.
-
-    name: of its network and seed. hounsfield: int16 [S, S, S] on the CPU, once `done`. finite: bool, whether the
-    network gave numbers.
-    """
-
-    name: str
-    hounsfield: Tensor
-    finite: Tensor
-    done: torch.cuda.Event | None
-
-    def wait(self) -> np.ndarray:
-        """int16 [S, S, S] in HU. Raises DataError if the network gave NaN or infinity."""
-        if self.done:
-            self.done.synchronize()
-        if not self.finite:
-            raise DataError(f"{self.name}: found NaN or infinity, allowed: numbers; train it again")
-        return self.hounsfield.numpy()
+Network = tuple[Path, Path]  # the weights and the description of a network, as its training wrote them
 
 
 class VolumeSynthesizer:
@@ -74,29 +58,24 @@ class VolumeSynthesizer:
         self.size = int(facts["size"])
 
     @torch.inference_mode()
-    def start(self, seed: int, attempt: int = 1) -> Drawing:
-        """Have a volume made; on a GPU this returns before it is. See `draw`."""
-        latent = self.generator.draw_latent(1, torch.Generator().manual_seed(_own_seed(seed, attempt)))
-        x = self.generator(latent.to(self.device)).float()
-        if x.shape[-1] != self.size:
-            x = interpolate(x, size=(self.size,) * 3, mode="trilinear", align_corners=False)
-        low, high = self.facts["window"]
-        hounsfield = ((x.clamp(-1, 1) + 1) * ((high - low) / 2) + low).round().to(torch.int16)
-        # Copies that nobody waits for: the next volume is begun meanwhile.
-        voxels, finite = (each.to("cpu", non_blocking=True) for each in (hounsfield[0, 0], x.isfinite().all()))
-        done = None
-        if self.device.type == "cuda":
-            done = torch.cuda.Event()
-            done.record()
-        return Drawing(f"{self.facts['gan']}: seed {seed}", voxels, finite, done)
-
     def draw(self, seed: int, attempt: int = 1) -> np.ndarray:
         """The volume of a seed: int16 [S, S, S] in HU; the seed and the attempt determine it alone.
 
         The first attempt's noise is seeded by the seed itself, a later one's by what NumPy's `SeedSequence` makes of
-        both: numbers of 64 bits, which no other seed of a set is likely to be.
+        both: numbers of 64 bits, which no other seed of a set is likely to be. Raises DataError if the network gave NaN
+        or infinity.
         """
-        return self.start(seed, attempt).wait()
+        latent = self.generator.draw_latent(1, torch.Generator().manual_seed(_own_seed(seed, attempt)))
+        x = self.generator(latent.to(self.device)).float()
+        if not x.isfinite().all():
+            raise DataError(
+                f"{self.facts['gan']}: seed {seed}: found NaN or infinity, allowed: numbers; train it again"
+            )
+        if x.shape[-1] != self.size:
+            x = interpolate(x, size=(self.size,) * 3, mode="trilinear", align_corners=False)
+        low, high = self.facts["window"]
+        hounsfield = ((x.clamp(-1, 1) + 1) * ((high - low) / 2) + low).round().to(torch.int16)
+        return hounsfield[0, 0].cpu().numpy()
 
     def describe(self, seed: int) -> dict[str, Any]:
         """The manifest row of a volume without nodules."""
@@ -203,76 +182,44 @@ class Made:
     rejected: pd.DataFrame | None = None
 
 
-def synthesize_volumes(
-    synthesizer: VolumeSynthesizer,
-    first_seed: int,
-    volumes: int,
-    writer: VolumeWriter,
-    injection: Injection | None = None,
-    attempts: int = 1,
-    describe: Callable[..., dict[str, Any]] | None = None,
-    threads: int = 1,
-) -> dict[str, pd.DataFrame]:
-    """Write volumes of the seeds `first_seed`, `first_seed` + 1, ...: the same seed gives the same in any shard.
-
-    With an injection the writer's second manifest has the same volumes, of which those of even seed have nodules: half
-    of them, in any shard of even length. The others are edited as often, see `Injection`. A volume of either half is
-    drawn again if no plausible lungs are found in it, or else the label would tell how good the volume is; and one in
-    which no nodule finds a place. After `attempts` draws, the first included, it is left out.
-
-    All that is done to a volume is done at once, its lungs found but once, by one of `threads` threads, of one core
-    each; volumes are drawn in one more, one at a time. Few volumes are ahead of the one that is written, so memory does
-    not grow; what fails anywhere ends all.
-
-    Returns the tables `described` (`volume_id, patient_id`, and what `describe(hounsfield, lungs=...)` says of each
-    volume as it was drawn), `nodules` (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected`
-    (`REJECTED_TYPES`): what was left out (counted), and single nodules that found no place (not counted).
-    """
-    tables: dict[str, list[Any]] = {"described": [], "nodules": [], "rejected": []}
-    torch_threads = torch.get_num_threads()
-
-    def finish(future: Future[Made]) -> None:
-        made = future.result()
-        place = writer.write(made.drawn, made.row)
-        if made.edited_row is not None:
-            writer.write_edited(place if made.edited is None else made.edited, made.edited_row)
-        for name, rows in tables.items():
-            if getattr(made, name) is not None:
-                rows.append(getattr(made, name))
-        progress.update(steps=1)
-
-    with (
-        Progress(volumes, 0, synthesizer.facts["gan"], unit="volume") as progress,
-        ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(torch_threads,)) as drawing,
-        ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as workers,
-    ):
-        work = _Work(synthesizer, drawing, injection, attempts, describe)
-        waiting: deque[Future[Made]] = deque()
-        for seed in range(first_seed, first_seed + volumes):
-            waiting.append(workers.submit(work.make, seed))
-            if len(waiting) == threads + AHEAD:
-                finish(waiting.popleft())
-        for each in waiting:
-            finish(each)
-    return {
-        "described": pd.DataFrame(tables["described"]),
-        "nodules": _join(tables["nodules"], MIXED_NODULE_TYPES),
-        "rejected": _report(_join(tables["rejected"], REJECTED_TYPES), volumes),
-    }
-
-
 @dataclass(frozen=True)
-class _Work:
-    """What is done to one volume after the other, in any thread; the volumes' generator has a thread of its own."""
+class VolumeMaker:
+    """What is done to one volume after the other: drawn, its lungs found once, described, edited, compressed.
+
+    injection: None: nothing is put into them. attempts: draws of a volume at most, the first included. describe: what
+    `describe(hounsfield, lungs=...)` says of each volume as it was drawn is tabled; None: nothing is.
+    """
 
     synthesizer: VolumeSynthesizer
-    drawing: ThreadPoolExecutor
-    injection: Injection | None
-    attempts: int
-    describe: Callable[..., dict[str, Any]] | None
+    injection: Injection | None = None
+    attempts: int = 1
+    describe: Callable[..., dict[str, Any]] | None = None
+
+    @staticmethod
+    def open(
+        generator: Network,
+        gan: str,
+        described: bool = False,
+        injector: Network | None = None,
+        eraser: Network | None = None,
+        injected: Callable[[Fill, Fill], Injection] | None = None,
+        attempts: int = 1,
+    ) -> VolumeMaker:
+        """A maker with networks as their trainings wrote them. gan: the name that the volumes bear.
+
+        injected: makes the injection of the fillings of injector and eraser. Raises DataError naming a broken file.
+        """
+        network, facts = read_generator(*generator)
+        describe = partial(describe_volume, spacing_mm=facts["spacing_mm"], window=tuple(facts["window"]))
+        injection = None
+        if injector and eraser and injected:
+            injection = injected(Filling.read(*injector).fill, Filling.read(*eraser).fill)
+        synthesizer = VolumeSynthesizer(network, facts | {"gan": gan})
+        return VolumeMaker(synthesizer, injection, attempts, describe if described else None)
 
     def make(self, seed: int) -> Made:
-        hounsfield, row = self._draw(seed, 1), self.synthesizer.describe(seed)
+        """What becomes of a seed, see `synthesize_volumes`."""
+        hounsfield, row = self.synthesizer.draw(seed), self.synthesizer.describe(seed)
         made = Made(compress(hounsfield), row)
         if self.describe is None and self.injection is None:
             return made
@@ -287,7 +234,7 @@ class _Work:
         failures = []
         for attempt in range(1, self.attempts + 1):
             if attempt > 1:
-                hounsfield = self._draw(seed, attempt)
+                hounsfield = self.synthesizer.draw(seed, attempt)
                 lungs = find_lungs(hounsfield, spacing_mm)
             if lungs.failure:
                 failures.append(f"lung mask failed: {lungs.failure}")
@@ -313,8 +260,42 @@ class _Work:
             made, rejected=_refuse(name, f"no volume in {self.attempts} attempts", "; ".join(failures), remedy)
         )
 
-    def _draw(self, seed: int, attempt: int) -> np.ndarray:
-        return self.drawing.submit(self.synthesizer.start, seed, attempt).result().wait()
+
+def synthesize_volumes(
+    open_maker: Callable[[], VolumeMaker], seeds: range, writer: VolumeWriter, name: str = "volumes", processes: int = 1
+) -> dict[str, pd.DataFrame]:
+    """Write volumes of these seeds: the same seed gives the same in any shard, and with any number of processes.
+
+    With an injection the writer's second manifest has the same volumes, of which those of even seed have nodules: half
+    of them, in any shard of even length. The others are edited as often, see `Injection`. A volume of either half is
+    drawn again if no plausible lungs are found in it, or else the label would tell how good the volume is; and one in
+    which no nodule finds a place. After as many draws as the maker attempts it is left out.
+
+    open_maker: called once in each process, see `processes.work_through`. name: of the progress.
+
+    Returns the tables `described` (`volume_id, patient_id`, and what is said of each volume), `nodules`
+    (`mix.MIXED_NODULE_TYPES`; `scan_id` is the volume's) and `rejected` (`REJECTED_TYPES`): what was left out
+    (counted), and single nodules that found no place (not counted).
+    """
+    tables: dict[str, list[Any]] = {"described": [], "nodules": [], "rejected": []}
+    with Progress(len(seeds), 0, name, unit="volume") as progress:
+        for made in work_through(seeds, partial(_open, open_maker), processes):
+            place = writer.write(made.drawn, made.row)
+            if made.edited_row is not None:
+                writer.write_edited(place if made.edited is None else made.edited, made.edited_row)
+            for table, rows in tables.items():
+                if getattr(made, table) is not None:
+                    rows.append(getattr(made, table))
+            progress.update(steps=1)
+    return {
+        "described": pd.DataFrame(tables["described"]),
+        "nodules": _join(tables["nodules"], MIXED_NODULE_TYPES),
+        "rejected": _report(_join(tables["rejected"], REJECTED_TYPES), len(seeds)),
+    }
+
+
+def _open(open_maker: Callable[[], VolumeMaker]) -> Callable[[int], Made]:
+    return open_maker().make
 
 
 def inject_sized(
