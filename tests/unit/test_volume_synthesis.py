@@ -24,6 +24,7 @@ from scangan.data.volume_set import VolumeSet, VolumeWriter, read_volume_set
 from scangan.errors import DataError
 from scangan.ingest.export import export_volume
 from scangan.jobs import check_disk, disk_need
+from scangan.models.catalogue import build, write_generator
 from scangan.rejected import REJECTED_TYPES
 from scangan.synthesis.mix import MIXED_NODULE_TYPES
 from scangan.synthesis.placement import PlacementSettings
@@ -33,6 +34,7 @@ from scangan.synthesis.volumes import (
     VolumeSynthesizer,
     find_lungs,
     inject_sized,
+    injection,
     synthesize_volumes,
 )
 
@@ -275,10 +277,10 @@ def toy_maker(generator=None, injection=INJECTION, attempts=3):
     return VolumeMaker(VolumeSynthesizer(generator or ToyGenerator(), FACTS), injection, attempts, described)
 
 
-def inject(folder, first_seed, volumes, generator=None, attempts=3, injection=INJECTION, processes=1):
+def inject(folder, first_seed, volumes, generator=None, attempts=3, injected=INJECTION, processes=1):
     """Returns volumes as they were drawn, as they are with nodules, and the tables."""
     path, manifest, edited = (folder / f"injected{end}" for end in (".zarr.zip", ".parquet", "_nodules.parquet"))
-    seeds, open_maker = range(first_seed, first_seed + volumes), partial(toy_maker, generator, injection, attempts)
+    seeds, open_maker = range(first_seed, first_seed + volumes), partial(toy_maker, generator, injected, attempts)
     with VolumeWriter(path, manifest, SIZE, edited) as writer:
         tables = synthesize_volumes(open_maker, seeds, writer, processes=processes)
     assert list(tables["nodules"].columns) == list(MIXED_NODULE_TYPES)
@@ -342,10 +344,54 @@ def test_the_same_seeds_give_the_same_nodules_in_any_shard_and_of_any_process(tm
     for name in ("toy-2", "toy-4"):
         nodules = (each["nodules"] for each in (tables, of_part))
         pd.testing.assert_frame_equal(*(each[each.scan_id == name].reset_index(drop=True) for each in nodules))
-    _, other, _ = inject(tmp_path, 0, 6, injection=replace(INJECTION, seed=4))
+    _, other, _ = inject(tmp_path, 0, 6, injected=replace(INJECTION, seed=4))
     assert (other.manifest.sha256 != whole.manifest.sha256).tolist() == [True, False] * 3
     inject(tmp_path, 0, 6, processes=2)
     assert contents([tmp_path / "injected.zarr.zip", tmp_path / "injected_nodules.parquet"]) == everything
+
+
+def write_network(folder, name, model, image_size, options, **facts):
+    torch.manual_seed(0)
+    generator, _ = build(model, 1, image_size, **options)
+    if name == "injector":
+        generator.examples[:, 0] = torch.linspace(5, 20, len(generator.examples))
+    files = folder / f"{name}.safetensors", folder / f"{name}.json"
+    facts |= {"model": model, "channels": 1, "image_size": image_size, "options": options}
+    write_generator(*files, generator.state_dict(), **facts)
+    return files
+
+
+def test_processes_open_the_networks_of_a_job_for_themselves(tmp_path):
+    """An untrained network draws no lungs, so each volume is left out; the same ones, whoever drew them."""
+    slabs = {"constant_noise": 8, "slice_noise": 2, "slice_code": 8}
+    volumes = write_network(tmp_path, "toy", "ct_sgan", 28, {"base_width": 2, **slabs}, **FACTS | {"size": 28})
+    voi = {"size": 16, "spacing_mm": 5.0, "margin_mm": 4.0, "healthy_per_scan": 1, "diameters_mm": [10, 40]}
+    injector, eraser = (
+        write_network(
+            tmp_path,
+            kind,
+            "nodule_cgan",
+            16,
+            {"base_width": 2, "voi_spacing_mm": 5.0, "sees_inside": kind == "eraser"},
+            margin_mm=4.0,
+        )
+        for kind in ("injector", "eraser")
+    )
+    settings = {"mix_seed": 3, "placement": {"rule": "anywhere", "gap_mm": 1.0}, "sham": True, "voi": voi}
+    injected = partial(injection, np.array([1, 2]), np.array([30.0, 36.0]), settings=settings)
+    open_maker = partial(VolumeMaker.open, volumes, "ours", True, injector, eraser, injected, attempts=2)
+    made = {}
+    for processes in (1, 2):
+        folder = tmp_path / f"{processes}"
+        folder.mkdir()
+        paths = [folder / name for name in ("a.zip", "a.parquet", "b.parquet")]
+        with VolumeWriter(paths[0], paths[1], 28, paths[2]) as writer:
+            made[processes] = synthesize_volumes(open_maker, range(5, 9), writer, processes=processes)
+    assert contents(sorted((tmp_path / "1").iterdir())) == contents(sorted((tmp_path / "2").iterdir()))
+    for name, table in made[1].items():
+        pd.testing.assert_frame_equal(made[2][name], table)
+    assert made[1]["described"].volume_id.tolist() == [f"ours-{seed}" for seed in range(5, 9)]
+    assert made[1]["rejected"].reason.tolist() == ["no volume in 2 attempts"] * 4
 
 
 def test_volumes_without_lungs_are_drawn_again_and_left_out_in_the_end(tmp_path):
@@ -380,7 +426,7 @@ def test_volumes_without_lungs_are_drawn_again_and_left_out_in_the_end(tmp_path)
 
 def test_a_volume_in_which_no_nodule_finds_a_place_is_a_failed_draw(tmp_path):
     nowhere = replace(INJECTION, placement=PlacementSettings(rule="vessel", vessel_hounsfield=3000, tries=20))
-    _, found, tables = inject(tmp_path, 0, 2, injection=nowhere, attempts=2)
+    _, found, tables = inject(tmp_path, 0, 2, injected=nowhere, attempts=2)
     assert found.manifest.label.tolist() == ["none"]
     assert tables["nodules"].empty
     rejected = tables["rejected"]
