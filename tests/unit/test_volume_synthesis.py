@@ -364,8 +364,8 @@ def write_network(folder, name, model, image_size, options, **facts):
 def test_processes_open_the_networks_of_a_job_for_themselves(tmp_path):
     """An untrained network draws no lungs, so each volume is left out; the same ones, whoever drew them."""
     slabs = {"constant_noise": 8, "slice_noise": 2, "slice_code": 8}
-    volumes = write_network(tmp_path, "toy", "ct_sgan", 28, {"base_width": 2, **slabs}, **FACTS | {"size": 28})
-    voi = {"size": 16, "spacing_mm": 5.0, "margin_mm": 4.0, "healthy_per_scan": 1, "diameters_mm": [10, 40]}
+    volumes = write_network(tmp_path, "toy", "ct_sgan", 56, {"base_width": 2, **slabs}, **FACTS | {"size": 56})
+    voi = {"size": 16, "spacing_mm": 5.0, "margin_mm": 10.0, "healthy_per_scan": 1, "diameters_mm": [10, 40]}
     injector, eraser = (
         write_network(
             tmp_path,
@@ -373,7 +373,7 @@ def test_processes_open_the_networks_of_a_job_for_themselves(tmp_path):
             "nodule_cgan",
             16,
             {"base_width": 2, "voi_spacing_mm": 5.0, "sees_inside": kind == "eraser"},
-            margin_mm=4.0,
+            margin_mm=10.0,
         )
         for kind in ("injector", "eraser")
     )
@@ -385,7 +385,7 @@ def test_processes_open_the_networks_of_a_job_for_themselves(tmp_path):
         folder = tmp_path / f"{processes}"
         folder.mkdir()
         paths = [folder / name for name in ("a.zip", "a.parquet", "b.parquet")]
-        with VolumeWriter(paths[0], paths[1], 28, paths[2]) as writer:
+        with VolumeWriter(paths[0], paths[1], 56, paths[2]) as writer:
             made[processes] = synthesize_volumes(open_maker, range(5, 9), writer, processes=processes)
     assert contents(sorted((tmp_path / "1").iterdir())) == contents(sorted((tmp_path / "2").iterdir()))
     for name, table in made[1].items():
