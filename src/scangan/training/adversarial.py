@@ -57,9 +57,8 @@ HARDLY_NEARER = 0.9
 DISTANCE = "validation_distance"  # in the history
 WATCH_SECONDS = 60.0
 
-# Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones, and how far they differ from each other, as a
-# share of what real ones do.
-# Images [N, C, H, W] in [0, 1] -> their distance to held-out ones, their diversity, and the distance's standard error.
+# Images [N, C, H, W] in [0, 1] -> their distance to held-out real ones; how far they differ from each other, as a share
+# of what real ones do; and the distance's standard error.
 Validate = Callable[[np.ndarray], tuple[float, float, float]]
 AS_NEAR = 2.0  # standard errors within which a later validation counts as no farther than the nearest one
 # Is shown the training now and then, and, with True, when it has ended; it changes nothing.
@@ -293,9 +292,8 @@ class AdversarialTraining(ABC):
             return
         if (nearest := min(distances)) > max(FAR, HARDLY_NEARER * distances[0]):
             said = (
-                "step %d of %d: the generator does not learn: its images are still %.2f from held-out ones (0: alike, "
-                "1: nothing in common), at first %.2f; look at its samples, and try other learning rates, or another "
-                "network"
+                "step %d of %d: the generator does not learn: still %.2f from held-out images (0: alike), "
+                "at first %.2f; see samples.png"
             )
             log.warning(said, self.step_count, self.steps_in_all, nearest, distances[0])
             self.said_not_learning = True
