@@ -54,6 +54,7 @@ def work_through(
         processes, initializer=_start_worker, initargs=(start, os.getpid()), env={"OMP_NUM_THREADS": "1"}
     )
     waiting: deque[Future[Result]] = deque()
+    done = False
     try:
         for task in tasks:
             waiting.append(pool.submit(_do, task))
@@ -61,13 +62,14 @@ def work_through(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+        done = True
     except TerminatedWorkerError as error:
         raise ScanganError(
             f"one of {processes} processes: found ended from outside, allowed: ended by its work; it was killed, most "
             "likely for lack of memory: make room, or run with fewer --cores"
         ) from error
     finally:
-        pool.shutdown(kill_workers=True)
+        pool.shutdown(kill_workers=not done)
 
 
 def _start_worker(start: bytes, parent: int) -> None:
