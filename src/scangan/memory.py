@@ -156,7 +156,7 @@ def _of_volumes(rule: str, study: VolumePlan, wildcards: Mapping[str, Any], thre
             processes = worthwhile_processes(shard["volumes"], shard["size"], threads)
             # What CUDA's libraries take is theirs together; of several processes one more hands them their seeds.
             each = TORCH + FILLINGS + WORK_A_VOXEL * voxels
-            return library - TORCH + processes * each + (TORCH if processes > 1 else 0) + 2 * WORK_A_VOXEL * voxels
+            return library - TORCH + processes * each + (PLAIN if processes > 1 else 0) + 2 * WORK_A_VOXEL * voxels
         case "inject_sized":
             return library + FILLINGS + HELD + 2 * WORK_A_VOXEL * voxels
         case "tabulate_volumes":
