@@ -27,6 +27,7 @@ CT_SGAN = {"model": "ct_sgan", "slabs": SLABS, "gradient_penalty": {"kind": "dra
 MODELS = {
     "ct_sgan": CT_SGAN,
     "projected": CT_SGAN | {"discriminator": "projected", "loss": "wasserstein"},
+    "mode_seeking": CT_SGAN | {"discriminator": "projected", "mode_seeking_weight": 0.5},
     "gan3d": {"model": "gan3d", "image_size": 16},
 }
 
@@ -152,6 +153,56 @@ def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path, monkey
     histories = [one.history.drop(columns="images_per_second") for one in (whole, resumed)]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
     np.testing.assert_array_equal(whole.samples, resumed.samples)
+
+
+def test_slabs_that_are_compared_begin_in_pairs():
+    training = game(mode_seeking_weight=1.0, batch_size=4)
+    torch.manual_seed(3)
+    training._real_batch(0, training.schedule.at(0))
+    assert training.first.shape == (4,)
+    assert training.first[:2].tolist() == training.first[2:].tolist()
+    assert training.first[0] != training.first[1]
+    with pytest.raises(ValueError, match="batch_size: found 3, allowed with mode_seeking_weight: an even number"):
+        settings(mode_seeking_weight=1.0, batch_size=3)
+
+
+@pytest.mark.parametrize("discriminator", ["convolutional", "projected"])
+def test_what_generated_volumes_lack_of_real_differences_is_a_loss(discriminator):
+    """Real volumes differ by 100 HU times their numbers, a seventh of the networks' unit."""
+    training = game(mode_seeking_weight=3.0, batch_size=4, discriminator=discriminator)
+    torch.manual_seed(3)
+    real = training._real_batch(0, training.schedule.at(0))
+    numbers = training.batches.batch(0, 4)
+    apart = (numbers[:2] - numbers[2:]).abs()
+    torch.testing.assert_close(training.real_differences, apart / 7, atol=1e-5, rtol=0)
+    same = torch.zeros(4, 4, 3, SIZE, SIZE)
+    half, more = (share * real for share in (0.5, 1.5))
+    assert [training._mode_seeking_loss(each).item() for each in (same, half, real, more)] == pytest.approx(
+        [1, 0.5, 0, 0], abs=1e-5
+    )
+    grain = same + 0.1 * torch.tensor([1.0, -1.0]).repeat(SIZE // 2)
+    grain[2:] *= -1
+    assert training._mode_seeking_loss(grain).item() == pytest.approx(1, abs=1e-5)
+    # Where two real volumes are one, nothing is lacking, and the gradient is a number.
+    training.real_differences = torch.zeros(2)
+    fake = torch.rand(4, 4, 3, SIZE, SIZE, requires_grad=True)
+    training._mode_seeking_loss(fake).backward()
+    assert fake.grad.abs().max() == 0
+
+
+def test_the_weight_says_how_much_of_it_the_generator_learns():
+    steps = [game(mode_seeking_weight=weight, batch_size=2) for weight in (1e-9, 3.0)]
+    losses = []
+    for training in steps:
+        torch.manual_seed(3)
+        fake = training._real_batch(0, training.schedule.at(0)).flip(0) * 0.5
+        losses.append(training.generator_losses(fake))
+    assert losses[0]["mode_seeking"] == losses[1]["mode_seeking"] == pytest.approx(0.5, abs=1e-5)
+    difference = losses[1]["loss_g"] - losses[0]["loss_g"]
+    assert difference.item() == pytest.approx(1.5, abs=1e-3)
+    without = game()
+    without.first = training.first
+    assert set(without.generator_losses(fake)) == {"loss_g"}
 
 
 def test_the_projected_judge_of_slices_has_hinge_loss_and_that_of_slabs_its_own():

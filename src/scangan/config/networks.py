@@ -379,6 +379,17 @@ class CtSgan(VolumeGan):
         "`gradient_penalty` are of D_slab alone",
     )
     slabs: Slabs = Field(Slabs(), description="slabs and noise")
+    mode_seeking_weight: Annotated[float, Field(ge=0)] = Field(
+        0.0,
+        description="of what generated volumes lack of the differences that real ones have at the same place, in the "
+        "generator's loss (after Mao et al. 2019); slabs then begin at one place in pairs; 0: without it",
+    )
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> CtSgan:
+        if self.mode_seeking_weight and self.batch_size % 2:
+            raise ValueError(f"batch_size: found {self.batch_size}, allowed with mode_seeking_weight: an even number")
+        return self
 
 
 class Gan3d(VolumeGan):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from scangan.config import CtSgan, Gan3d, GradientPenalty, Rules, VolumeGan
 from scangan.ct.window import to_network
@@ -33,6 +33,8 @@ from scangan.training.adversarial import (
 )
 from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
 from scangan.training.progressive import Stage
+
+COARSE = 4  # pixels an edge of what is compared between volumes
 
 
 class VolumeTraining(GanTraining):
@@ -80,6 +82,8 @@ class SlabTraining(VolumeTraining):
     3-channel slices of slabs here, [N, T, 3, S, S]; where they begin lives from `_real_batch` to the end of the step.
     """
 
+    settings: CtSgan
+
     def __init__(
         self,
         fabric: Fabric,
@@ -96,14 +100,24 @@ class SlabTraining(VolumeTraining):
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
         volumes = self.batches.batch(shown, stage.batch_size)
-        first = torch.randint(len(self.positions) - self.slabs.depth + 1, (len(volumes),))
+        first = self._draw_places(len(volumes))
         around = [
             self.images[volume, start : start + self.slabs.depth + 2]
             for volume, start in zip(volumes.tolist(), first.tolist(), strict=True)
         ]
         slab = torch.stack(around).to(self.fabric.device, non_blocking=True)
         self.first = first.to(self.fabric.device, non_blocking=True)
-        return to_slices(to_network(slab.float(), self.hounsfield_window))
+        slices = to_slices(to_network(slab.float(), self.hounsfield_window))
+        if self.settings.mode_seeking_weight:
+            self.real_differences = _differences_in_pairs(slices)
+        return slices
+
+    def _draw_places(self, volumes: int) -> Tensor:
+        """Where the slabs of so many volumes begin, [volumes]; those that are compared, in pairs at the same places."""
+        places = len(self.positions) - self.slabs.depth + 1
+        if not self.settings.mode_seeking_weight:
+            return torch.randint(places, (volumes,))
+        return torch.randint(places, (volumes // 2,)).repeat(2)
 
     def _generate(self, images: int) -> Tensor:
         latent = self.generator.draw_latent(images, torch.default_generator)
@@ -164,14 +178,38 @@ class SlabTraining(VolumeTraining):
         return losses
 
     def generator_losses(self, fake: Any) -> dict[str, Tensor]:
-        """`loss_g`, the sum over both discriminators, minimised."""
+        """`loss_g`, the sum over both discriminators, minimised; with `mode_seeking`, see there, if it has a weight."""
         loss = torch.zeros((), device=self.fabric.device)
         for name, (see, judge) in self._judges().items():
             with self.fabric.autocast():
                 d_fake = judge(see(fake))
             rules = self.rules_of[name]
             loss = loss + generator_loss(rules.loss, d_fake.float(), rules.label_inversion)
-        return {"loss_g": loss}
+        if not (weight := self.settings.mode_seeking_weight):
+            return {"loss_g": loss}
+        mode_seeking = self._mode_seeking_loss(self._slices(fake))
+        return {"loss_g": loss + weight * mode_seeking, "mode_seeking": mode_seeking}
+
+    def _slices(self, fake: Any) -> Tensor:
+        """The generated slices [N, T, 3, S, S] of what `generator_losses` is given."""
+        return fake
+
+    def _mode_seeking_loss(self, fake: Tensor) -> Tensor:
+        """What share of the differences of real volumes generated ones lack, as a mean over pairs; 0: nothing.
+
+        After Mao et al. 2019 (arXiv:1903.05628), who divide the difference of two images by that of their noise, and
+        want it without bounds: here by that of two real volumes at the same place, and no more than theirs.
+        """
+        return (1 - _differences_in_pairs(fake) / self.real_differences.clamp(min=1e-6)).clamp(min=0).mean()
+
+
+def _differences_in_pairs(slices: Tensor) -> Tensor:
+    """Mean absolute difference of each slab of the first half and its like in the second: [N, T, 3, S, S] -> [N / 2].
+
+    Of middle slices, coarsely: grain is no difference between volumes.
+    """
+    one, other = avg_pool2d(slices[:, :, 1], COARSE).chunk(2)
+    return (one - other).abs().mean((1, 2, 3))
 
 
 class SeenSlab(NamedTuple):
@@ -205,6 +243,9 @@ class ProjectedSlabTraining(SlabTraining):
     def _see(self, slices: Tensor) -> list[Tensor]:
         with self.fabric.autocast():
             return self.discriminator.slice.see(slices[:, self.chosen].flatten(0, 1))
+
+    def _slices(self, fake: SeenSlab) -> Tensor:
+        return fake.slices
 
     def _judges(self) -> dict[str, tuple]:
         positions = self.positions[self.first[:, None] + self.chosen].flatten()
