@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from scangan.config import VolumeGan
-from scangan.errors import ConfigError, DataError
+from scangan.errors import ConfigError, DataError, TrainingError
 from scangan.models.catalogue import build, network_options
 from scangan.models.ct_sgan import slice_positions
 from scangan.training import adversarial
@@ -162,6 +163,9 @@ def test_slabs_that_are_compared_begin_in_pairs():
     assert training.first.shape == (4,)
     assert training.first[:2].tolist() == training.first[2:].tolist()
     assert training.first[0] != training.first[1]
+    wanted = settings(mode_seeking_weight=1.0, batch_size=6)
+    with pytest.raises(TrainingError, match=r"batch_size: found 6, allowed: .* 2 GPUs, .* an even number"):
+        train_volume_gan(volumes(), WINDOW, wanted, SimpleNamespace(world_size=2))
     with pytest.raises(ValueError, match="batch_size: found 3, allowed with mode_seeking_weight: an even number"):
         settings(mode_seeking_weight=1.0, batch_size=3)
 
@@ -287,6 +291,7 @@ def test_one_volume_and_a_wrong_size_are_refused():
 
 PEAK = """
 import sys
+from types import SimpleNamespace
 import torch
 from scangan.config import CtSgan
 from scangan.models.catalogue import network_options

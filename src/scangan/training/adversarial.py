@@ -591,11 +591,13 @@ def train_gan(
     return run(training, resume_folder, checkpoint_seconds, description, validate, settings.validations, watch)
 
 
-def check_batch_size(batch_size: int, fabric: Fabric) -> None:
-    """Raises TrainingError where a batch cannot be shared by the GPUs."""
-    if batch_size % fabric.world_size or batch_size < 2 * fabric.world_size:
+def check_batch_size(batch_size: int, fabric: Fabric, in_pairs: bool = False) -> None:
+    """Raises TrainingError where a batch cannot be shared by the GPUs; in_pairs: where one would get an odd number."""
+    share = fabric.world_size * (2 if in_pairs else 1)
+    if batch_size % share or batch_size < 2 * fabric.world_size:
+        allowed = f"a multiple of the {fabric.world_size} GPUs, at least 2 for each"
         raise TrainingError(
-            f"batch_size: found {batch_size}, allowed: a multiple of the {fabric.world_size} GPUs, at least 2 for each"
+            f"batch_size: found {batch_size}, allowed: {allowed}{', and an even number' if in_pairs else ''}"
         )
 
 

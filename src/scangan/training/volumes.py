@@ -303,7 +303,8 @@ def train_volume_gan(
     there, on a CPU to the bit; watch: as of `train_gan`. Raises TrainingError as that does; ConfigError for a size that
     the model cannot have; DataError for fewer than 2 volumes.
     """
-    check_batch_size(settings.batch_size, fabric)
+    in_pairs = isinstance(settings, CtSgan) and settings.mode_seeking_weight > 0
+    check_batch_size(settings.batch_size, fabric, in_pairs)
     if len(volumes) < 2:
         raise DataError(f"{description}: volumes: found {len(volumes)}, allowed: at least 2")
     torch.manual_seed(settings.seed)
