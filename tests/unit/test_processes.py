@@ -89,10 +89,11 @@ def test_a_killed_process_is_said_in_one_line(tmp_path):
 
 
 JOB = """
-import sys
+import signal, sys
 from functools import partial
 from scangan.processes import work_through
 from tests.unit.test_processes import open_work
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs ignore
 for _ in work_through([1, 2, "slow", "slow"], partial(open_work, sys.argv[1]), 2):
     print("one", flush=True)
 """
