@@ -310,7 +310,7 @@ def untrained_filling(network: str, kind: str) -> Fill:
 def time_mass_synthesis(size: int, processes: int, on_gpu: bool) -> dict[str, float]:
     """Seconds a volume by so many processes beside each other, and those that they take to start."""
     open_maker = partial(phantom_maker, size, "paper" if on_gpu else "demo")
-    numbers, seconds = (2 * processes, 6 * processes), []
+    numbers, seconds = (4 * processes, 12 * processes), []
     with tempfile.TemporaryDirectory() as folder:
         paths = [Path(folder) / name for name in ("a.zip", "a.parquet", "b.parquet")]
         for number in numbers:
