@@ -22,7 +22,7 @@ from scipy import ndimage
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from scangan.config import CtSgan, Fidelity, NoduleNetwork, Voi, VoiCut
-from scangan.ct import anatomy, lungs
+from scangan.ct import anatomy, components, lungs
 from scangan.ct.anatomy import describe_volume
 from scangan.ct.grids import sphere
 from scangan.ct.lungs import lung_mask
@@ -240,7 +240,8 @@ class StandIn:
 
 @contextmanager
 def plain_masks() -> Iterator[None]:
-    """Lungs and body as they were found before: balls by distance transforms, holes slice by slice."""
+    """Lungs and body by SciPy alone: pieces by its labels, balls by distance transforms, holes slice by slice."""
+    in_slice = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]
 
     def grow(mask: np.ndarray, radius_mm: float, spacing: np.ndarray) -> np.ndarray:
         return ndimage.distance_transform_edt(~mask, spacing) <= radius_mm if mask.any() else mask
@@ -253,8 +254,15 @@ def plain_masks() -> Iterator[None]:
         smooth = interpolate(torch.from_numpy(coarse)[None, None].float(), size=size, mode="trilinear")
         return (smooth[0, 0] > 0.5).numpy()[tuple(map(slice, shape))]
 
+    def label_pieces(mask: np.ndarray) -> np.ndarray:
+        return ndimage.label(mask)[0]
+
+    def label_slice_pieces(mask: np.ndarray) -> np.ndarray:
+        return ndimage.label(mask, in_slice)[0]
+
     plain = {(lungs, "grow"): grow, (lungs, "fill_slices"): fill_slices, (lungs, "_enlarge"): enlarge}
-    plain[anatomy, "fill_slices"] = fill_slices
+    plain |= {(anatomy, "fill_slices"): fill_slices, (lungs, "label_slice_pieces"): label_slice_pieces}
+    plain |= {(module, "label_pieces"): label_pieces for module in (lungs, components)}
     before = {(module, name): getattr(module, name) for module, name in plain}
     for (module, name), function in plain.items():
         setattr(module, name, function)

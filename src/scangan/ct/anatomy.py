@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch.nn.functional import adaptive_avg_pool2d
 
+from scangan.ct.components import largest_piece
 from scangan.ct.lungs import AIR_BELOW, LEAST_SHARE, LungMask, box_of, fill_slices, lung_mask
 from scangan.ct.volume import Volume
 from scangan.ct.window import VOI_WINDOW as WINDOW
@@ -61,8 +61,7 @@ def find_body(hounsfield: np.ndarray) -> np.ndarray:
     tissue, body = hounsfield >= AIR_BELOW, np.zeros(hounsfield.shape, bool)
     if tissue.any():
         box = box_of(tissue)
-        labels, _ = ndimage.label(tissue[box])
-        body[box] = labels == 1 + np.bincount(labels.ravel())[1:].argmax()
+        body[box] = largest_piece(tissue[box])
     return fill_slices(body)
 
 
@@ -113,13 +112,9 @@ def has_two_lungs(mask: np.ndarray) -> bool:
         return False
     sides = mask[:, :, :valley], mask[:, :, valley + 1 :]
     return all(
-        _largest_piece(side) >= IN_ONE_PIECE * side.sum() and side.sum() >= LEAST_SHARE * mask.sum() for side in sides
+        largest_piece(side).sum() >= IN_ONE_PIECE * side.sum() and side.sum() >= LEAST_SHARE * mask.sum()
+        for side in sides
     )
-
-
-def _largest_piece(mask: np.ndarray) -> int:
-    labels, _ = ndimage.label(mask)
-    return int(np.bincount(labels.ravel())[1:].max(initial=0))
 
 
 def radiograph(hounsfield: np.ndarray, window: tuple[float, float] = WINDOW) -> np.ndarray:

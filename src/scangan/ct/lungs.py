@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
+from scangan.ct.components import label_pieces, label_slice_pieces, largest_piece
 from scangan.ct.volume import Volume
 
 AIR_BELOW = -400  # Hounsfield, half-way between lung and soft tissue
@@ -20,7 +20,6 @@ CLOSING_MM = 10.0  # vessels and nodules at the wall that are narrower than twic
 LEAST_SHARE = 0.15  # of the lungs' volume, in the smaller lung
 LITRES = (0.8, 10.0)  # both lungs, at any breath, of an adult or a child of school age
 HOUNSFIELD = (-960, -500)  # median of the lungs
-IN_SLICE = ndimage.generate_binary_structure(3, 1) & (np.arange(3) == 1)[:, None, None]  # neighbours in axial slices
 TINY = 1e-9
 
 
@@ -128,7 +127,7 @@ def fill_slices(mask: np.ndarray) -> np.ndarray:
     filled = mask.copy()
     if mask.any():
         box = box_of(mask)
-        filled[box] = ~_touches_sides(~mask[box], IN_SLICE)
+        filled[box] = ~_touching_sides(label_slice_pieces(~mask[box]))
     return filled
 
 
@@ -142,8 +141,8 @@ def box_of(mask: np.ndarray) -> tuple[slice, slice, slice]:
 
 def _find_lungs(air: np.ndarray, body: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """The lungs, bool [Z, Y, X], from the air and the filled body."""
-    enclosed = air & ~_touches_sides(air)
-    labels, _ = ndimage.label(enclosed & ~_windpipe(enclosed, _middle(body), spacing))
+    enclosed = air & ~_touching_sides(label_pieces(air))
+    labels = label_pieces(enclosed & ~_windpipe(enclosed, _middle(body), spacing))
     # Gas within the table's shell is enclosed as well, but not by the body; the lungs are, in most slices.
     sizes = np.bincount(labels.ravel())
     candidates = sizes * (2 * np.bincount(labels.ravel(), body.ravel()) > sizes)
@@ -165,19 +164,11 @@ def _body(tissue: np.ndarray, spacing: np.ndarray) -> np.ndarray:
     """The largest piece of tissue that is no thin shell, its holes filled slice by slice."""
     depth = max(TABLE_MM / 2, spacing.max())  # one voxel at least
     core = ~grow(~tissue, depth, spacing)
-    labels, _ = ndimage.label(core)
-    sizes = np.bincount(labels.ravel())[1:]
-    if not sizes.size:
-        return core
-    return fill_slices(grow(labels == sizes.argmax() + 1, depth, spacing))
+    return fill_slices(grow(largest_piece(core), depth, spacing))
 
 
-def _touches_sides(air: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:
-    """The air that reaches the front, back, left or right of the volume: what surrounds the body.
-
-    structure: what is connected, see `ndimage.label`.
-    """
-    labels, _ = ndimage.label(air, structure)
+def _touching_sides(labels: np.ndarray) -> np.ndarray:
+    """Of the numbered pieces of air those that reach the front, back, left or right: what surrounds the body."""
     outside = np.zeros(labels.max() + 1, bool)
     for side in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
         outside[side] = True
@@ -187,7 +178,7 @@ def _touches_sides(air: np.ndarray, structure: np.ndarray | None = None) -> np.n
 
 def _windpipe(air: np.ndarray, middle: float, spacing: np.ndarray) -> np.ndarray:
     """Small pieces of air in an axial slice, near the middle of the body."""
-    labels, _ = ndimage.label(air, IN_SLICE)
+    labels = label_slice_pieces(air)
     sizes = np.bincount(labels.ravel())
     columns = np.bincount(labels.ravel(), np.broadcast_to(np.arange(air.shape[2]), air.shape).ravel())
     distance = np.abs(columns / np.maximum(sizes, 1) - middle) * spacing[2]
