@@ -6,16 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import binary_dilation, convolve1d, gaussian_filter
+from scipy.ndimage import binary_dilation, convolve1d, gaussian_filter, uniform_filter
 
 from scangan.ct.grids import Numbers, ball
 
 COARSEST_MM = 2.5  # deviation of the Gaussian that leaves no grain: reconstruction makes lumps of a millimetre or two
 LEAST_COARSEST = 1.0  # voxels, of the same: less leaves the noise of large voxels
+PATCH_MM = 5.0  # edge of the cubes of which the quietest show noise alone: small vessels are everywhere in a lung
+LEAST_PATCH = 3  # voxels, of the same
+QUIETEST, QUIET = 0.05, 1.25  # share of the cubes; and how much louder than these others may be that are quiet as well
+EVEN = 2.0  # where half of all cubes are no louder than this, as a multiple of the quietest, all of it is noise
 MOST_SIGMAS = 3.0  # of the noise; what differs more is a vessel, or the edge of something
+LAGS = 6  # voxels, over which grain hangs together
 CORE = 0.7  # of a ball's radius: its surface is an edge
 LEAST_VOXELS = 10  # whose deviation says something
-QUARTER = 0.3186  # of normal noise, a quarter lies within so many deviations: edges may fill more than half of a VOI
 
 
 @dataclass(frozen=True)
@@ -23,35 +27,67 @@ class Grain:
     """The grain of a VOI, float32 [S, S, S] in HU as it is.
 
     own: what a Gaussian takes away; 0 wherever that is more than noise, or next to it. is_own: bool, where it is not.
+    deviation: of the noise, HU. power: of each frequency of the noise, as of `rfftn`, [S, S, S // 2 + 1].
     """
 
     own: np.ndarray
     is_own: np.ndarray
+    deviation: float
+    power: np.ndarray
 
     @staticmethod
     def of(voi: np.ndarray, voi_spacing_mm: float) -> Grain:
-        """Noise is told by its size: within three standard deviations, by the smallest quarter of the values."""
+        """Noise is what the quietest cubes of a VOI hold; within three of its deviations a voxel shows nothing else."""
         voi = np.asarray(voi, np.float32)
         fine = voi - gaussian_filter(voi, max(COARSEST_MM / voi_spacing_mm, LEAST_COARSEST))
-        scanned = np.abs(fine[np.abs(fine) > 1])  # a VOI may lie half beyond its scan, where there is none
-        most = float(MOST_SIGMAS / QUARTER * np.quantile(scanned, 0.25)) if scanned.size else 0.0
-        is_own = ~binary_dilation(np.abs(fine) > most)
-        return Grain(np.where(is_own, fine, np.float32(0)), is_own)
+        quiet, deviation = _quiet(fine, voi_spacing_mm)
+        is_own = ~binary_dilation(np.abs(fine) > MOST_SIGMAS * deviation)
+        return Grain(np.where(is_own, fine, np.float32(0)), is_own, deviation, _power(fine, quiet))
 
     def draw(self, seed: int) -> np.ndarray:
         """More grain of the same deviation and spectrum: float32 [S, S, S]."""
-        if not self.is_own.any():
+        if not self.deviation:
             return np.zeros_like(self.own)
         white = np.random.default_rng(seed).standard_normal(self.own.shape).astype(np.float32)
         spectrum = fft.rfftn(white)  # SciPy's keeps single precision, NumPy's does not
-        spectrum *= np.abs(fft.rfftn(self.own)) / np.abs(spectrum)
+        spectrum *= np.sqrt(self.power)
         spectrum[0, 0, 0] = 0  # grain makes nothing brighter
         drawn = fft.irfftn(spectrum, self.own.shape)
-        return (drawn * (self.own[self.is_own].std() / max(drawn.std(), 1e-9))).astype(np.float32)
+        return (drawn * (self.deviation / max(drawn.std(), 1e-9))).astype(np.float32)
 
     def draw_over(self, replaced: np.ndarray, seed: int) -> np.ndarray:
         """More grain, [S, S, S], for a VOI of which a share of each voxel, 0 to 1, was replaced by what has none."""
         return made_up(replaced) * self.draw(seed)
+
+
+def _quiet(fine: np.ndarray, voi_spacing_mm: float) -> tuple[np.ndarray, float]:
+    """Where a VOI's fine part is noise alone, bool [S, S, S], and the deviation of that; 0 if there is none."""
+    patch = max(LEAST_PATCH, 2 * int(PATCH_MM / voi_spacing_mm / 2) + 1)
+    scanned = np.abs(fine) > 1  # a VOI may lie half beyond its scan, where there is no noise
+    share = uniform_filter(scanned.astype(np.float32), patch)
+    variance = uniform_filter(np.where(scanned, fine * fine, np.float32(0)), patch) / share.clip(min=0.5)
+    known = share > 0.5
+    if not known.any():
+        return known, 0.0
+    quietest, middle = np.quantile(variance[known], (QUIETEST, 0.5))
+    quiet = known & (variance <= QUIET**2 * (middle if middle <= EVEN**2 * quietest else quietest))
+    return quiet, float(np.sqrt(variance[quiet].mean()))
+
+
+def _power(fine: np.ndarray, quiet: np.ndarray) -> np.ndarray:
+    """Of each frequency of the noise: float32, as `rfftn`'s; from how quiet voxels, bool [S, S, S], hang together."""
+    if not quiet.any():
+        return np.zeros_like(fft.rfftn(fine), np.float32)
+    shape = [fft.next_fast_len(size + LAGS, real=True) for size in fine.shape]  # beyond the end nothing joins the start
+    noise, weight = (np.where(quiet, values, np.float32(0)) for values in (fine, np.float32(1)))
+    products, pairs = (fft.irfftn(np.abs(fft.rfftn(each, shape)) ** 2, shape) for each in (noise, weight))
+    lags = np.r_[: LAGS + 1, -LAGS:0]
+    near, place = (np.ix_(*(lags % size for size in sizes)) for sizes in (shape, fine.shape))
+    # Whole for half of the lags, for what is tapered there makes the spectrum flatter; further on pairs are few.
+    taper = np.cos(np.pi / 2 * (2 * np.abs(lags) / (LAGS + 1) - 1).clip(min=0)) ** 2
+    covariance = np.zeros(fine.shape, np.float32)
+    covariance[place] = products[near] / pairs[near].clip(min=1) * taper[:, None, None] * taper[:, None] * taper
+    return np.asarray(fft.rfftn(covariance).real.clip(min=0))
 
 
 def made_up(replaced: np.ndarray) -> np.ndarray:
