@@ -222,6 +222,15 @@ def slab():
     return RawScan(voxels, affine, {}), LungMask(voxels == LUNG, "", 1000.0)
 
 
+def test_what_an_eraser_was_not_trained_on_it_does_not_erase(slab):
+    scan, lungs = slab
+    rows = rows_of((0, 0, 0, 24, "erase"), (0, 0, 0, 24.5, "erase"), (0, 0, 0, 30, "inject"))
+    accepted, rejected = check_edits(rows, scan, lungs, replace(SETTINGS, erased_up_to_mm=24.0))
+    assert accepted.line.tolist() == [2, 4]
+    assert rejected.reason.tolist() == ["diameter beyond the eraser's training"]
+    assert rejected.found.tolist() == ["24.5 mm"]
+
+
 @pytest.mark.parametrize(
     ("edit", "reason", "found"),
     [

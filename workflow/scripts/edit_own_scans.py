@@ -17,6 +17,6 @@ with job(snakemake, snakemake.threads) as log:
 
     injector = fill_with(files.injector_weights, files.injector_description)
     eraser = fill_with(files.eraser_weights, files.eraser_description)
-    settings = EditSettings(voi, wanted["seed"])
+    settings = EditSettings(voi, wanted["seed"], erased_up_to_mm=wanted["erased_up_to_mm"])
     done, rejected = edit_own_scans(Path(files.folder), Path(files.edits), out, injector, eraser, settings)
     log.info("%d edits done, %d rejected (see %s)", len(done), len(rejected), out / "edits_rejected.csv")

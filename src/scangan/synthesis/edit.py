@@ -77,12 +77,14 @@ Refusal = tuple[str, str, str]
 @dataclass(frozen=True)
 class EditSettings:
     """How scans are edited. voi: what the networks were trained on. seed: row k of the file has the seed `seed` + its
-    line. least_lung: share of a VOI that must be lung, for the networks know nothing else.
+    line. least_lung: share of a VOI that must be lung, for the networks know nothing else. erased_up_to_mm: the largest
+    diameter that the eraser was trained on; of larger nodules it leaves a hole of air. None: not known.
     """
 
     voi: VoiCut = field(default_factory=VoiCut)
     seed: int = 0
     least_lung: float = 0.05
+    erased_up_to_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -310,8 +312,8 @@ def check_edits(
 
     rows: of EDIT_TYPES. lungs: in the order of the scan's voxels. A nodule is injected where its centre lies in the
     lung mask, and erased where it reaches it, as masks leave out large nodules at the wall. Reasons, in the order of
-    their tests: lung mask failed; place outside the scan; diameter beyond the VOI, or below one of its voxels; place
-    outside the lungs; VOI beyond the scan; VOI without lung.
+    their tests: lung mask failed; place outside the scan; diameter beyond the VOI, or below one of its voxels, or of a
+    nodule to erase beyond those trained on; place outside the lungs; VOI beyond the scan; VOI without lung.
     """
     accepted, rejected = [], []
     for row in rows.to_dict("records"):
@@ -340,6 +342,9 @@ def _refuse(
             f"{diameter:g} mm",
             f"allowed: {voi.spacing_mm:g} to {largest_mm(voi):g} mm; other networks edit other sizes",
         )
+    if row["action"] == "erase" and diameter > (most := settings.erased_up_to_mm or diameter):
+        remedy = f"allowed: up to {most:g} mm; train an eraser for larger ones (nodules.voi.diameters_mm)"
+        return "diameter beyond the eraser's training", f"{diameter:g} mm", remedy
     if not lungs.mask[tuple(np.rint(centre).astype(int).clip(0, shape - 1))]:
         box, away_mm = ball(shape, spacing, centre, radius)
         if row["action"] == "inject" or not (lungs.mask[box] & (away_mm <= radius)).any():
