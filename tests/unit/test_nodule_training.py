@@ -169,7 +169,9 @@ def test_a_batch_is_pairs_alike_outside_the_mask(kind):
     else:
         assert torch.equal(mask, sphere_mask(radius_mm + MARGIN_MM, SIZE, SPACING_MM))
         assert torch.equal(form, sphere_mask(radius_mm, SIZE, SPACING_MM).float())
-        assert grain.std() == pytest.approx(20 / 700, rel=0.3)
+        # Zoomed, white noise is smoothed, that of the VOI and what is drawn alike.
+        assert training.grains.std() == pytest.approx(20 / 700, rel=0.1)
+        assert 0 < grain.std() < training.grains.std()
     assert (training.healthy_batches is None) == (kind == "eraser")
 
 
