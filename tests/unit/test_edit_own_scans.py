@@ -68,7 +68,11 @@ def run_script(folder, root, edits, out):
         ),
         output=Files(folder=str(out)),
         params=SimpleNamespace(
-            settings={"voi": {"size": SIZE, "spacing_mm": SPACING_MM, "margin_mm": MARGIN_MM}, "seed": SEED}
+            settings={
+                "voi": {"size": SIZE, "spacing_mm": SPACING_MM, "margin_mm": MARGIN_MM},
+                "seed": SEED,
+                "erased_up_to_mm": 60.0,
+            }
         ),
         log=[str(folder / "logs" / "edit_own_scans.log")],
         threads=None,
