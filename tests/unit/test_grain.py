@@ -84,6 +84,22 @@ def test_a_voi_beyond_its_scan_has_grain_where_the_scan_is():
     assert not grain.own[22:].any()
 
 
+@pytest.mark.parametrize("level", [-850, -900, -970])
+@pytest.mark.parametrize(("size", "spacing_mm"), [(32, 1.5), (64, 1.0)])
+def test_beyond_its_scan_a_voi_is_not_taken_for_quiet(size, spacing_mm, level):
+    lung = noise(size, 12.0)
+    voi = np.maximum(level + lung, -1024)
+    for axis, edge in ((0, 0.3), (2, 0.2)):  # beyond two faces
+        np.moveaxis(voi, axis, 0)[: round(edge * size)] = -1000
+    expected = (lung - gaussian_filter(lung, 2.5 / spacing_mm)).std()
+    assert Grain.of(voi, spacing_mm).deviation == pytest.approx(expected, rel=0.06)
+
+
+@pytest.mark.parametrize("sigma", [1.0, 3.0, 30.0])
+def test_quiet_scans_have_little_grain(sigma):
+    assert Grain.of(noise(sigma=sigma) - 850, 1.0).deviation == pytest.approx(sigma, rel=0.05)
+
+
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (2.5, 0.7, 0.7)])
 def test_the_ratio_of_grain_inside_and_around(spacing):
     rng, shape = np.random.default_rng(0), tuple(round(40 / step) for step in spacing)

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import fft
-from scipy.ndimage import binary_dilation, convolve1d, gaussian_filter, uniform_filter
+from scipy.ndimage import (
+    binary_dilation,
+    convolve1d,
+    gaussian_filter,
+    maximum_filter,
+    minimum_filter,
+    uniform_filter,
+)
 
 from scangan.ct.grids import Numbers, ball
 
@@ -40,7 +47,9 @@ class Grain:
         """Noise is what the quietest cubes of a VOI hold; within three of its deviations a voxel shows nothing else."""
         voi = np.asarray(voi, np.float32)
         fine = voi - gaussian_filter(voi, max(COARSEST_MM / voi_spacing_mm, LEAST_COARSEST))
-        quiet, deviation = _quiet(fine, voi_spacing_mm)
+        # A VOI may lie half beyond its scan, where its values are all the same.
+        flat = maximum_filter(voi, 3) == minimum_filter(voi, 3)
+        quiet, deviation = _quiet(fine, ~binary_dilation(flat, np.ones((3, 3, 3))), voi_spacing_mm)
         is_own = ~binary_dilation(np.abs(fine) > MOST_SIGMAS * deviation)
         return Grain(np.where(is_own, fine, np.float32(0)), is_own, deviation, _power(fine, quiet))
 
@@ -60,13 +69,12 @@ class Grain:
         return made_up(replaced) * self.draw(seed)
 
 
-def _quiet(fine: np.ndarray, voi_spacing_mm: float) -> tuple[np.ndarray, float]:
+def _quiet(fine: np.ndarray, scanned: np.ndarray, voi_spacing_mm: float) -> tuple[np.ndarray, float]:
     """Where a VOI's fine part is noise alone, bool [S, S, S], and the deviation of that; 0 if there is none."""
     patch = max(LEAST_PATCH, 2 * int(PATCH_MM / voi_spacing_mm / 2) + 1)
-    scanned = np.abs(fine) > 1  # a VOI may lie half beyond its scan, where there is no noise
     share = uniform_filter(scanned.astype(np.float32), patch)
     variance = uniform_filter(np.where(scanned, fine * fine, np.float32(0)), patch) / share.clip(min=0.5)
-    known = share > 0.5
+    known = (share > 0.5) & np.isfinite(variance)
     if not known.any():
         return known, 0.0
     quietest, middle = np.quantile(variance[known], (QUIETEST, 0.5))
@@ -81,6 +89,7 @@ def _power(fine: np.ndarray, quiet: np.ndarray) -> np.ndarray:
     shape = [fft.next_fast_len(size + LAGS, real=True) for size in fine.shape]  # beyond the end nothing joins the start
     noise, weight = (np.where(quiet, values, np.float32(0)) for values in (fine, np.float32(1)))
     products, pairs = (fft.irfftn(np.abs(fft.rfftn(each, shape)) ** 2, shape) for each in (noise, weight))
+    assert min(fine.shape) > 2 * LAGS, f"voi: found {fine.shape}, allowed: edges of {2 * LAGS + 1} voxels and more"
     lags = np.r_[: LAGS + 1, -LAGS:0]
     near, place = (np.ix_(*(lags % size for size in sizes)) for sizes in (shape, fine.shape))
     # Whole for half of the lags, for what is tapered there makes the spectrum flatter; further on pairs are few.
