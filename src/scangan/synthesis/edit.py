@@ -8,7 +8,7 @@ or MetaImage file, or the path of one of these below the data folder.
 What cannot be done is rejected row by row, with the reason; all else is done, in the order of the file, on the scan's
 own grid. Example:
 
-    settings = EditSettings(VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0), seed=0)
+    settings = EditSettings(VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0), seed=0, erased_up_to_mm=30)
 
     def fill_with(generator):
         voi = settings.voi
@@ -342,7 +342,8 @@ def _refuse(
             f"{diameter:g} mm",
             f"allowed: {voi.spacing_mm:g} to {largest_mm(voi):g} mm; other networks edit other sizes",
         )
-    if row["action"] == "erase" and diameter > (most := settings.erased_up_to_mm or diameter):
+    most = settings.erased_up_to_mm
+    if row["action"] == "erase" and most is not None and diameter > most:
         remedy = f"allowed: up to {most:g} mm; train an eraser for larger ones (nodules.voi.diameters_mm)"
         return "diameter beyond the eraser's training", f"{diameter:g} mm", remedy
     if not lungs.mask[tuple(np.rint(centre).astype(int).clip(0, shape - 1))]:
