@@ -84,12 +84,12 @@ def _quiet(fine: np.ndarray, scanned: np.ndarray, voi_spacing_mm: float) -> tupl
 
 def _power(fine: np.ndarray, quiet: np.ndarray) -> np.ndarray:
     """Of each frequency of the noise: float32, as `rfftn`'s; from how quiet voxels, bool [S, S, S], hang together."""
+    assert min(fine.shape) > 2 * LAGS, f"voi: found {fine.shape}, allowed: edges of {2 * LAGS + 1} voxels and more"
     if not quiet.any():
-        return np.zeros_like(fft.rfftn(fine), np.float32)
+        return np.zeros((*fine.shape[:-1], fine.shape[-1] // 2 + 1), np.float32)
     shape = [fft.next_fast_len(size + LAGS, real=True) for size in fine.shape]  # beyond the end nothing joins the start
     noise, weight = (np.where(quiet, values, np.float32(0)) for values in (fine, np.float32(1)))
     products, pairs = (fft.irfftn(np.abs(fft.rfftn(each, shape)) ** 2, shape) for each in (noise, weight))
-    assert min(fine.shape) > 2 * LAGS, f"voi: found {fine.shape}, allowed: edges of {2 * LAGS + 1} voxels and more"
     lags = np.r_[: LAGS + 1, -LAGS:0]
     near, place = (np.ix_(*(lags % size for size in sizes)) for sizes in (shape, fine.shape))
     # Whole for half of the lags, for what is tapered there makes the spectrum flatter; further on pairs are few.
