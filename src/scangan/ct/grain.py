@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import fft
@@ -33,14 +34,14 @@ LEAST_VOXELS = 10  # whose deviation says something
 class Grain:
     """The grain of a VOI, float32 [S, S, S] in HU as it is.
 
-    own: what a Gaussian takes away; 0 wherever that is more than noise, or next to it. is_own: bool, where it is not.
-    deviation: of the noise, HU. power: of each frequency of the noise, as of `rfftn`, [S, S, S // 2 + 1].
+    fine: what a Gaussian takes away. is_own: bool, where that is noise, and not next to anything else. quiet: bool,
+    where noise is all that there is. deviation: of the noise, HU.
     """
 
-    own: np.ndarray
+    fine: np.ndarray
     is_own: np.ndarray
+    quiet: np.ndarray
     deviation: float
-    power: np.ndarray
 
     @staticmethod
     def of(voi: np.ndarray, voi_spacing_mm: float) -> Grain:
@@ -51,17 +52,27 @@ class Grain:
         flat = maximum_filter(voi, 3) == minimum_filter(voi, 3)
         quiet, deviation = _quiet(fine, ~binary_dilation(flat, np.ones((3, 3, 3))), voi_spacing_mm)
         is_own = ~binary_dilation(np.abs(fine) > MOST_SIGMAS * deviation)
-        return Grain(np.where(is_own, fine, np.float32(0)), is_own, deviation, _power(fine, quiet))
+        return Grain(fine, is_own, quiet, deviation)
+
+    @cached_property
+    def own(self) -> np.ndarray:
+        """The fine part where it is noise, 0 elsewhere."""
+        return np.where(self.is_own, self.fine, np.float32(0))
+
+    @cached_property
+    def power(self) -> np.ndarray:
+        """Of each frequency of the noise, as of `rfftn`: [S, S, S // 2 + 1]."""
+        return _power(self.fine, self.quiet)
 
     def draw(self, seed: int) -> np.ndarray:
         """More grain of the same deviation and spectrum: float32 [S, S, S]."""
         if not self.deviation:
-            return np.zeros_like(self.own)
-        white = np.random.default_rng(seed).standard_normal(self.own.shape).astype(np.float32)
+            return np.zeros_like(self.fine)
+        white = np.random.default_rng(seed).standard_normal(self.fine.shape).astype(np.float32)
         spectrum = fft.rfftn(white)  # SciPy's keeps single precision, NumPy's does not
         spectrum *= np.sqrt(self.power)
         spectrum[0, 0, 0] = 0  # grain makes nothing brighter
-        drawn = fft.irfftn(spectrum, self.own.shape)
+        drawn = fft.irfftn(spectrum, self.fine.shape)
         return (drawn * (self.deviation / max(drawn.std(), 1e-9))).astype(np.float32)
 
     def draw_over(self, replaced: np.ndarray, seed: int) -> np.ndarray:
