@@ -46,6 +46,7 @@ def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM):
         generator.to_voi.bias.data = torch.tensor([-20.0, 20.0])  # air, in place of all
     weights, description = folder / f"{kind}.safetensors", folder / f"{kind}.json"
     facts = {"model": "nodule_cgan", "channels": 1, "image_size": size, "options": options}
+    facts |= {"margin_mm": MARGIN_MM, "told_up_to_mm": 60.0}
     write_generator(weights, description, generator.state_dict(), **facts)
     return {f"{kind}_weights": str(weights), f"{kind}_description": str(description)}
 
@@ -71,7 +72,6 @@ def run_script(folder, root, edits, out):
             settings={
                 "voi": {"size": SIZE, "spacing_mm": SPACING_MM, "margin_mm": MARGIN_MM},
                 "seed": SEED,
-                "erased_up_to_mm": 60.0,
             }
         ),
         log=[str(folder / "logs" / "edit_own_scans.log")],

@@ -288,6 +288,20 @@ def test_what_cannot_be_erased_stays_and_is_named():
         erase_nodules(scan, hounsfield, labels, table[table.nodule == 3], erase, VOI, 0)
 
 
+def test_an_eraser_is_not_asked_for_more_than_its_training_told_it_of():
+    """Its spheres, which hold all of a long nodule, count; not the nodule's size."""
+    scan, hounsfield, _, labels, table = lung_scan([((20, 20, 20), 6.0), ((20, 33, 33), 9.0)])
+    labels[20, 20, 14:27] = 1  # 9 mm to each side, of which the margin takes 4
+    edited = erase_nodules(scan, hounsfield, labels, table, erase, VOI, 0, erased_up_to_mm=9.5)
+    rejected = edited.rejected.set_index("source")
+    assert rejected.index.tolist() == ["s-n1"]
+    assert rejected.loc["s-n1", ["reason", "found"]].tolist() == ["nodule beyond the eraser's training", "10.0 mm"]
+    assert edited.done.nodule.tolist() == [2]
+    assert (edited.hounsfield[labels == 1] == hounsfield[labels == 1]).all()
+    mixer = Mixer(pd.Series({"s": "erase"}), [2], [6.0], inject, erase, ANYWHERE, VOI, 0, erased_up_to_mm=9.5)
+    pd.testing.assert_frame_equal(mixer.mix(scan, hounsfield, None, labels, table).rejected, edited.rejected)
+
+
 def test_injected_nodules_are_spheres_in_the_lungs_and_nothing_else_changes():
     scan, hounsfield, lungs, labels, table = lung_scan([((30, 34, 38), 8.0)])
     diameters = [0.5, 6.0, 8.0, 40.0]  # two do not fit

@@ -30,6 +30,7 @@ from scangan.synthesis.nodules import fill
 from scangan.training import adversarial
 from scangan.training.adversarial import SAMPLE_COLUMNS, make_fabric
 from scangan.training.nodules import (
+    ROOM,
     WHOLE,
     NoduleTraining,
     Pairs,
@@ -38,6 +39,7 @@ from scangan.training.nodules import (
     nodule_network_options,
     random_turn,
     random_zoom,
+    told_up_to_mm,
     train_nodule_gan,
 )
 from scangan.training.nodules import (
@@ -176,14 +178,38 @@ def test_a_batch_is_pairs_alike_outside_the_mask(kind):
 
 
 def test_the_order_of_the_nodules_and_their_radii_stay_together():
-    nodules, radii_mm = draw(12)
-    training = game(Pairs(nodules, nodules, radii_mm), zoom=1.0)
+    pairs = injector_pairs()
+    nodules, radii_mm = pairs.targets, pairs.radii_mm
+    training = game(pairs, zoom=1.0)
     indices = training.batches.batch(0, 4)
     first_batch(training)
     assert torch.equal(training.batch.radius_mm, torch.from_numpy(radii_mm)[indices])
     # Mirroring and turning by quarters leaves the values as they are.
     expected = torch.from_numpy(to_network(nodules))[indices]
     assert torch.equal(training.batch.target.flatten(1).sort(1).values, expected.flatten(1).sort(1).values)
+
+
+def test_an_eraser_is_told_spheres_larger_than_the_nodules():
+    pairs = eraser_pairs(40)
+    training = game(pairs, kind="eraser", zoom=1.0, batch_size=40)
+    first_batch(training)
+    largest_mm = SIZE * SPACING_MM / 2 - MARGIN_MM
+    ratio = training.batch.radius_mm / torch.from_numpy(pairs.radii_mm)[training.batches.batch(0, 40)]
+    whole = training.batch.radius_mm < largest_mm
+    assert training.batch.radius_mm.max() <= largest_mm
+    assert 0 < (~whole).sum() < 20
+    assert ratio.min() >= 1
+    assert ratio.max() <= ROOM
+    assert ratio[whole].max() - ratio[whole].min() > 0.8 * (ROOM - 1)
+
+
+def test_what_networks_are_told_of_ends_with_their_spheres_or_with_the_vois():
+    settings = game().settings.model_copy(update={"zoom": 1.0})
+    voi = VOI.model_copy(update={"diameters_mm": (4, 14)})
+    assert told_up_to_mm("injector", settings, voi) == 14
+    assert told_up_to_mm("eraser", settings, voi) == pytest.approx(14 * ROOM)
+    assert told_up_to_mm("injector", settings.model_copy(update={"zoom": 1.5}), voi) == 21
+    assert told_up_to_mm("eraser", settings, VOI) == 24  # of VOIs of 32 mm, less two margins
 
 
 def test_the_discriminator_compares_real_nodules_with_those_put_into_healthy_vois(monkeypatch):
@@ -371,6 +397,18 @@ def test_the_eraser_learns_to_leave_the_rest_alone(eraser):
     before, after = (np.abs(voi - healthy)[inside].mean() for voi in (nodules, erased))
     assert before > 200
     assert after < 45
+
+
+def test_an_eraser_told_too_large_a_sphere_takes_the_nodule_alone(eraser):
+    """As of an outline, or a long nodule: what lies beside it in the sphere is lung already.
+
+    Told of spheres of their size alone, the same training leaves 100 HU too little in all of them.
+    """
+    (nodules, radii_mm), (healthy, _) = draw(6, seed=7), draw(6, nodules=False, seed=7)
+    told_mm = radii_mm * 1.3
+    erased = fill(eraser, nodules, told_mm, MARGIN_MM, SPACING_MM, range(6))
+    for voi, truth, radius_mm in zip(erased, healthy, told_mm, strict=True):
+        assert (voi - truth)[sphere(SIZE, SPACING_MM, radius_mm)].mean() == pytest.approx(0, abs=80)
 
 
 def test_erased_and_injected_again_there_is_a_nodule_again(injector, eraser):

@@ -374,6 +374,7 @@ def test_processes_open_the_networks_of_a_job_for_themselves(tmp_path):
             16,
             {"base_width": 2, "voi_spacing_mm": 5.0, "sees_inside": kind == "eraser"},
             margin_mm=10.0,
+            told_up_to_mm=40.0,
         )
         for kind in ("injector", "eraser")
     )

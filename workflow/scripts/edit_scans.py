@@ -30,6 +30,7 @@ with job(snakemake, snakemake.threads):
         voi=voi,
         seed=seed,
         sham=settings["sham"],
+        erased_up_to_mm=erase.told_up_to_mm,
     )
     scans, nodules = read_batch(*(snakemake.input[name] for name in ("scans", "nodules", "cohort")))
     tables = edit_scans(snakemake.input.volumes, scans, nodules, mixer, snakemake.output.volumes)

@@ -23,6 +23,7 @@ with job(snakemake, snakemake.threads):
         erase=eraser.fill,
         voi=Voi.model_validate(settings["voi"]),
         seed=settings["mix_seed"],
+        erased_up_to_mm=eraser.told_up_to_mm,
     )
     with atomic(snakemake.output.rejected) as path:
         rejected.to_parquet(path, index=False)

@@ -10,7 +10,13 @@ with job(snakemake, snakemake.threads):
     from scangan.synthesis.nodules import Filling
     from scangan.training.adversarial import make_fabric
     from scangan.training.checkpoint import resume_folder
-    from scangan.training.nodules import eraser_pairs, injector_pairs, nodule_network_options, train_nodule_gan
+    from scangan.training.nodules import (
+        eraser_pairs,
+        injector_pairs,
+        nodule_network_options,
+        told_up_to_mm,
+        train_nodule_gan,
+    )
 
     network, voi = snakemake.wildcards.network, Voi.model_validate(snakemake.params.voi["voi"])
     settings = NoduleNetwork.model_validate(snakemake.params.settings)
@@ -41,6 +47,7 @@ with job(snakemake, snakemake.threads):
             channels=1,
             image_size=voi.size,
             margin_mm=voi.margin_mm,
+            told_up_to_mm=told_up_to_mm(network, settings, voi),
             data=" and ".join(sorted(set(healthy["train"].table.data))),
             training_vois=len(pairs),
         )

@@ -134,11 +134,10 @@ class VolumePlan(StudyPlan):
         return self._own_edits.file
 
     def own_edit_settings(self) -> Settings:
-        """The VOIs and the sizes that the networks know, and the seed of the user's own edits."""
+        """The VOIs that the networks know, and the seed of the user's own edits."""
         keys = ("inside_share", "margin_mm", "min_readers", "size", "spacing_mm")
-        known = existing(self.settings.nodules).voi
-        voi = {key: getattr(known, key) for key in keys}
-        return {"seed": self._own_edits.seed, "voi": voi, "erased_up_to_mm": known.diameters_mm[1]}
+        voi = {key: getattr(existing(self.settings.nodules).voi, key) for key in keys}
+        return {"seed": self._own_edits.seed, "voi": voi}
 
     # Volumes
 

@@ -8,13 +8,10 @@ or MetaImage file, or the path of one of these below the data folder.
 What cannot be done is rejected row by row, with the reason; all else is done, in the order of the file, on the scan's
 own grid. Example:
 
-    settings = EditSettings(VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0), seed=0, erased_up_to_mm=30)
-
-    def fill_with(generator):
-        voi = settings.voi
-        return lambda vois, radii_mm, seeds: fill(generator, vois, radii_mm, voi.margin_mm, voi.spacing_mm, seeds)
-
-    done, rejected = edit_own_scans(root, Path("edits.csv"), out, fill_with(injector), fill_with(eraser), settings)
+    voi = VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0)
+    injector, eraser = (Filling.read(folder / "generator.safetensors", folder / "generator.json") for folder in trained)
+    settings = EditSettings(voi, seed=0, erased_up_to_mm=eraser.told_up_to_mm)
+    done, rejected = edit_own_scans(root, Path("edits.csv"), out, injector.fill, eraser.fill, settings)
 """
 
 from __future__ import annotations
@@ -77,14 +74,14 @@ Refusal = tuple[str, str, str]
 @dataclass(frozen=True)
 class EditSettings:
     """How scans are edited. voi: what the networks were trained on. seed: row k of the file has the seed `seed` + its
-    line. least_lung: share of a VOI that must be lung, for the networks know nothing else. erased_up_to_mm: the largest
-    diameter that the eraser was trained on; of larger nodules it leaves a hole of air. None: not known.
+    line. least_lung: share of a VOI that must be lung, for the networks know nothing else. erased_up_to_mm: the
+    greatest diameter that the eraser was told of in its training; of larger nodules it leaves a hole of air.
     """
 
     voi: VoiCut = field(default_factory=VoiCut)
     seed: int = 0
     least_lung: float = 0.05
-    erased_up_to_mm: float | None = None
+    erased_up_to_mm: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -343,7 +340,7 @@ def _refuse(
             f"allowed: {voi.spacing_mm:g} to {largest_mm(voi):g} mm; other networks edit other sizes",
         )
     most = settings.erased_up_to_mm
-    if row["action"] == "erase" and most is not None and diameter > most:
+    if row["action"] == "erase" and diameter > most:
         remedy = f"allowed: up to {most:g} mm; train an eraser for larger ones (nodules.voi.diameters_mm)"
         return "diameter beyond the eraser's training", f"{diameter:g} mm", remedy
     if not lungs.mask[tuple(np.rint(centre).astype(int).clip(0, shape - 1))]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def free_scans(
     erase: Fill,
     voi: VoiCut,
     seed: int,
+    erased_up_to_mm: float = math.inf,
 ) -> pd.DataFrame:
     """Write the cubes of a batch as a set of volumes in two versions: as the mix left them, and free of nodules.
 
@@ -127,7 +129,7 @@ def free_scans(
             elif not left:
                 without = after
             else:
-                edited = erase_nodules(scan, hounsfield, labels, own, erase, voi, seed)
+                edited = erase_nodules(scan, hounsfield, labels, own, erase, voi, seed, erased_up_to_mm)
                 if edited.has_nodules:
                     rejected.append(edited.rejected.assign(source=scan["scan_id"], counted=True))
                     continue

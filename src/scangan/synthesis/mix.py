@@ -8,6 +8,7 @@ Source: Pesaranghader et al., CT-SGAN, section 3 and figure 3a.
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,16 +166,18 @@ def erase_nodules(
     fill: Fill,
     voi: VoiCut,
     seed: int,
+    erased_up_to_mm: float = math.inf,
 ) -> Edited:
     """Erase every nodule of a scan of the store, the largest first; each sees what those before it left.
 
     scan, hounsfield int16 [Z, Y, X], labels uint8 [Z, Y, X]: as `scan_store.read_scans` gives them. nodules: a nodule
     table; rows of other scans are left alone. fill: the eraser's. seed: the nodules' own come from it and `scan_id`.
+    erased_up_to_mm: the greatest diameter that the eraser was told of in its training.
 
     The radius is that of the sphere of the nodule's volume, or larger, so that all annotated voxels lie within radius
-    and margin. What cannot be erased stays,
-    is rejected by name, and keeps its row and label: without a size, too large for the VOI with its margin, or too far
-    beyond the scan's border. Where a sphere's margin ends and beyond, not one voxel changes.
+    and margin. What cannot be erased stays, is rejected by name, and keeps its row and label: without a size, too large
+    for the VOI with its margin or for the eraser, or too far beyond the scan's border. Where a sphere's margin ends and
+    beyond, not one voxel changes.
     Raises DataError for a label without a row: that nodule would stay, and nobody would know.
     """
     nodules = _rows_of(scan, labels, nodules)
@@ -189,7 +192,7 @@ def erase_nodules(
     limits = (int(hounsfield.min()), int(hounsfield.max()))
     for row in sorted(rows, key=lambda row: -row["radius_mm"]):
         centre, radius = [row[axis] for axis in CENTRE], row["radius_mm"]
-        if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi):
+        if why_not := _refuse(radius, centre, hounsfield.shape, spacing, voi, erased_up_to_mm):
             rejected.append(Rejection(f"{scan['scan_id']}-n{int(row['nodule'])}", *why_not, counted=False))
             continue
         # As the networks were trained: on the scan's voxels, where these are as large as the VOI's.
@@ -359,7 +362,12 @@ def _radius(
 
 
 def _refuse(
-    radius_mm: float, centre: Numbers, shape: Numbers, spacing: Numbers, voi: VoiCut
+    radius_mm: float,
+    centre: Numbers,
+    shape: Numbers,
+    spacing: Numbers,
+    voi: VoiCut,
+    erased_up_to_mm: float = math.inf,
 ) -> tuple[str, str, str] | None:
     """Reason, what was found, and remedy; None for a nodule that can be erased or injected."""
     if not radius_mm > 0:
@@ -367,6 +375,9 @@ def _refuse(
     if 2 * radius_mm > largest_mm(voi):
         remedy = f"choose a larger VOI or a smaller margin; allowed: {largest_mm(voi):g} mm"
         return "nodule larger than the VOI", f"{2 * radius_mm:.1f} mm", remedy
+    if 2 * radius_mm > erased_up_to_mm:
+        remedy = f"train the eraser for larger ones (nodules.voi.diameters_mm); allowed: {erased_up_to_mm:g} mm"
+        return "nodule beyond the eraser's training", f"{2 * radius_mm:.1f} mm", remedy
     beyond = outside_share(shape, spacing, centre, voi.size, voi.spacing_mm)
     if beyond > MOST_OUTSIDE:
         return "nodule at the border of the scan", f"{beyond:.0%} of the VOI beyond it", "choose a smaller VOI"
@@ -427,6 +438,7 @@ class Mixer:
     voi: VoiCut
     seed: int
     sham: bool = True
+    erased_up_to_mm: float = math.inf
 
     def mix(
         self, scan: dict[str, Any], hounsfield: np.ndarray, lungs: np.ndarray, labels: np.ndarray, nodules: pd.DataFrame
@@ -435,7 +447,7 @@ class Mixer:
         own = nodules[nodules.scan_id == scan["scan_id"]]
         edit = self.edit[scan["scan_id"]]
         if edit == "erase":
-            return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed)
+            return erase_nodules(scan, hounsfield, labels, own, self.erase, self.voi, self.seed, self.erased_up_to_mm)
         arguments = (scan, hounsfield, lungs, labels, own, self.counts, self.diameters_mm)
         settings = (self.placement, self.voi, self.seed)
         if edit == "inject":

@@ -15,6 +15,7 @@ from scangan.ct.window import to_hounsfield, to_network
 from scangan.data.voi import VoiSet
 from scangan.device import compute_device
 from scangan.errors import ConfigError
+from scangan.files import reading
 from scangan.models.catalogue import read_generator
 from scangan.models.nodule_cgan import form_mask, sketch, sphere_mask
 from scangan.synthesis.paste import paste_into
@@ -112,16 +113,20 @@ def blend(
 
 
 class Filling:
-    """An injector or an eraser at work: what `fill` and `blend` make with one network."""
+    """An injector or an eraser at work: what `fill` and `blend` make with one network.
 
-    def __init__(self, generator: nn.Module, margin_mm: float) -> None:
-        self.generator, self.margin_mm = generator, margin_mm
+    told_up_to_mm: the greatest diameter that its training told it of; what it makes of larger ones nobody knows.
+    """
+
+    def __init__(self, generator: nn.Module, margin_mm: float, told_up_to_mm: float) -> None:
+        self.generator, self.margin_mm, self.told_up_to_mm = generator, margin_mm, told_up_to_mm
 
     @staticmethod
     def read(weights: Path, description: Path) -> Filling:
         """A network as its training wrote it. Raises DataError naming a broken file."""
         generator, facts = read_generator(weights, description)
-        return Filling(generator, facts["margin_mm"])
+        with reading(description, "description", "that of a trained network; remove the file and run again"):
+            return Filling(generator, *(float(facts[name]) for name in ("margin_mm", "told_up_to_mm")))
 
     def fill(self, vois: np.ndarray, radii_mm: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
         """See `fill`."""

@@ -55,6 +55,9 @@ from scangan.training.adversarial import (
 from scangan.training.progressive import ConstantSchedule, Stage
 
 KINDS = ("injector", "eraser")
+# An eraser is told spheres up to so many times as large as the nodule: all of a long nodule must lie within, and who
+# measures an outline asks for 1.34 times its size. Told true sizes alone, it left holes of air around smaller nodules.
+ROOM = 1.35
 SHAM_EVERY = 4  # with every healthy VOI, half of all, an eraser learnt in the demo's steps to leave everything as it is
 # Share of a voxel, below which an injector has to keep its sketch: the form that is found in a real nodule is not
 # quite the true one, and whoever learns edges from it learns to blur them.
@@ -212,7 +215,10 @@ class NoduleTraining(AdversarialTraining):
             values.to(device, non_blocking=True) for values in (voi, target, radius_mm, grain)
         )
         together = torch.cat([voi, target, grain] + ([] if form is None else [form.to(device, voi.dtype)]), 1)
-        together, radius_mm = random_zoom(together, radius_mm, self.settings.zoom, largest_radius(self.edge, self.voi))
+        largest = largest_radius(self.edge, self.voi)
+        together, radius_mm = random_zoom(together, radius_mm, self.settings.zoom, largest)
+        if form is None:
+            radius_mm = (radius_mm * (1 + (ROOM - 1) * torch.rand(len(voi)).to(radius_mm))).clamp(max=largest)
         together = random_turn(together).contiguous(memory_format=torch.channels_last_3d)
         voi, target, grain, *forms = together.split(1, 1)
         return self._told(voi, target, radius_mm, forms[0] if forms else None, grain, grey)
@@ -284,7 +290,7 @@ class NoduleTraining(AdversarialTraining):
         """Add a row: the middle axial planes of the first VOIs, filled by the averaged generator, the noise fixed."""
         columns = torch.arange(SAMPLE_COLUMNS) % len(self.shown)
         forms = None if self.forms is None else self.forms[columns]
-        # As they are, neither turned nor zoomed.
+        # As they are, neither turned nor zoomed, in spheres of their size.
         shown = self.shown[columns.to(self.shown.device)].to(self.fabric.device)
         radius_mm = self.radii_mm[columns].to(self.fabric.device)
         no_grain = torch.zeros_like(shown)
@@ -335,6 +341,12 @@ def _difference(filled: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def largest_radius(edge: int, voi: Voi) -> float:
     """In mm, of a nodule whose mask is whole within a VOI of so many voxels an edge."""
     return edge * voi.spacing_mm / 2 - voi.margin_mm
+
+
+def told_up_to_mm(kind: str, settings: NoduleNetwork, voi: Voi) -> float:
+    """The greatest diameter that a network is told of in its training; of larger ones nobody knows what it makes."""
+    most = voi.diameters_mm[1] * settings.zoom * (ROOM if kind == "eraser" else 1)
+    return min(most, 2 * largest_radius(voi.size, voi))
 
 
 def nodule_network_options(kind: str, settings: NoduleNetwork, voi: Voi) -> dict[str, Any]:
