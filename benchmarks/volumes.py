@@ -312,7 +312,7 @@ def untrained_filling(network: str, kind: str) -> Fill:
     generator, _ = build("nodule_cgan", 1, 64, **nodule_network_options(network, settings, voi))
     if network == "injector":
         generator.examples[:, 0] = torch.linspace(2, 15, len(generator.examples))
-    return Filling(generator, voi.margin_mm).fill
+    return Filling(generator, voi.margin_mm, told_up_to_mm=voi.diameters_mm[1]).fill
 
 
 def time_mass_synthesis(size: int, processes: int, on_gpu: bool) -> dict[str, float]:

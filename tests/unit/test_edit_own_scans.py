@@ -38,7 +38,7 @@ HEADER = "series,x_mm,y_mm,z_mm,diameter_mm,action\n"
 MADE = {"inject": NODULE, "erase": AIR}
 
 
-def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM):
+def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM, told_up_to_mm=59.0):
     options = {"base_width": 2, "voi_spacing_mm": spacing_mm, "sees_inside": kind == "eraser"}
     generator, _ = build("nodule_cgan", 1, size, **options)
     generator.examples.copy_(torch.tensor([[RADIUS_MM, to_network(np.float32(NODULE))]]))
@@ -46,7 +46,7 @@ def write_network(folder, kind, size=SIZE, spacing_mm=SPACING_MM):
         generator.to_voi.bias.data = torch.tensor([-20.0, 20.0])  # air, in place of all
     weights, description = folder / f"{kind}.safetensors", folder / f"{kind}.json"
     facts = {"model": "nodule_cgan", "channels": 1, "image_size": size, "options": options}
-    facts |= {"margin_mm": MARGIN_MM, "told_up_to_mm": 60.0}
+    facts |= {"margin_mm": MARGIN_MM, "told_up_to_mm": told_up_to_mm}
     write_generator(weights, description, generator.state_dict(), **facts)
     return {f"{kind}_weights": str(weights), f"{kind}_description": str(description)}
 
@@ -68,12 +68,7 @@ def run_script(folder, root, edits, out):
             folder=str(root),
         ),
         output=Files(folder=str(out)),
-        params=SimpleNamespace(
-            settings={
-                "voi": {"size": SIZE, "spacing_mm": SPACING_MM, "margin_mm": MARGIN_MM},
-                "seed": SEED,
-            }
-        ),
+        params=SimpleNamespace(settings={"seed": SEED}),
         log=[str(folder / "logs" / "edit_own_scans.log")],
         threads=None,
         resources={},
@@ -137,7 +132,8 @@ def run(tmp_path_factory):
         f"{lidc},{x},{y},{z + 500},10,inject": ("place outside the scan", f"({x:g}, {y:g}, {z + 500:g}) mm"),
         "chest.nii.gz,0,60,0,10,inject": ("place outside the lungs", "no lung there"),
         f"{lidc},{x},{y},{z},60.5,erase": ("diameter beyond the VOI", "60.5 mm"),
-        f"chest.nii.gz,{LUNGS_MM['left'][0]},0,{above},60,erase": ("VOI without lung", None),
+        f"{lidc},{x},{y},{z},59.5,erase": ("diameter beyond the eraser's training", "59.5 mm"),
+        f"chest.nii.gz,{LUNGS_MM['left'][0]},0,{above},59,erase": ("VOI without lung", None),
         "knee.nii.gz,10,10,10,10,erase": ("lung mask failed", None),
         f"1.2.3,{x},{y},{z},10,inject": ("unknown series", "no 1.2.3 among 4 scans"),
         f"{lidc},{x},{y},{z},10,paint": ("unknown action", "paint"),
@@ -169,7 +165,7 @@ def test_each_bad_row_is_rejected_by_its_name_and_all_others_are_done(run):
     assert done.seed.tolist() == [SEED + line for line in run.lines]
     assert done[["series", "action"]].to_numpy().tolist() == [[name, action] for name, _, action in run.asked]
     assert (done.changed_voxels > 0).all()
-    assert f"6 edits done, 7 rejected (see {run.out / 'edits_rejected.csv'})" in run.log
+    assert f"6 edits done, 8 rejected (see {run.out / 'edits_rejected.csv'})" in run.log
 
 
 def read(files):
@@ -261,16 +257,16 @@ def test_the_documented_call(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("networks").mkdir()
     for kind in ("injector", "eraser"):
-        write_network(Path("networks"), kind, size=64, spacing_mm=1.0)
+        write_network(Path("networks"), kind, size=64, spacing_mm=1.0, told_up_to_mm=40.0)
     [_, path], [name, (x, y, z), action] = next(iter(run.sources.items())), run.asked[0]
     Path("scans").symlink_to(path[0].parent)
     [columns] = re.findall(r"^```\n(series,.*)$", DOCUMENT.read_text(), re.MULTILINE)
-    Path("edits.csv").write_text(f"{columns}\n{name},{x},{y},{z},10,{action}\n{name},{x},{y},{z},56.5,erase\n")
+    Path("edits.csv").write_text(f"{columns}\n{name},{x},{y},{z},10,{action}\n{name},{x},{y},{z},45,erase\n")
     [code] = re.findall(r"^```python\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     names = {}
     exec(code, names)
     assert names["done"][["series", "action"]].to_numpy().tolist() == [[name, action]]
-    assert names["rejected"].reason.tolist() == ["diameter beyond the VOI"]
+    assert names["rejected"].reason.tolist() == ["diameter beyond the eraser's training"]
     assert len(list((tmp_path / "edited" / name).glob("*.dcm"))) == len(path)
 
 

@@ -1,5 +1,6 @@
 """The training of the nodule injector and eraser: what the networks are shown, what is learnt, and exact resuming."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -204,12 +205,18 @@ def test_an_eraser_is_told_spheres_larger_than_the_nodules():
 
 
 def test_what_networks_are_told_of_ends_with_their_spheres_or_with_the_vois():
-    settings = game().settings.model_copy(update={"zoom": 1.0})
-    voi = VOI.model_copy(update={"diameters_mm": (4, 14)})
-    assert told_up_to_mm("injector", settings, voi) == 14
-    assert told_up_to_mm("eraser", settings, voi) == pytest.approx(14 * ROOM)
-    assert told_up_to_mm("injector", settings.model_copy(update={"zoom": 1.5}), voi) == 21
-    assert told_up_to_mm("eraser", settings, VOI) == 24  # of VOIs of 32 mm, less two margins
+    plain, zoomed = settings(zoom=1.0), settings(zoom=1.5)
+    vois, radii_mm = draw(3)
+    eraser, injector = (
+        Pairs(vois, vois, np.array(radii), vois, radii_mm, forms)
+        for radii, forms in (([3.0, 7.0, 5.0], None), ([3.0, 6.0, 5.0], balls(radii_mm)))
+    )
+    eraser = replace(eraser, healthy=None, healthy_radii_mm=None)
+    injector.healthy_radii_mm[:] = [4, 7, 5]
+    assert told_up_to_mm(injector, plain, VOI) == 14
+    assert told_up_to_mm(injector, zoomed, VOI) == 21
+    assert told_up_to_mm(eraser, plain, VOI) == pytest.approx(14 * ROOM)
+    assert told_up_to_mm(eraser, zoomed, VOI) == 24  # of VOIs of 32 mm, less two margins
 
 
 def test_the_discriminator_compares_real_nodules_with_those_put_into_healthy_vois(monkeypatch):
@@ -405,7 +412,7 @@ def test_an_eraser_told_too_large_a_sphere_takes_the_nodule_alone(eraser):
     Told of spheres of their size alone, the same training leaves 100 HU too little in all of them.
     """
     (nodules, radii_mm), (healthy, _) = draw(6, seed=7), draw(6, nodules=False, seed=7)
-    told_mm = radii_mm * 1.3
+    told_mm = (radii_mm * 1.3).clip(max=SIZE * SPACING_MM / 2 - MARGIN_MM)
     erased = fill(eraser, nodules, told_mm, MARGIN_MM, SPACING_MM, range(6))
     for voi, truth, radius_mm in zip(erased, healthy, told_mm, strict=True):
         assert (voi - truth)[sphere(SIZE, SPACING_MM, radius_mm)].mean() == pytest.approx(0, abs=80)

@@ -17,6 +17,7 @@ from scangan.data.scan_store import read_scans
 from scangan.data.voi import read_vois
 from scangan.data.volume_set import VolumeSet, read_volume_set
 from scangan.phantoms.chest_dicom import write_phantom
+from scangan.training.nodules import ROOM
 from tests.workflow.conftest import Workflow
 
 STUDY = "results/ct_sgan"
@@ -113,6 +114,8 @@ def test_patients_that_a_network_was_trained_on_are_not_measured(toy: Workflow):
     trained = (parts == "train").sum()
     # With a nodule, and a quarter of them without.
     assert facts["training_vois"] == trained + math.ceil(trained / 4)
+    largest = healthy.table.equivalent_diameter_mm[parts == "train"].max()
+    assert facts["told_up_to_mm"] == pytest.approx(largest * ROOM)
     table = pd.read_csv(toy.folder / STUDY / "tables/eraser.csv")
     # The detector sees each place twice, erased and as it was.
     as_often = table.metric.map({"detector_auc": 2}).fillna(1)

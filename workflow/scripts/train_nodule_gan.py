@@ -47,7 +47,7 @@ with job(snakemake, snakemake.threads):
             channels=1,
             image_size=voi.size,
             margin_mm=voi.margin_mm,
-            told_up_to_mm=told_up_to_mm(network, settings, voi),
+            told_up_to_mm=told_up_to_mm(pairs, settings, voi),
             data=" and ".join(sorted(set(healthy["train"].table.data))),
             training_vois=len(pairs),
         )

@@ -134,10 +134,8 @@ class VolumePlan(StudyPlan):
         return self._own_edits.file
 
     def own_edit_settings(self) -> Settings:
-        """The VOIs that the networks know, and the seed of the user's own edits."""
-        keys = ("inside_share", "margin_mm", "min_readers", "size", "spacing_mm")
-        voi = {key: getattr(existing(self.settings.nodules).voi, key) for key in keys}
-        return {"seed": self._own_edits.seed, "voi": voi}
+        """The seed of the user's own edits; the networks say all else."""
+        return {"seed": self._own_edits.seed}
 
     # Volumes
 

@@ -8,9 +8,8 @@ or MetaImage file, or the path of one of these below the data folder.
 What cannot be done is rejected row by row, with the reason; all else is done, in the order of the file, on the scan's
 own grid. Example:
 
-    voi = VoiCut(size=64, spacing_mm=1.0, margin_mm=4.0)
     injector, eraser = (Filling.read(folder / "generator.safetensors", folder / "generator.json") for folder in trained)
-    settings = EditSettings(voi, seed=0, erased_up_to_mm=eraser.told_up_to_mm)
+    settings = EditSettings(eraser.voi, seed=0, erased_up_to_mm=eraser.told_up_to_mm)
     done, rejected = edit_own_scans(root, Path("edits.csv"), out, injector.fill, eraser.fill, settings)
 """
 

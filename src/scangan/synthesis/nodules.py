@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from scangan.config import VoiCut
 from scangan.ct.forms import draw_forms, paint
 from scangan.ct.grain import Grain
 from scangan.ct.window import to_hounsfield, to_network
@@ -127,6 +128,12 @@ class Filling:
         generator, facts = read_generator(weights, description)
         with reading(description, "description", "that of a trained network; remove the file and run again"):
             return Filling(generator, *(float(facts[name]) for name in ("margin_mm", "told_up_to_mm")))
+
+    @property
+    def voi(self) -> VoiCut:
+        """The VOIs that the network was trained on."""
+        generator = self.generator
+        return VoiCut(size=generator.image_size, spacing_mm=generator.voi_spacing_mm, margin_mm=self.margin_mm)
 
     def fill(self, vois: np.ndarray, radii_mm: Sequence[float], seeds: Sequence[int]) -> np.ndarray:
         """See `fill`."""

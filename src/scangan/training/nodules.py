@@ -55,8 +55,8 @@ from scangan.training.adversarial import (
 from scangan.training.progressive import ConstantSchedule, Stage
 
 KINDS = ("injector", "eraser")
-# An eraser is told spheres up to so many times as large as the nodule: all of a long nodule must lie within, and who
-# measures an outline asks for 1.34 times its size. Told true sizes alone, it left holes of air around smaller nodules.
+# An eraser is told spheres up to so many times as large as the nodule: of a long one all must lie within, and a
+# reader's outline is 1.34 times as large. Told of true sizes alone, it left holes of air around smaller nodules.
 ROOM = 1.35
 SHAM_EVERY = 4  # with every healthy VOI, half of all, an eraser learnt in the demo's steps to leave everything as it is
 # Share of a voxel, below which an injector has to keep its sketch: the form that is found in a real nodule is not
@@ -343,9 +343,10 @@ def largest_radius(edge: int, voi: Voi) -> float:
     return edge * voi.spacing_mm / 2 - voi.margin_mm
 
 
-def told_up_to_mm(kind: str, settings: NoduleNetwork, voi: Voi) -> float:
+def told_up_to_mm(pairs: Pairs, settings: NoduleNetwork, voi: Voi) -> float:
     """The greatest diameter that a network is told of in its training; of larger ones nobody knows what it makes."""
-    most = voi.diameters_mm[1] * settings.zoom * (ROOM if kind == "eraser" else 1)
+    radii_mm = pairs.radii_mm if pairs.healthy_radii_mm is None else [*pairs.radii_mm, *pairs.healthy_radii_mm]
+    most = 2 * float(np.max(radii_mm)) * settings.zoom * (ROOM if pairs.forms is None else 1)
     return min(most, 2 * largest_radius(voi.size, voi))
 
 
