@@ -18,7 +18,15 @@ from scangan.models.ct_sgan import slice_positions
 from scangan.training import adversarial
 from scangan.training.adversarial import make_fabric
 from scangan.training.losses import discriminator_loss, generator_loss
-from scangan.training.volumes import SlabTraining, make_slab_training, to_network, train_volume_gan
+from scangan.training.volumes import (
+    LEAST_MISPLACED,
+    SeenSlab,
+    SlabTraining,
+    _wrong_places,
+    make_slab_training,
+    to_network,
+    train_volume_gan,
+)
 
 WINDOW = (-1000.0, 400.0)
 SIZE, STEPS = 56, 6
@@ -209,21 +217,24 @@ def test_the_weight_says_how_much_of_it_the_generator_learns():
     assert set(without.generator_losses(fake)) == {"loss_g"}
 
 
-def test_the_projected_judge_of_slices_has_hinge_loss_and_that_of_slabs_its_own():
+def test_the_projected_judge_of_slices_has_hinge_loss_and_that_of_slabs_its_own(monkeypatch):
+    """To the former real slices at wrong places are half as wrong as generated ones."""
+    monkeypatch.setattr("scangan.training.volumes._wrong_places", lambda positions: -positions)
     training = game(model="projected")
     training.discriminator.eval()  # spectral norms stay as they are
     torch.manual_seed(3)
     real = training._real_batch(0, training.schedule.at(0))
     fake = training._generate(2)
     shown, drawn = training._shown_to_discriminator(real, fake)
-    torch.manual_seed(4)
     losses = training.discriminator_losses(shown, drawn)
     chosen = training.chosen
     assert len(chosen) == SLABS["slices"]
     positions = slice_positions(SIZE)[training.first[:, None] + chosen].flatten()
     judged = [training.discriminator.slice(each[:, chosen].flatten(0, 1), positions) for each in (real, fake.detach())]
     slabs = [training.discriminator.slab(each[:, None, :, 1]) for each in (real, fake.detach())]
+    misplaced = training.discriminator.slice(real[:, chosen].flatten(0, 1), -positions)
     expected = discriminator_loss("hinge", *judged, False, 0.0) + discriminator_loss("wasserstein", *slabs, False, 0.0)
+    expected = expected + 0.5 * torch.relu(1 + misplaced).mean()
     torch.testing.assert_close(losses["loss_d"], expected, rtol=1e-4, atol=1e-5)
     # DRAGAN of the slabs alone.
     losses["penalty"].backward()
@@ -232,6 +243,64 @@ def test_the_projected_judge_of_slices_has_hinge_loss_and_that_of_slabs_its_own(
     expected = generator_loss("hinge", judged[1], False) + generator_loss("wasserstein", slabs[1], False)
     found = training.generator_losses(training._shown_to_generator(fake))["loss_g"]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_real_and_generated_slices_pass_the_projected_judge_as_one_batch(monkeypatch):
+    """Apart, a batch norm gives either kind the same mean and spread: then a head cannot see how much slices vary."""
+    training, batches = game(model="projected"), []
+    judge = training.discriminator.slice.judge
+    monkeypatch.setattr(
+        training.discriminator.slice,
+        "judge",
+        lambda maps, places: batches.append((maps, places)) or judge(maps, places),
+    )
+    training.step()
+    slices = 2 * SLABS["slices"]
+    (of_discriminator, with_wrong), (of_generator, places) = batches
+    assert {len(maps) for maps in of_discriminator + of_generator} == {2 * slices}
+    assert all(
+        torch.equal(one[:slices], other[:slices]) for one, other in zip(of_discriminator, of_generator, strict=True)
+    )
+    assert not any(maps.requires_grad for maps in of_discriminator)
+    assert all(maps.requires_grad for maps in of_generator)
+    own, drawn, wrong = with_wrong.split(slices)
+    assert torch.equal(own, drawn)
+    assert torch.equal(places, torch.cat([own, own]))
+    assert (own - wrong).abs().min() > 0.1
+
+
+def test_wrong_places_are_anywhere_else():
+    torch.manual_seed(0)
+    positions = torch.linspace(-0.98, 0.98, 20_000)
+    wrong = _wrong_places(positions)
+    apart = (wrong - positions).abs()
+    assert wrong.abs().max() <= 1
+    assert torch.minimum(apart, 2 - apart).min() >= LEAST_MISPLACED - 1e-5
+    # As often before as behind, and uniformly over what is left: a quarter within the next quarter of it.
+    further = (wrong - positions) % 2 - LEAST_MISPLACED
+    shares = torch.histc(further / (2 - 2 * LEAST_MISPLACED), 4, 0, 1) / len(positions)
+    torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.015, rtol=0)
+    # The same seed, the same places: a training resumes to the bit.
+    torch.manual_seed(0)
+    assert torch.equal(_wrong_places(positions), wrong)
+
+
+def test_the_projected_judge_learns_where_a_slice_belongs():
+    """Slices that look alike but for their grey level, which goes with the place; generated ones are as real ones."""
+    training = game(model="projected", batch_size=4)
+    first, chosen = torch.arange(4) * 13, torch.arange(SLABS["slices"])
+    slices = torch.linspace(-1, 1, SIZE)[first[:, None] + torch.arange(SLABS["depth"])]
+    slices = slices[:, :, None, None, None].expand(-1, -1, 3, SIZE, SIZE).contiguous()
+    training.first, training.chosen = first, chosen
+    training.real_seen = training._see(slices)
+    optimizer = torch.optim.Adam(training.discriminator.slice.heads.parameters(), 2e-3)
+    shown = SeenSlab(slices, training.real_seen)
+    for _ in range(40):
+        optimizer.zero_grad()
+        training.discriminator_losses(shown, shown)["loss_d"].backward()
+        optimizer.step()
+    d_real, _, d_misplaced = training._judge_slices(shown, -training._positions())
+    assert (d_real - d_misplaced).mean() > 0.5
 
 
 def test_generated_slices_are_seen_once_and_real_ones_without_gradient(monkeypatch):

@@ -258,9 +258,16 @@ class ProjectedSliceDiscriminator(FeatureDiscriminator):
         self.heads = nn.ModuleList(feature_head(width, halvings, _of_position()) for width, halvings in HEADS)
 
     def judge(self, seen: list[Tensor], positions: Tensor) -> Tensor:
-        """Logits [M, places] of what `see` returned."""
-        features = position_features(positions)
-        return torch.cat([head(maps, features) for head, maps in zip(self.heads, seen, strict=True)], 1)
+        """Logits [K, places] of what `see` returned, at positions [K].
+
+        If there are more positions than slices, the first slices are judged once more, at those that are left over.
+        """
+        told = position_features(positions)
+        logits = []
+        for head, maps in zip(self.heads, seen, strict=True):
+            features = head.layers(maps)
+            logits.append(head.logits(torch.cat([features, features[: len(positions) - len(features)]]), told))
+        return torch.cat(logits, 1)
 
     def forward(self, slices: Tensor, positions: Tensor) -> Tensor:
         return self.judge(self.see(slices), positions)

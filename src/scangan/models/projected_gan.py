@@ -397,7 +397,10 @@ class Head(nn.Module):
         self.embedding = embedding
 
     def forward(self, maps: Tensor, condition: Tensor | None = None) -> Tensor:
-        features = self.layers(maps)
+        return self.logits(self.layers(maps), condition)
+
+    def logits(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Logits [N, places] of what `layers` made of the maps."""
         logits = self.to_logits(features)
         if self.embedding is not None:
             logits = logits + (features * self.embedding(condition)[:, :, None, None]).sum(1, keepdim=True)

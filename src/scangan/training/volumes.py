@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from scangan.config import CtSgan, Gan3d, GradientPenalty, Rules, VolumeGan
+from scangan.config import CtSgan, Gan3d, VolumeGan
 from scangan.ct.window import to_network
 from scangan.errors import DataError
 from scangan.models.catalogue import build, network_options
@@ -31,10 +31,12 @@ from scangan.training.adversarial import (
     check_batch_size,
     run,
 )
-from scangan.training.losses import discriminator_loss, generator_loss, gradient_penalty
+from scangan.training.losses import Loss, discriminator_loss, generator_loss, gradient_penalty
 from scangan.training.progressive import Stage
 
 COARSE = 4  # pixels an edge of what is compared between volumes
+MISPLACED_WEIGHT = 0.5  # of real slices at wrong places, where generated ones have 1
+LEAST_MISPLACED = 0.15  # how far these lie from theirs at least; the whole is 2
 
 
 class VolumeTraining(GanTraining):
@@ -95,7 +97,6 @@ class SlabTraining(VolumeTraining):
     ) -> None:
         super().__init__(fabric, generator, discriminator, volumes, OUTPUT_RANGE, settings)
         self.hounsfield_window, self.slabs = window, settings.slabs
-        self.rules_of = self._rules_of_judges()
         self.positions = slice_positions(generator.depth, fabric.device)
 
     def _real_batch(self, shown: int, stage: Stage) -> Tensor:
@@ -125,9 +126,6 @@ class SlabTraining(VolumeTraining):
         with self.fabric.autocast():
             return self.generator.slab(latent, self.first, self.slabs.depth)
 
-    def _rules_of_judges(self) -> dict[str, Rules]:
-        return {"slice": self.settings, "slab": self.settings}
-
     def _real_volumes(self, number: int) -> Tensor:
         return to_network(super()._real_volumes(number)[:, None].float(), self.hounsfield_window)
 
@@ -154,37 +152,37 @@ class SlabTraining(VolumeTraining):
         change the weight of D_slice beside D_slab.
         """
         losses: dict[str, Tensor] = {}
-        for name, (see, judge) in self._judges().items():
-            shown, drawn, rules = see(real), see(fake), self.rules_of[name]
+        for see, judge in self._judges().values():
+            shown, drawn = see(real), see(fake)
             with self.fabric.autocast():
                 d_real, d_fake = judge(shown), judge(drawn)
-            d_real, d_fake = d_real.float(), d_fake.float()
-            loss = discriminator_loss(rules.loss, d_real, d_fake, rules.label_inversion, rules.noisy_labels)
-            penalty = torch.zeros((), device=d_real.device)
-            if rules.gradient_penalty.kind != "none":
+            found = self._losses_of_judge(self.settings.loss, d_real.float(), d_fake.float())
+            if (wanted := self.settings.gradient_penalty).kind != "none":
                 # Of D's image input alone: cuDNN's RNNs, such as R_v, have no second derivative.
-                kind, weight = rules.gradient_penalty.kind, rules.gradient_penalty.weight
-                penalty = weight * gradient_penalty(kind, judge, shown, drawn.float())
-            if rules.drift:
-                penalty = penalty + rules.drift * d_real.square().mean()
-            found = {
-                "loss_d": loss,
-                "penalty": penalty,
-                "d_real": d_real.mean() / 2,
-                "d_fake": d_fake.mean() / 2,
-                "sign_real": d_real.sign().mean() / 2,
-            }
-            losses = {name: losses.get(name, 0) + value for name, value in found.items()}
+                penalty = gradient_penalty(wanted.kind, judge, shown, drawn.float())
+                found["penalty"] = found["penalty"] + wanted.weight * penalty
+            losses = _sum(losses, found)
         return losses
+
+    def _losses_of_judge(self, loss: Loss, d_real: Tensor, d_fake: Tensor) -> dict[str, Tensor]:
+        """What one of the two discriminators adds to `discriminator_losses`, but for a gradient penalty."""
+        rules = self.settings
+        drift = rules.drift * d_real.square().mean() if rules.drift else torch.zeros((), device=d_real.device)
+        return {
+            "loss_d": discriminator_loss(loss, d_real, d_fake, rules.label_inversion, rules.noisy_labels),
+            "penalty": drift,
+            "d_real": d_real.mean() / 2,
+            "d_fake": d_fake.mean() / 2,
+            "sign_real": d_real.sign().mean() / 2,
+        }
 
     def generator_losses(self, fake: Any) -> dict[str, Tensor]:
         """`loss_g`, the sum over both discriminators, minimised; with `mode_seeking`, see there, if it has a weight."""
         loss = torch.zeros((), device=self.fabric.device)
-        for name, (see, judge) in self._judges().items():
+        for see, judge in self._judges().values():
             with self.fabric.autocast():
                 d_fake = judge(see(fake))
-            rules = self.rules_of[name]
-            loss = loss + generator_loss(rules.loss, d_fake.float(), rules.label_inversion)
+            loss = loss + generator_loss(self.settings.loss, d_fake.float(), self.settings.label_inversion)
         if not (weight := self.settings.mode_seeking_weight):
             return {"loss_g": loss}
         mode_seeking = self._mode_seeking_loss(self._slices(fake))
@@ -201,6 +199,10 @@ class SlabTraining(VolumeTraining):
         want it without bounds: here by that of two real volumes at the same place, and no more than theirs.
         """
         return (1 - _differences_in_pairs(fake) / self.real_differences.clamp(min=1e-6)).clamp(min=0).mean()
+
+
+def _sum(losses: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: losses.get(name, 0) + value for name, value in others.items()}
 
 
 def _differences_in_pairs(slices: Tensor) -> Tensor:
@@ -222,20 +224,19 @@ class SeenSlab(NamedTuple):
 class ProjectedSlabTraining(SlabTraining):
     """The same game where D_slice sees slices through a frozen network: hinge loss, without a penalty.
 
-    Generated slices are seen once, by both networks, as in `adversarial.ProjectedTraining`; so the judges are given
-    slabs beside what D_slice has seen of them.
-    """
+    Generated slices are seen once, by both networks, and pass D_slice's heads as one batch with the real ones, as in
+    `adversarial.ProjectedTraining`; so the game is given slabs beside what D_slice has seen of them.
 
-    def _rules_of_judges(self) -> dict[str, Rules]:
-        of_slice = {"loss": "hinge", "gradient_penalty": GradientPenalty()}
-        return super()._rules_of_judges() | {"slice": self.settings.model_copy(update=of_slice)}
+    D_slice learns besides that a real slice at a wrong place is none (as of captions Reed et al. 2016,
+    arXiv:1605.05396): from generated ones alone, which look wrong at any place, it hardly learns to look at the place.
+    """
 
     def _shown_to_discriminator(self, real: Tensor, fake: Tensor) -> tuple[SeenSlab, SeenSlab]:
         self.chosen = self._choose_slices()
         with torch.no_grad():
-            real_seen = self._see(real)
+            self.real_seen = self._see(real)
         self.fake_seen = self._see(fake)
-        return SeenSlab(real, real_seen), SeenSlab(fake.detach(), [maps.detach() for maps in self.fake_seen])
+        return SeenSlab(real, self.real_seen), SeenSlab(fake.detach(), [maps.detach() for maps in self.fake_seen])
 
     def _shown_to_generator(self, fake: Tensor) -> SeenSlab:
         return SeenSlab(fake, self.fake_seen)
@@ -248,11 +249,39 @@ class ProjectedSlabTraining(SlabTraining):
         return fake.slices
 
     def _judges(self) -> dict[str, tuple]:
-        positions = self.positions[self.first[:, None] + self.chosen].flatten()
-        return {
-            "slice": (lambda shown: shown.maps, lambda maps: self.discriminator.slice.judge(maps, positions)),
-            "slab": (lambda shown: shown.slices[:, None, :, 1], self.discriminator.slab),
-        }
+        return {"slab": (lambda shown: shown.slices[:, None, :, 1], self.discriminator.slab)}
+
+    def _positions(self) -> Tensor:
+        """Of the slices that D_slice sees."""
+        return self.positions[self.first[:, None] + self.chosen].flatten()
+
+    def _judge_slices(self, fake: SeenSlab, *further_positions: Tensor) -> tuple[Tensor, ...]:
+        """D_slice's logits of real and of generated slices, and of the real ones at other positions."""
+        both = [torch.cat(maps) for maps in zip(self.real_seen, fake.maps, strict=True)]
+        own = self._positions()
+        with self.fabric.autocast():
+            logits = self.discriminator.slice.judge(both, torch.cat([own, own, *further_positions]))
+        return logits.float().split(len(own))
+
+    def discriminator_losses(self, real: SeenSlab, fake: SeenSlab) -> dict[str, Tensor]:
+        """The same, of D_slab and of D_slice."""
+        d_real, d_fake, d_misplaced = self._judge_slices(fake, _wrong_places(self._positions()))
+        of_slice = self._losses_of_judge("hinge", d_real, d_fake)
+        of_slice["loss_d"] = of_slice["loss_d"] + MISPLACED_WEIGHT * torch.relu(1 + d_misplaced).mean()
+        return _sum(super().discriminator_losses(real, fake), of_slice)
+
+    def generator_losses(self, fake: SeenSlab) -> dict[str, Tensor]:
+        """The same, of D_slab and of D_slice."""
+        losses = super().generator_losses(fake)
+        _, d_fake = self._judge_slices(fake)
+        losses["loss_g"] = losses["loss_g"] + generator_loss("hinge", d_fake, self.settings.label_inversion)
+        return losses
+
+
+def _wrong_places(positions: Tensor) -> Tensor:
+    """Of each position in [-1, 1] another one, at least `LEAST_MISPLACED` away; beyond one end is the other."""
+    further = torch.rand(len(positions)).to(positions.device) * (2 - 2 * LEAST_MISPLACED) + LEAST_MISPLACED
+    return (positions + 1 + further) % 2 - 1
 
 
 def make_slab_training(
