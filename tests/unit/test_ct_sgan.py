@@ -232,6 +232,16 @@ def test_a_volume_of_the_light_generator_is_a_function_of_its_latent():
     assert ((generator(other) - alone).abs().amax((1, 3, 4)) > 1e-3).all()
 
 
+def test_the_first_slices_are_judged_once_more_at_further_positions():
+    torch.manual_seed(0)
+    discriminator = ProjectedSliceDiscriminator(56).eval()
+    maps = discriminator.see(torch.rand(3, 3, 56, 56))
+    positions, further = torch.tensor([-0.5, 0.0, 0.5]), torch.tensor([0.9, -0.9])
+    logits = discriminator.judge(maps, torch.cat([positions, further]))
+    again = discriminator.judge([each[:2] for each in maps], further)
+    torch.testing.assert_close(logits, torch.cat([discriminator.judge(maps, positions), again]))
+
+
 def test_each_head_knows_the_position_and_each_channel_counts():
     torch.manual_seed(0)
     discriminator = ProjectedSliceDiscriminator(56).eval()
